@@ -1,0 +1,102 @@
+"""What plugins implement: the protocols behind the hooks of `nexus_orch.hookspecs`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from packaging.specifiers import SpecifierSet
+
+from nexus_orch.errors import Problem
+from nexus_orch.types import Choice, Command, EngineFacts, EngineSpec, Facts, Plan, RunSpec
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one GPU must hold, in bytes, before a loader decides where the weights go.
+
+    `budget_bytes` is what the engine may use; `weights_bytes` is everything that would be loaded on this GPU, of which
+    at most `movable_bytes` (decoder layers) can live in host RAM, layer by layer (`layer_bytes`, in model order).
+    `fixed_bytes` is activation, non-torch memory and CUDA graphs; `kv_cache_bytes` is the least that the wanted
+    context and concurrency take.
+    """
+
+    budget_bytes: int
+    weights_bytes: int
+    movable_bytes: int
+    layer_bytes: tuple[int, ...]
+    fixed_bytes: int
+    kv_cache_bytes: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a loader puts the weights, for each GPU in the order of the needs.
+
+    `static_pool_bytes` is device memory that the offload mechanism itself takes. `choices` are the settings that bring
+    the placement about (memory.cpu_offload_gib, memory.offload_backend ...), each with its reason.
+    """
+
+    offloaded_bytes: tuple[int, ...]
+    static_pool_bytes: tuple[int, ...]
+    host_bytes: int
+    pinned_bytes: int
+    choices: tuple[Choice, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+class Loader(Protocol):
+    """A way to place the weights of a model. Pure: it decides, it does not act."""
+
+    name: str
+    """As in `memory.strategy`."""
+
+    def supports(self, spec: RunSpec, facts: Facts) -> str | None:
+        """None when this loader can serve the run, else the reason why it cannot, in one sentence."""
+
+    def place(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Placement:
+        """Put the weights somewhere. What does not fit all the same is reported by the planner, not here."""
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A plan in one vLLM release's own words: `argv` after the launcher (`serve MODEL --flag ...`), and environment."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: frozenset[str] = frozenset()
+    choices: tuple[Choice, ...] = ()
+    """Settings that had to be replaced or dropped, with the reason; they go into the plan that is shown."""
+    problems: tuple[Problem, ...] = ()
+
+
+class Adapter(Protocol):
+    """A translator of version-free settings to the flags and variables of a range of vLLM releases. Pure."""
+
+    name: str
+    versions: SpecifierSet
+    """The releases that this adapter knows. Plugins must not overlap for one release unless one of them is named."""
+
+    def render(self, plan: Plan, engine: EngineFacts) -> Rendering:
+        """Never emit a flag that `engine.flags` lacks. A pinned setting that cannot be honoured is a problem."""
+
+
+class EngineProvider(Protocol):
+    """A place where vLLM can run."""
+
+    kind: str
+    """As in `engine.kind`."""
+
+    def find(self, spec: EngineSpec, *, cpu: bool) -> EngineFacts | None:
+        """The engine that this spec means, with its version and flags read without importing it; None when there is
+        none. `cpu` asks for an engine that runs without a GPU. Raises ConfigError when the spec names an engine that
+        is broken or not of the wanted version."""
+
+    def command(self, rendering: Rendering, engine: EngineFacts, env: Mapping[str, str]) -> Command:
+        """The process to start for this rendering; `env` is the user's `engine.env`."""
+
+
+def settings_of(choices: Sequence[Choice]) -> dict[str, Any]:
+    """The settings of some choices by key; a later choice wins."""
+    return {choice.key: choice.value for choice in choices}

@@ -1,0 +1,23 @@
+"""Command: one engine start, ready to be run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+REDACTED = "***"
+
+
+@dataclass(frozen=True)
+class Command:
+    """`env` is added to the environment that the child inherits; `secrets` names its entries that are never shown."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    secrets: frozenset[str] = frozenset()
+
+    @property
+    def shown_env(self) -> dict[str, str]:
+        """The environment as it may be printed and stored. Secrets are redacted here and nowhere else."""
+        return {name: REDACTED if name in self.secrets else value for name, value in self.env.items()}

@@ -1,0 +1,144 @@
+"""Facts: what is true about the model, the machine and the engine, each with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Sourced = Literal["file", "nvml", "os", "catalogue", "profile", "installed", "measured", "assumed"]
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """One tensor of a checkpoint, from its safetensors header. `dtype` is safetensors' name (BF16, I32 ...)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """The weight files of a model folder."""
+
+    format: Literal["safetensors", "bin", "gguf"]
+    files: tuple[str, ...]
+    total_bytes: int
+    """Bytes of the weights: tensor data for safetensors, file sizes else."""
+    tensors: tuple[TensorHeader, ...] = ()
+    """Empty unless the format is safetensors."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    name: str
+    path: str | None
+    """A local folder, or the hub id that vLLM will fetch."""
+    config: Mapping[str, Any]
+    config_source: str
+    """A file name, or "profile"."""
+    checkpoint: CheckpointFacts | None = None
+    is_local: bool = False
+    has_chat_template: bool | None = None
+
+
+@dataclass(frozen=True)
+class GpuFacts:
+    index: int
+    name: str
+    total_bytes: int
+    """Memory as CUDA reports it (a little less than NVML's figure)."""
+    free_bytes: int
+    source: Sourced
+    memory_bandwidth_bytes_per_second: float | None = None
+    host_bandwidth_bytes_per_second: float | None = None
+    """Host to device, one direction, pinned memory."""
+    compute_capability: tuple[int, int] | None = None
+    supports_bf16: bool | None = None
+    supports_fp8: bool | None = None
+    nvlink: bool | None = None
+    fp16_flops: float | None = None
+    """Dense FP16 or BF16 operations per second."""
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    ram_total_bytes: int
+    """RAM that this process may use: the smaller of the machine's and the cgroup's."""
+    ram_available_bytes: int
+    swap_total_bytes: int
+    swap_free_bytes: int
+    cpu_count: int
+    source: Sourced
+    reserved_bytes: int = 0
+    """RAM that the plan leaves alone (from hardware.host.reserved_gib)."""
+    cgroup_limit_bytes: int | None = None
+    pinned_limit_bytes: int | None = None
+    """How much RAM CUDA can pin; about half of it under WSL, else None for no known limit."""
+    numa_nodes: int = 1
+    ram_bandwidth_bytes_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """One node. `gpus` is empty when the engine runs on the CPU."""
+
+    name: str
+    gpus: tuple[GpuFacts, ...]
+    host: HostFacts
+    platform: str
+    """sys.platform: linux, win32, darwin."""
+    is_wsl: bool = False
+    is_this_machine: bool = True
+    """False when a profile describes a machine that is not the one that plans."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One option of `vllm serve` in one release.
+
+    `kind`: value (takes a value), store_true (a bare flag), bool_optional (--x and --no-x), json (takes JSON or dotted
+    sub-keys) or other. `choices` is empty when the values are not limited.
+    """
+
+    name: str
+    kind: str
+    aliases: tuple[str, ...] = ()
+    type: str | None = None
+    choices: tuple[Any, ...] = ()
+    default: Any = None
+    nargs: str | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """The installed vLLM, or the release that the plan assumes when none is installed."""
+
+    version: str
+    device: Literal["cuda", "cpu"]
+    source: Literal["installed", "catalogue"]
+    python: str | None = None
+    """The interpreter that runs it; None when nothing is installed."""
+    root: str | None = None
+    """The folder of the package `vllm`; None when nothing is installed."""
+    flags: Mapping[str, Flag] = field(default_factory=dict)
+    """Every option by its long name, with the leading dashes."""
+    notes: tuple[str, ...] = ()
+
+    def flag(self, name: str) -> Flag | None:
+        """The flag of that name or alias ("--max-model-len"), or None when this release lacks it."""
+        found = self.flags.get(name)
+        if found is not None:
+            return found
+        return next((flag for flag in self.flags.values() if name in flag.aliases), None)
+
+
+@dataclass(frozen=True)
+class Facts:
+    model: ModelFacts
+    machine: MachineFacts
+    engine: EngineFacts

@@ -1,0 +1,94 @@
+"""Observations: what is seen of a running engine. `time` is seconds since the epoch, `attempt` counts from 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Started:
+    time: float
+    attempt: int
+    pid: int
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of the engine's output without its line end. `dropped_bytes` were lost just before it."""
+
+    time: float
+    attempt: int
+    text: str
+    dropped_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One reading of the server's /metrics, by our own names (see nexus_orch.observe.metrics)."""
+
+    time: float
+    attempt: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class GpuSample:
+    """One card. `utilization` is a fraction of 1; None where the driver does not tell."""
+
+    time: float
+    attempt: int
+    index: int
+    name: str
+    memory_used_bytes: int
+    memory_total_bytes: int
+    utilization: float | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+
+
+@dataclass(frozen=True)
+class ProcessSample:
+    pid: int
+    name: str
+    rss_bytes: int
+    cpu_fraction: float
+    """1.0 is one core."""
+
+
+@dataclass(frozen=True)
+class HostSample:
+    time: float
+    attempt: int
+    ram_used_bytes: int
+    ram_total_bytes: int
+    swap_used_bytes: int
+    swap_total_bytes: int
+    processes: tuple[ProcessSample, ...] = ()
+
+
+@dataclass(frozen=True)
+class Probed:
+    """The answer to one question put to the server. A completion counts as `ok` only when text came back."""
+
+    time: float
+    attempt: int
+    kind: Literal["health", "completion", "question"]
+    ok: bool
+    detail: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Measured by the probe: output_tokens, time_to_first_token_seconds, tokens_per_second ..."""
+
+
+@dataclass(frozen=True)
+class Exited:
+    """The engine's main process ended. `returncode` is negative for a signal, as in `subprocess`."""
+
+    time: float
+    attempt: int
+    returncode: int
+
+
+Observation = Started | LogLine | Metric | GpuSample | HostSample | Probed | Exited

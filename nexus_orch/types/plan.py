@@ -1,0 +1,91 @@
+"""Plan: what will happen, with a reason for everything that the user did not pin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nexus_orch.errors import Problem
+from nexus_orch.types.spec import RunSpec
+
+Origin = Literal["pinned", "derived", "learned"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting of the run. `key` is the configuration key, `reason` one sentence."""
+
+    key: str
+    value: Any
+    origin: Origin
+    reason: str
+
+
+@dataclass(frozen=True)
+class GpuEstimate:
+    """Memory of one GPU (of the host, as the single entry of a CPU engine), in bytes.
+
+    `budget` is what the engine may use (total x gpu_memory_utilization); `weights` what stays on the device and
+    `offloaded` what does not; `headroom` is the budget's rest after all others, negative when it does not fit.
+    """
+
+    total_bytes: int
+    budget_bytes: int
+    weights_bytes: int
+    offloaded_bytes: int
+    kv_cache_bytes: int
+    activation_bytes: int
+    non_torch_bytes: int
+    cuda_graph_bytes: int
+    static_pool_bytes: int
+    headroom_bytes: int
+
+
+@dataclass(frozen=True)
+class HostEstimate:
+    """Host RAM in bytes: what the run takes, what there is, and how much of it must be pinned."""
+
+    required_bytes: int
+    available_bytes: int
+    pinned_bytes: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the run will do. None where nothing is known well enough to say."""
+
+    decode_tokens_per_second: float | None = None
+    """One request alone."""
+    time_to_first_token_seconds: float | None = None
+    kv_cache_tokens_low: int | None = None
+    kv_cache_tokens_high: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`choices` holds every setting of the run, pinned ones too; `settings` is the same as a mapping."""
+
+    spec: RunSpec
+    fits: bool
+    loader: str
+    engine_version: str
+    model: str
+    choices: tuple[Choice, ...]
+    per_gpu: tuple[GpuEstimate, ...]
+    host: HostEstimate
+    prediction: Prediction
+    kv_cache_tokens: int
+    max_model_len: int
+    max_concurrency: float
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The version-free settings by configuration key; an adapter translates them for the engine."""
+        return {choice.key: choice.value for choice in self.choices}
+
+    def choice(self, key: str) -> Choice | None:
+        return next((choice for choice in self.choices if choice.key == key), None)

@@ -1,0 +1,169 @@
+"""RunSpec: what the user asked for, after composing and validating the profiles.
+
+The field names are the configuration keys: `spec.memory.kv_cache.dtype` is `memory.kv_cache.dtype` in YAML, on the
+command line and in the JSON Schema. `None` means that the planner decides. Every other value is pinned: it is used as
+written or refused, never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class GpuSpec:
+    """The cards of one node, all of one model. `count` 0 means that the engine runs on the CPU; None asks NVML."""
+
+    model: str | None = None
+    count: int | None = None
+    memory_mib: int | None = None
+    pcie_gbps: float | None = None
+    """Host to device bandwidth of one card, in GB/s (1e9 bytes per second)."""
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """The host's memory, in GiB. None asks the operating system."""
+
+    ram_gib: float | None = None
+    reserved_gib: float | None = None
+    """RAM that the plan leaves alone."""
+    swap_gib: float | None = None
+
+
+@dataclass(frozen=True)
+class HardwareSpec:
+    name: str = "auto"
+    gpu: GpuSpec = field(default_factory=GpuSpec)
+    host: HostSpec = field(default_factory=HostSpec)
+    nodes: int = 1
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    name: str = ""
+    path: str | None = None
+    """A folder, or a hub id such as "Qwen/Qwen2.5-7B-Instruct"."""
+    config: Mapping[str, Any] | None = None
+    """The architecture (the content of config.json), so that planning needs no download."""
+    dtype: str | None = None
+    quantization: str | None = None
+    max_model_len: int | None = None
+    trust_remote_code: bool = False
+    served_name: str | None = None
+
+
+@dataclass(frozen=True)
+class KvCacheSpec:
+    dtype: str | None = None
+    block_size: int | None = None
+    max_blocks: int | None = None
+    size_gib: float | None = None
+    """KV cache of each GPU in GiB; of the whole host on the CPU engine."""
+    calculate_scales: bool | None = None
+
+
+@dataclass(frozen=True)
+class PreloadSpec:
+    enabled: bool | None = None
+    channels: int | None = None
+
+
+@dataclass(frozen=True)
+class MemorySpec:
+    strategy: str | None = None
+    """The loader's name (vram_only, hybrid ...); None lets the planner choose."""
+    gpu_memory_utilization: float | None = None
+    cpu_offload_gib: float | None = None
+    """Weights kept in host RAM, in GiB for each GPU (as vLLM counts them)."""
+    offload_backend: str | None = None
+    kv_offload_gib: float | None = None
+    swap_gib: float | None = None
+    enforce_eager: bool | None = None
+    preload: PreloadSpec = field(default_factory=PreloadSpec)
+    reserve_host: bool | None = None
+    kv_cache: KvCacheSpec = field(default_factory=KvCacheSpec)
+
+
+@dataclass(frozen=True)
+class ServeSpec:
+    host: str = "127.0.0.1"
+    port: int | None = None
+    """None takes 8000, or the next free port."""
+    api_key_env: str | None = None
+    """The name of the environment variable that holds the API key; the key itself is never written down."""
+    tensor_parallel: int | None = None
+    pipeline_parallel: int | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    extra_args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    kind: str | None = None
+    """Which engine provider starts vLLM (local ...); None takes the only one that can."""
+    version: str | None = None
+    python: str | None = None
+    """The interpreter of the engine's environment; None looks for an installed engine."""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WorkloadSpec:
+    concurrency: int = 1
+    input_tokens: int = 512
+    output_tokens: int = 256
+    objective: str = "throughput"
+    """throughput, latency or context: what free memory is spent on."""
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    """What is asked once the server is ready, and what happens then."""
+
+    question: str | None = None
+    """None asks for one short completion only."""
+    max_tokens: int = 64
+    then: str | None = None
+    """serve or stop; None serves, and stops inside a sweep."""
+
+
+@dataclass(frozen=True)
+class LimitsSpec:
+    attempts: int = 3
+    startup_stall_seconds: float = 300.0
+    """Give up on a start without any progress for this long (there is no fixed deadline)."""
+    stop_seconds: float = 20.0
+    """How long each rung of the stop ladder waits."""
+    log_mib: int = 256
+    """Size at which engine.log is cut over; two pieces are kept."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A validated run. `origins` maps each dotted key to the file or command line that set it."""
+
+    name: str
+    model: ModelSpec = field(default_factory=ModelSpec)
+    hardware: HardwareSpec = field(default_factory=HardwareSpec)
+    memory: MemorySpec = field(default_factory=MemorySpec)
+    engine: EngineSpec = field(default_factory=EngineSpec)
+    serve: ServeSpec = field(default_factory=ServeSpec)
+    workload: WorkloadSpec = field(default_factory=WorkloadSpec)
+    probe: ProbeSpec = field(default_factory=ProbeSpec)
+    limits: LimitsSpec = field(default_factory=LimitsSpec)
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def get(self, key: str) -> Any:
+        """The value at a dotted key such as "memory.kv_cache.dtype". Raises AttributeError for an unknown key."""
+        value: Any = self
+        for part in key.split("."):
+            value = getattr(value, part)
+        return value
+
+    def origin(self, key: str) -> str | None:
+        """Where the value at this dotted key was written, or None when it is a default."""
+        return self.origins.get(key)
