@@ -1,0 +1,189 @@
+"""NVML, opened safely: what the NVIDIA driver says about cards and processes, without ever raising its errors.
+
+`open_nvml()` always gives an `Nvml`. Without a driver it has no devices and says why in `reason`; a question that the
+driver or the card cannot answer (virtual machines, laptops, cards with unified memory) gives None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class NvmlDevice:
+    """One card. `index` counts in PCI bus order and ignores CUDA_VISIBLE_DEVICES.
+
+    `memory_total_bytes` is 0 for a card that shares the host's RAM (GB10): NVML does not tell it there. The PCIe link
+    is the best one that card and slot can agree on, not the one in use now: an idle card lowers its link.
+    """
+
+    index: int
+    uuid: str
+    name: str
+    memory_total_bytes: int
+    compute_capability: tuple[int, int] | None = None
+    nvlink: bool | None = None
+    """True when at least one NVLink is up, False when the card says that none is."""
+    pcie_generation: int | None = None
+    pcie_lanes: int | None = None
+
+
+@dataclass(frozen=True)
+class NvmlReading:
+    """The state of one card now. `utilization` is a fraction of 1."""
+
+    memory_used_bytes: int
+    memory_total_bytes: int
+    utilization: float | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+
+    @property
+    def memory_free_bytes(self) -> int:
+        return max(self.memory_total_bytes - self.memory_used_bytes, 0)
+
+
+@dataclass(frozen=True)
+class NvmlProcess:
+    """A process with memory on a card. `memory_bytes` is None where the driver hides it (Windows, WSL, containers)."""
+
+    pid: int
+    memory_bytes: int | None
+
+
+class Nvml:
+    """An open NVML session; a context manager. Every method may be called after `close`: it then finds nothing."""
+
+    def __init__(self, library: Any | None, reason: str | None = None) -> None:
+        """`library` is the initialised module `pynvml`, None when there is none."""
+        self._library = library
+        self._handles: dict[int, Any] = {}
+        self.reason = reason
+        """Why there are no devices, in a few words; None when there are some."""
+        self.driver_version: str | None = None
+        self.cuda_version: str | None = None
+        """The newest CUDA version that the driver can run, such as "12.8"."""
+        self.devices: tuple[NvmlDevice, ...] = ()
+        if library is not None:
+            self._read_system()
+
+    def __enter__(self) -> Nvml:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read(self, index: int) -> NvmlReading | None:
+        """Memory, load, temperature and power of the card with this index; None when it is gone or unreadable."""
+        handle = self._handles.get(index)
+        if handle is None:
+            return None
+        used_and_total = self._read_memory(handle, index)
+        if used_and_total is None:
+            return None
+        rates = self._ask("nvmlDeviceGetUtilizationRates", handle)
+        celsius = self._ask("nvmlDeviceGetTemperature", handle, 0)  # 0: the sensor on the GPU die
+        milliwatts = self._ask("nvmlDeviceGetPowerUsage", handle)
+        return NvmlReading(
+            memory_used_bytes=used_and_total[0],
+            memory_total_bytes=used_and_total[1],
+            utilization=None if rates is None else float(rates.gpu) / 100,
+            temperature_celsius=None if celsius is None else float(celsius),
+            power_watts=None if milliwatts is None else float(milliwatts) / 1000,
+        )
+
+    def processes(self, index: int) -> tuple[NvmlProcess, ...]:
+        """The compute processes on the card with this index, by process id (of the host, inside a container too)."""
+        handle = self._handles.get(index)
+        if handle is None:
+            return ()
+        found = self._ask("nvmlDeviceGetComputeRunningProcesses_v3", handle)
+        if found is None:  # drivers before 510 know only the second version
+            found = self._ask("nvmlDeviceGetComputeRunningProcesses_v2", handle)
+        return tuple(NvmlProcess(int(process.pid), process.usedGpuMemory) for process in found or ())
+
+    def close(self) -> None:
+        """End the session. Closing twice does nothing."""
+        if self._library is not None:
+            self._ask("nvmlShutdown")
+        self._library = None
+        self._handles = {}
+
+    def _ask(self, function: str, *arguments: Any) -> Any | None:
+        """The answer of one NVML function, None when the library, the driver or the card lacks it or refuses."""
+        call = getattr(self._library, function, None)
+        if call is None or self._library is None:
+            return None
+        try:
+            return call(*arguments)
+        except self._library.NVMLError:
+            return None
+
+    def _read_system(self) -> None:
+        self.driver_version = _as_text(self._ask("nvmlSystemGetDriverVersion"))
+        cuda = self._ask("nvmlSystemGetCudaDriverVersion")
+        if cuda is not None:  # 12080 is 12.8 (cudaDriverGetVersion: 1000 x major + 10 x minor)
+            self.cuda_version = f"{cuda // 1000}.{cuda % 1000 // 10}"
+        count = self._ask("nvmlDeviceGetCount") or 0
+        for index in range(count):
+            handle = self._ask("nvmlDeviceGetHandleByIndex", index)
+            if handle is not None:
+                self._handles[index] = handle
+        self.devices = tuple(self._read_device(index, handle) for index, handle in self._handles.items())
+        if not self.devices:
+            self.reason = "the NVIDIA driver sees no card" if count == 0 else "no card answers the NVIDIA driver"
+
+    def _read_device(self, index: int, handle: Any) -> NvmlDevice:
+        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+        capability = self._ask("nvmlDeviceGetCudaComputeCapability", handle)
+        return NvmlDevice(
+            index=index,
+            uuid=_as_text(self._ask("nvmlDeviceGetUUID", handle)) or "",
+            name=_as_text(self._ask("nvmlDeviceGetName", handle)) or f"NVIDIA GPU {index}",
+            memory_total_bytes=0 if memory is None else int(memory.total),
+            compute_capability=None if capability is None else (int(capability[0]), int(capability[1])),
+            nvlink=self._read_nvlink(handle),
+            pcie_generation=self._ask("nvmlDeviceGetMaxPcieLinkGeneration", handle),
+            pcie_lanes=self._ask("nvmlDeviceGetMaxPcieLinkWidth", handle),
+        )
+
+    def _read_nvlink(self, handle: Any) -> bool | None:
+        links = range(int(getattr(self._library, "NVML_NVLINK_MAX_LINKS", 0)))
+        states = [self._ask("nvmlDeviceGetNvLinkState", handle, link) for link in links]
+        known = [state for state in states if state is not None]
+        return any(known) if known else None
+
+    def _read_memory(self, handle: Any, index: int) -> tuple[int, int] | None:
+        """Used and total bytes. A card without its own memory has a total of 0 and uses what its processes hold."""
+        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+        if memory is not None:
+            return int(memory.used), int(memory.total)
+        known = {device.index: device.memory_total_bytes for device in self.devices}
+        if known.get(index) != 0 or self._ask("nvmlDeviceGetUUID", handle) is None:
+            return None
+        return sum(process.memory_bytes or 0 for process in self.processes(index)), 0
+
+
+def open_nvml() -> Nvml:
+    """A session with the NVIDIA driver of this machine. Never raises: without a driver, `devices` is empty."""
+    try:
+        import pynvml  # noqa: PLC0415 - it takes 20 ms that a plan for another machine need not pay
+    except ImportError:
+        return Nvml(None, "the package nvidia-ml-py is not installed")
+    library: Any = pynvml
+    try:
+        library.nvmlInit()
+    except library.NVMLError as error:
+        return Nvml(None, f"no NVIDIA driver answers ({error})")
+    return Nvml(library)
+
+
+def _as_text(value: Any) -> str | None:
+    """NVML's strings: bytes from old versions of the binding, str from new ones."""
+    if value is None:
+        return None
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
