@@ -15,14 +15,17 @@ from typing import Any
 class NvmlDevice:
     """One card. `index` counts in PCI bus order and ignores CUDA_VISIBLE_DEVICES.
 
-    `memory_total_bytes` is 0 for a card that shares the host's RAM (GB10): NVML does not tell it there. The PCIe link
-    is the best one that card and slot can agree on, not the one in use now: an idle card lowers its link.
+    `memory_total_bytes` is 0 for a card that shares the host's RAM (GB10): NVML does not tell it there.
+    `memory_reserved_bytes` of it belong to the driver; the rest is what CUDA calls the total (equal to the byte on an
+    H200 with driver 580.159). Drivers before 510 do not tell the reserve: then it is None. The PCIe link is the best
+    one that card and slot can agree on, not the one in use now: an idle card lowers its link.
     """
 
     index: int
     uuid: str
     name: str
     memory_total_bytes: int
+    memory_reserved_bytes: int | None = None
     compute_capability: tuple[int, int] | None = None
     nvlink: bool | None = None
     """True when at least one NVLink is up, False when the card says that none is."""
@@ -32,17 +35,22 @@ class NvmlDevice:
 
 @dataclass(frozen=True)
 class NvmlReading:
-    """The state of one card now. `utilization` is a fraction of 1."""
+    """The state of one card now. `utilization` is a fraction of 1.
+
+    `memory_used_bytes` is what processes hold, as nvidia-smi shows it, without the driver's reserve; a driver before
+    510 cannot tell them apart, and then the reserve is part of it.
+    """
 
     memory_used_bytes: int
     memory_total_bytes: int
     utilization: float | None = None
     temperature_celsius: float | None = None
     power_watts: float | None = None
+    memory_reserved_bytes: int = 0
 
     @property
     def memory_free_bytes(self) -> int:
-        return max(self.memory_total_bytes - self.memory_used_bytes, 0)
+        return max(self.memory_total_bytes - self.memory_reserved_bytes - self.memory_used_bytes, 0)
 
 
 @dataclass(frozen=True)
@@ -82,18 +90,21 @@ class Nvml:
         handle = self._handles.get(index)
         if handle is None:
             return None
-        used_and_total = self._read_memory(handle, index)
-        if used_and_total is None:
+        memory = self._read_memory(handle)
+        if memory is None:
+            memory = self._read_shared_memory(index)
+        if memory is None:
             return None
         rates = self._ask("nvmlDeviceGetUtilizationRates", handle)
         celsius = self._ask("nvmlDeviceGetTemperature", handle, 0)  # 0: the sensor on the GPU die
         milliwatts = self._ask("nvmlDeviceGetPowerUsage", handle)
         return NvmlReading(
-            memory_used_bytes=used_and_total[0],
-            memory_total_bytes=used_and_total[1],
+            memory_used_bytes=memory.used_bytes,
+            memory_total_bytes=memory.total_bytes,
             utilization=None if rates is None else float(rates.gpu) / 100,
             temperature_celsius=None if celsius is None else float(celsius),
             power_watts=None if milliwatts is None else float(milliwatts) / 1000,
+            memory_reserved_bytes=memory.reserved_bytes or 0,
         )
 
     def processes(self, index: int) -> tuple[NvmlProcess, ...]:
@@ -138,13 +149,14 @@ class Nvml:
             self.reason = "the NVIDIA driver sees no card" if count == 0 else "no card answers the NVIDIA driver"
 
     def _read_device(self, index: int, handle: Any) -> NvmlDevice:
-        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+        memory = self._read_memory(handle)
         capability = self._ask("nvmlDeviceGetCudaComputeCapability", handle)
         return NvmlDevice(
             index=index,
             uuid=_as_text(self._ask("nvmlDeviceGetUUID", handle)) or "",
             name=_as_text(self._ask("nvmlDeviceGetName", handle)) or f"NVIDIA GPU {index}",
-            memory_total_bytes=0 if memory is None else int(memory.total),
+            memory_total_bytes=0 if memory is None else memory.total_bytes,
+            memory_reserved_bytes=None if memory is None else memory.reserved_bytes,
             compute_capability=None if capability is None else (int(capability[0]), int(capability[1])),
             nvlink=self._read_nvlink(handle),
             pcie_generation=self._ask("nvmlDeviceGetMaxPcieLinkGeneration", handle),
@@ -157,15 +169,27 @@ class Nvml:
         known = [state for state in states if state is not None]
         return any(known) if known else None
 
-    def _read_memory(self, handle: Any, index: int) -> tuple[int, int] | None:
-        """Used and total bytes. A card without its own memory has a total of 0 and uses what its processes hold."""
-        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+    def _read_memory(self, handle: Any) -> _Memory | None:
+        version = getattr(self._library, "nvmlMemory_v2", None)
+        memory = None if version is None else self._ask("nvmlDeviceGetMemoryInfo", handle, version)
         if memory is not None:
-            return int(memory.used), int(memory.total)
-        known = {device.index: device.memory_total_bytes for device in self.devices}
-        if known.get(index) != 0 or self._ask("nvmlDeviceGetUUID", handle) is None:
+            return _Memory(int(memory.used), int(memory.total), int(memory.reserved))
+        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+        return None if memory is None else _Memory(int(memory.used), int(memory.total), None)
+
+    def _read_shared_memory(self, index: int) -> _Memory | None:
+        """For a card without memory of its own: what its processes hold. None for every other card."""
+        shares = any(device.index == index and device.memory_total_bytes == 0 for device in self.devices)
+        if not shares:
             return None
-        return sum(process.memory_bytes or 0 for process in self.processes(index)), 0
+        return _Memory(sum(process.memory_bytes or 0 for process in self.processes(index)), 0, None)
+
+
+@dataclass(frozen=True)
+class _Memory:
+    used_bytes: int
+    total_bytes: int
+    reserved_bytes: int | None
 
 
 def open_nvml() -> Nvml:

@@ -22,10 +22,12 @@ class FakeDriver(ModuleType):
     NVMLError = NVMLError
     NVML_NVLINK_MAX_LINKS = 4
 
-    def __init__(self, lacking: tuple[str, ...] = (), cards: int = 1) -> None:
+    def __init__(self, lacking: tuple[str, ...] = (), cards: int = 1, old: bool = False) -> None:
         super().__init__("pynvml")
+        self.nvmlMemory_v2 = 2
         self.lacking = lacking
         self.cards = cards
+        self.old = old
         self.open = 0
 
     def __getattribute__(self, name: str) -> Any:
@@ -57,8 +59,13 @@ class FakeDriver(ModuleType):
     def nvmlDeviceGetUUID(self, handle: str) -> str:
         return f"GPU-{handle}"
 
-    def nvmlDeviceGetMemoryInfo(self, handle: str) -> SimpleNamespace:
-        return SimpleNamespace(total=24 * GIB, used=2 * GIB, free=22 * GIB)
+    def nvmlDeviceGetMemoryInfo(self, handle: str, version: int | None = None) -> SimpleNamespace:
+        """As seen on an H200: the old form counts the driver's reserve (here 1 GiB) as used."""
+        if version is None:
+            return SimpleNamespace(total=24 * GIB, used=3 * GIB, free=21 * GIB)
+        if self.old:
+            _refuse()
+        return SimpleNamespace(total=24 * GIB, used=2 * GIB, free=21 * GIB, reserved=GIB)
 
     def nvmlDeviceGetCudaComputeCapability(self, handle: str) -> tuple[int, int]:
         return (8, 9)
@@ -105,7 +112,8 @@ def test_reads_a_card(install: Any) -> None:
     driver = install(FakeDriver())
     with open_nvml() as nvml:
         (device,) = nvml.devices
-        assert (device.name, device.memory_total_bytes) == ("NVIDIA GeForce RTX 4090", 24 * GIB)
+        assert device.name == "NVIDIA GeForce RTX 4090"
+        assert (device.memory_total_bytes, device.memory_reserved_bytes) == (24 * GIB, GIB)
         assert device.uuid == "GPU-card 0"
         assert device.compute_capability == (8, 9)
         assert device.nvlink is True
@@ -113,7 +121,7 @@ def test_reads_a_card(install: Any) -> None:
         assert (nvml.driver_version, nvml.cuda_version, nvml.reason) == ("570.86.15", "12.8", None)
         reading = nvml.read(0)
         assert reading is not None
-        assert (reading.memory_used_bytes, reading.memory_free_bytes) == (2 * GIB, 22 * GIB)
+        assert (reading.memory_used_bytes, reading.memory_free_bytes) == (2 * GIB, 21 * GIB)
         assert (reading.utilization, reading.temperature_celsius, reading.power_watts) == (0.37, 61.0, 312.5)
         assert nvml.processes(0) == (NvmlProcess(41, GIB), NvmlProcess(42, None))
     assert driver.open == 0
@@ -130,6 +138,15 @@ def test_a_card_without_sensors_still_tells_its_memory(install: Any) -> None:
         assert reading is not None
         assert reading.memory_total_bytes == 24 * GIB
         assert (reading.utilization, reading.temperature_celsius, reading.power_watts) == (None, None, None)
+
+
+def test_an_old_driver_counts_its_reserve_as_used(install: Any) -> None:
+    install(FakeDriver(old=True))
+    with open_nvml() as nvml:
+        assert nvml.devices[0].memory_reserved_bytes is None
+        reading = nvml.read(0)
+        assert reading is not None
+        assert (reading.memory_used_bytes, reading.memory_free_bytes) == (3 * GIB, 21 * GIB)
 
 
 def test_an_old_driver_lists_processes_by_the_second_version(install: Any) -> None:
