@@ -42,6 +42,7 @@ class ModelFacts:
     checkpoint: CheckpointFacts | None = None
     is_local: bool = False
     has_chat_template: bool | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ class Flag:
     """One option of `vllm serve` in one release.
 
     `kind`: value (takes a value), store_true (a bare flag), bool_optional (--x and --no-x), json (takes JSON or dotted
-    sub-keys) or other. `choices` is empty when the values are not limited.
+    sub-keys), bool_value (takes true or false), optional_value (the value may be left out), append (may be repeated)
+    or other (how it takes its value is not known). `choices` is empty when the values are not limited.
     """
 
     name: str
@@ -112,6 +114,13 @@ class Flag:
     default: Any = None
     nargs: str | None = None
     optional: bool = False
+    known_values: tuple[Any, ...] = ()
+    """The values that the release names although it takes others too."""
+    default_text: str | None = None
+    """The expression of a default that is computed when vLLM starts; `default` is None then."""
+    group: str | None = None
+    help: str = ""
+    """One sentence."""
 
 
 @dataclass(frozen=True)
