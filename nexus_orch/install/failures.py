@@ -1,0 +1,108 @@
+"""What an installation can fail of, told with the last lines of the tool that failed and a remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nexus_orch.errors import ExitCode, NexusError, Problem
+
+SHOWN_LINES = 8
+_AGAIN = "then repeat the command, it goes on where it stopped"
+
+
+class InstallError(NexusError):
+    """An engine or a model could not be set up. What was finished stays, and the same command goes on from there."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+@dataclass(frozen=True)
+class _Sign:
+    pattern: re.Pattern[str]
+    reason: str
+    remedy: str
+
+
+def _sign(pattern: str, reason: str, remedy: str) -> _Sign:
+    return _Sign(re.compile(pattern, re.IGNORECASE), reason, remedy)
+
+
+# The wording of pip 23 to 26 and of the libraries under it. The order matters: the first sign that any line shows wins,
+# so that a full disk is not taken for the network error that it causes later.
+_SIGNS = (
+    _sign(
+        r"no space left on device|disk quota exceeded|errno 28",
+        "the disk is full",
+        "free some space, or move everything with NEXUS_HOME=DIR; " + _AGAIN,
+    ),
+    _sign(
+        r"permission denied|errno 13",
+        "a file may not be written",
+        "check who owns the folder, or choose another one with NEXUS_HOME=DIR",
+    ),
+    _sign(
+        r"certificate_verify_failed|certificate verify failed",
+        "the index's certificate is not trusted",
+        "tell pip your certificates: PIP_CERT=FILE",
+    ),
+    _sign(
+        r"name resolution|name or service not known|getaddrinfo failed|nodename nor servname|newconnectionerror"
+        r"|failed to establish a new connection|network is unreachable|connection refused|connection reset"
+        r"|connection aborted|connection broken|proxyerror|read timed out|timeouterror|max retries exceeded"
+        r"|incompleteread|http error 5\d\d|5\d\d server error",
+        "the package index cannot be reached",
+        "check the network and the proxy (PIP_PROXY, PIP_INDEX_URL); " + _AGAIN,
+    ),
+    _sign(
+        r"do not match the hashes",
+        "a downloaded file is damaged",
+        "repeat the command with PIP_NO_CACHE_DIR=1",
+    ),
+    _sign(
+        r"resolutionimpossible|conflicting dependencies",
+        "the requirements contradict each other",
+        "unset constraints (PIP_CONSTRAINT, pip's configuration), or install another --version",
+    ),
+    _sign(
+        r"no matching distribution found|could not find a version that satisfies",
+        "no index offers it for this Python and this platform",
+        "choose another --version or --python, or name the index that has it with --index URL",
+    ),
+    _sign(
+        r"no module named (ensurepip|venv)|ensurepip is not available",
+        "this Python cannot make environments",
+        "install its venv package (python3-venv on Debian and Ubuntu), or use another Python with --python PATH",
+    ),
+    _sign(
+        r"failed building wheel|failed to build|metadata-generation-failed|command '?(gcc|cc|cmake)",
+        "a package has no ready build for this Python and platform and could not be built here",
+        "use another Python with --python PATH",
+    ),
+)
+_UNKNOWN = _Sign(re.compile(""), "", "see the log; " + _AGAIN)
+_KILLED = _Sign(re.compile(""), "it was killed, as the kernel does when memory runs out", _UNKNOWN.remedy)
+
+
+def judge_failure(what: str, returncode: int, lines: Sequence[str], log: str) -> Problem:
+    """The problem behind a child that failed. `what` says what it should do ("install torch"), `lines` is the end of
+    its output, `returncode` is negative for a signal, `log` the file with all of its output."""
+    sign = _choose_sign(returncode, lines)
+    ended = f"exit status {returncode}" if returncode >= 0 else f"signal {-returncode}"
+    reason = sign.reason or "its last lines are below"
+    shown = "".join(f"\n    | {line}" for line in _choose_lines(lines))
+    return Problem(f"could not {what}: {reason} ({ended}){shown}", key="log", value=log, remedy=sign.remedy)
+
+
+def _choose_sign(returncode: int, lines: Sequence[str]) -> _Sign:
+    for sign in _SIGNS:
+        if any(sign.pattern.search(line) for line in lines):
+            return sign
+    return _KILLED if returncode in (-9, 137) else _UNKNOWN
+
+
+def _choose_lines(lines: Sequence[str]) -> list[str]:
+    """The last lines that say something: pip's notices about itself and its warnings about empty indexes do not."""
+    told = [line for line in lines if line.strip() and not line.startswith(("[notice]", "WARNING: Location"))]
+    return told[-SHOWN_LINES:]
