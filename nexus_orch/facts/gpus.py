@@ -54,9 +54,7 @@ def read_gpus(spec: GpuSpec, origins: Mapping[str, str]) -> GpuReading:
         present = _render_present(nvml, here.devices)
     if spec.model is None and spec.memory_mib is None:
         raise ConfigError(_not_enough(spec, present, origins))
-    gpus = _describe(spec, origins)
-    note = f"planned for another machine with {len(gpus)} x {gpus[0].name}; this one has {present}"
-    return GpuReading(gpus, is_this_machine=False, notes=(*here.notes, note))
+    return _describe(spec, here.notes, present, origins)
 
 
 @dataclass(frozen=True)
@@ -166,14 +164,14 @@ def _nearest_total(nvml_total_bytes: int, card: CatalogueGpu | None) -> int:
     return estimate_cuda_total(nvml_total_bytes)
 
 
-def _describe(spec: GpuSpec, origins: Mapping[str, str]) -> tuple[GpuFacts, ...]:
+def _describe(spec: GpuSpec, notes: tuple[str, ...], present: str, origins: Mapping[str, str]) -> GpuReading:
     """Cards that are not here, from the profile and the catalogue."""
     card = None if spec.model is None else find_gpu(spec.model, spec.memory_mib)
     if card is None and spec.memory_mib is None:
         raise ConfigError(_unknown_card(spec, origins))
     total = _nearest_total((spec.memory_mib or 0) * MIB, card)
     bus = None if card is None else card.host_bandwidth_bytes_per_second
-    described = GpuFacts(
+    gpu = GpuFacts(
         index=0,
         name=card.name if card else spec.model or "unnamed card",
         total_bytes=total,
@@ -187,7 +185,20 @@ def _describe(spec: GpuSpec, origins: Mapping[str, str]) -> tuple[GpuFacts, ...]
         nvlink=card.nvlink if card else None,
         fp16_flops=card.fp16_flops if card else None,
     )
-    return tuple(replace(described, index=index) for index in range(spec.count or 1))
+    gpus = tuple(replace(gpu, index=index) for index in range(spec.count or 1))
+    where = f"planned for another machine with {len(gpus)} x {gpu.name}; this one has {present}"
+    return GpuReading(gpus, is_this_machine=False, notes=(*notes, where, *_doubts(spec, card)))
+
+
+def _doubts(spec: GpuSpec, card: CatalogueGpu | None) -> tuple[str, ...]:
+    """What a reader should know about the memory of a described card."""
+    known_mib = None if card is None else card.nvml_total_bytes // MIB
+    if card and known_mib and spec.memory_mib and abs(spec.memory_mib / known_mib - 1) >= _SAME_SIZE:
+        other = f"hardware.gpu.memory_mib={spec.memory_mib} counts"
+        return (f"the catalogue knows {card.name} with {known_mib} MiB; {other}",)
+    if card is None or card.total_is_estimate:
+        return ("what the driver keeps of the card's memory for itself is an estimate",)
+    return ()
 
 
 def _why_none(nvml: Nvml) -> str:
