@@ -1,0 +1,129 @@
+"""Which processes belong to an engine: found by what was recorded at its start and seen since, never by name.
+
+vLLM starts more processes (EngineCore, workers, compilers). They can outlive the API server, be adopted by init and
+change their process group, so one test is not enough. A process belongs to an engine when it is
+
+- the recorded process or one that was seen as its descendant (same pid *and* same start time), or
+- a descendant of such a process now, or
+- in the engine's process group or session, while the process that leads them is the recorded one, or
+- carries the engine's mark: an environment variable with a value of its own, which every descendant inherits.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psutil
+
+GONE = (psutil.Error, OSError)
+"""What psutil and the kernel raise for a process that ended meanwhile or may not be looked at."""
+
+MARK_VARIABLE = "NEXUS_ENGINE_MARK"
+
+CREATE_TIME_TOLERANCE_SECONDS = 2.0
+"""Start times are told as boot time plus ticks; the kernel's boot time moves by up to a second with the clock."""
+
+
+@dataclass(frozen=True)
+class ProcessKey:
+    """A process for good: its pid, and when it was created in seconds since the epoch (pids are used again)."""
+
+    pid: int
+    create_time: float
+
+    @classmethod
+    def of(cls, process: psutil.Process) -> ProcessKey:
+        return cls(process.pid, process.create_time())
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """What must be written down of an engine, so that another process can find and stop all of it.
+
+    `pgid` is its process group and session (None on Windows), `mark` the value of `MARK_VARIABLE` in its environment,
+    `family` the descendants seen so far and `supervisor` the process that started it.
+    """
+
+    run_id: str
+    pid: int
+    create_time: float
+    pgid: int | None = None
+    mark: str | None = None
+    family: tuple[ProcessKey, ...] = ()
+    supervisor: ProcessKey | None = None
+
+    @property
+    def key(self) -> ProcessKey:
+        return ProcessKey(self.pid, self.create_time)
+
+
+def find_process(key: ProcessKey) -> psutil.Process | None:
+    """The living process that this key means; None when it is gone, a zombie, or its pid belongs to another one."""
+    with suppress(*GONE):
+        process = psutil.Process(key.pid)
+        if abs(process.create_time() - key.create_time) <= CREATE_TIME_TOLERANCE_SECONDS and is_alive(process):
+            return process
+    return None
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """True while it can still do something. A zombie cannot: it holds neither memory nor a port."""
+    with suppress(*GONE):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def find_descendants(keys: Iterable[ProcessKey]) -> tuple[ProcessKey, ...]:
+    """The living processes among `keys` and all their descendants now, without duplicates, in order of their pids."""
+    found: dict[int, ProcessKey] = {}
+    for key in keys:
+        process = None if key.pid in found else find_process(key)
+        if process is None:
+            continue
+        found[key.pid] = key
+        with suppress(*GONE):
+            for child in process.children(recursive=True):
+                with suppress(*GONE):
+                    found.setdefault(child.pid, ProcessKey.of(child))
+    return tuple(found[pid] for pid in sorted(found))
+
+
+def find_family(record: EngineRecord) -> dict[int, psutil.Process]:
+    """Every living process of this engine by its pid. Reads the whole process table: some 10 to 100 ms."""
+    keys = (record.key, *record.family)
+    members = _by_pid(find_process(key) for key in keys)
+    leads_group = record.pid in members
+    for process in psutil.process_iter():
+        if process.pid not in members and (_is_marked(process, record) or (leads_group and _in_group(process, record))):
+            members[process.pid] = process
+    for parent in list(members.values()):
+        with suppress(*GONE):
+            for child in parent.children(recursive=True):
+                members.setdefault(child.pid, child)
+    members.pop(os.getpid(), None)
+    return {pid: process for pid, process in members.items() if is_alive(process)}
+
+
+def _by_pid(processes: Iterable[psutil.Process | None]) -> dict[int, psutil.Process]:
+    return {process.pid: process for process in processes if process is not None}
+
+
+def _is_marked(process: psutil.Process, record: EngineRecord) -> bool:
+    if record.mark is None or process.pid == os.getpid():
+        return False
+    with suppress(*GONE):
+        return process.environ().get(MARK_VARIABLE) == record.mark
+    return False
+
+
+def _in_group(process: psutil.Process, record: EngineRecord) -> bool:
+    if sys.platform == "win32" or record.pgid is None or process.pid == os.getpid():
+        return False
+    try:
+        return record.pgid in (os.getpgid(process.pid), os.getsid(process.pid))
+    except OSError:  # it ended meanwhile, or belongs to another session that may not be asked about
+        return False
