@@ -1,0 +1,70 @@
+"""Hydra's config loader over our search path: the same composition as `@hydra.main`, without its global state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import hydra.version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.default_element import ResultDefault
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import setup_globals
+from omegaconf import DictConfig
+
+from nexus_orch.compose.search_path import SearchPath, searching
+
+VERSION_BASE = "1.3"
+"""The Hydra release whose behaviour we ask for."""
+
+PRIMARY = "config"
+"""Name of the file where a composition starts."""
+
+EVERY_KEY = "every_key"
+"""Name of the file that holds each key with its default; every primary file begins with it."""
+
+
+class NexusLoader(ConfigLoaderImpl):
+    """Hydra's loader, which also keeps the files of its last composition: computing them anew costs half as much again
+    as the composition itself."""
+
+    composed: Sequence[ResultDefault] = ()
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        self.composed = defaults
+        return super()._compose_config_from_defaults_list(defaults=defaults, repo=repo)
+
+
+@contextmanager
+def opened_loader(path: SearchPath) -> Iterator[NexusLoader]:
+    """What `hydra.initialize_config_dir` makes, but not global: a Hydra application may compose inside its job.
+
+    Hydra's version base, which is global, is put back at the end.
+    """
+    setup_globals()
+    versions = hydra.version.VersionBase.instance()
+    before = versions.version_base
+    hydra.version.setbase(VERSION_BASE)
+    try:
+        with searching(path):
+            folders = create_config_search_path(str(path.base))
+        if path.extra is not None:
+            folders.prepend("command-line", str(path.extra), SearchPathQuery(provider="schema"))
+        yield NexusLoader(folders)
+    finally:
+        versions.version_base = before
+
+
+@contextmanager
+def as_hydra_config(cfg: DictConfig) -> Iterator[None]:
+    """While this lasts, ${hydra:...} in a composed configuration finds its own `hydra` node, as inside a job."""
+    config = HydraConfig.instance()
+    before = config.cfg
+    config.set_config(cfg)
+    try:
+        yield
+    finally:
+        config.cfg = before

@@ -1,0 +1,55 @@
+"""A composed configuration to plain values: interpolations resolved, each one that cannot be told by its key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from nexus_orch.compose.schema import find_nearest_key
+from nexus_orch.errors import Problem
+
+
+def resolve(cfg: DictConfig, origins: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
+    """The values without Hydra's own node, and a problem for each interpolation or `???` that has no value.
+
+    A key whose value cannot be found is left out of the values.
+    """
+    problems: list[Problem] = []
+    values: dict[str, Any] = {}
+    for name in map(str, cfg):
+        if name != "hydra":
+            values |= _resolve_child(cfg, name, name, origins, problems)
+    return values, problems
+
+
+def _resolve_child(
+    parent: DictConfig, name: str, key: str, origins: Mapping[str, str], problems: list[Problem]
+) -> dict[str, Any]:
+    try:
+        child = parent[name]
+        if isinstance(child, DictConfig):
+            parts = [_resolve_child(child, part, f"{key}.{part}", origins, problems) for part in map(str, child)]
+            return {name: {part: value for found in parts for part, value in found.items()}}
+        return {name: OmegaConf.to_container(child, resolve=True) if isinstance(child, ListConfig) else child}
+    except MissingMandatoryValue:
+        problems.append(Problem(f"{key} must be set", key, "???", origins.get(key), f"write {key}=VALUE"))
+    except OmegaConfBaseException as error:
+        written = OmegaConf.to_container(parent, resolve=False)
+        raw = written.get(name) if isinstance(written, dict) else None
+        problems.append(_make_unresolved(key, raw, str(error), origins.get(key)))
+    return {}
+
+
+def _make_unresolved(key: str, raw: object, reason: str, origin: str | None) -> Problem:
+    message = reason.splitlines()[0]
+    remedy = "mend the ${...} expression"
+    if "Environment variable" in message:
+        remedy = "set the variable, or give a default: ${oc.env:NAME,default}"
+    elif message.startswith("Interpolation key"):
+        wanted = message.partition("'")[2].partition("'")[0]
+        nearest = find_nearest_key(wanted)
+        remedy = remedy if nearest is None else f"did you mean ${{{nearest}}}?"
+    return Problem(f"{key} cannot be resolved: {message}", key, raw, origin, remedy)

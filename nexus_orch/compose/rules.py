@@ -1,0 +1,140 @@
+"""Contradictions inside one RunSpec: pinned values that cannot hold together, whatever the machine. Pure.
+
+What depends on the machine, the model or the engine is the planner's and the adapters' to judge, not ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nexus_orch.errors import Problem
+from nexus_orch.types import RunSpec
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`keys` contradict each other when `broken`; the first of them is the one that the reader should look at."""
+
+    keys: tuple[str, ...]
+    broken: Callable[[RunSpec], bool]
+    message: str
+    remedy: str
+
+
+def judge_contradictions(spec: RunSpec) -> list[Problem]:
+    """One problem for each rule of `RULES` that the spec breaks."""
+    return [_make_problem(rule, spec) for rule in RULES if rule.broken(spec)]
+
+
+def _make_problem(rule: Rule, spec: RunSpec) -> Problem:
+    first, *others = rule.keys
+    against = ", ".join(f"{key}={spec.get(key)}{_render_origin(spec, key)}" for key in others)
+    return Problem(
+        f"{rule.message}: {first} against {against}", first, spec.get(first), spec.origin(first), rule.remedy
+    )
+
+
+def _render_origin(spec: RunSpec, key: str) -> str:
+    origin = spec.origin(key)
+    return "" if origin is None else f" ({origin})"
+
+
+def _more(value: float | None, bound: float = 0.0) -> bool:
+    return value is not None and value > bound
+
+
+def _gpus(spec: RunSpec) -> int | None:
+    count = spec.hardware.gpu.count
+    return None if count is None else count * spec.hardware.nodes
+
+
+def _ranks(spec: RunSpec) -> int:
+    return (spec.serve.tensor_parallel or 1) * (spec.serve.pipeline_parallel or 1)
+
+
+def _exceeds(values: Sequence[float | None]) -> bool:
+    low, high = values
+    return low is not None and high is not None and low > high
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        ("memory.cpu_offload_gib", "memory.strategy"),
+        lambda spec: spec.memory.strategy == "vram_only" and _more(spec.memory.cpu_offload_gib),
+        "the strategy keeps all weights in GPU memory",
+        "choose memory=hybrid, or memory.cpu_offload_gib=auto",
+    ),
+    Rule(
+        ("memory.kv_offload_gib", "memory.strategy"),
+        lambda spec: spec.memory.strategy == "vram_only" and _more(spec.memory.kv_offload_gib),
+        "the strategy keeps the KV cache in GPU memory",
+        "choose memory=hybrid, or memory.kv_offload_gib=auto",
+    ),
+    Rule(
+        ("memory.offload_backend", "memory.strategy"),
+        lambda spec: spec.memory.strategy == "vram_only" and spec.memory.offload_backend is not None,
+        "the strategy offloads nothing",
+        "choose memory=hybrid, or memory.offload_backend=auto",
+    ),
+    Rule(
+        ("memory.offload_backend", "memory.cpu_offload_gib"),
+        lambda spec: spec.memory.offload_backend is not None and spec.memory.cpu_offload_gib == 0,
+        "there is nothing for the backend to offload",
+        "write memory.cpu_offload_gib=auto, or memory.offload_backend=auto",
+    ),
+    Rule(
+        ("memory.cpu_offload_gib", "memory.strategy"),
+        lambda spec: (
+            spec.memory.strategy == "hybrid" and spec.memory.cpu_offload_gib == 0 and not spec.memory.kv_offload_gib
+        ),
+        "the strategy shares the load with host RAM",
+        "choose memory=vram_only, or memory.cpu_offload_gib=auto",
+    ),
+    Rule(
+        ("memory.strategy", "hardware.gpu.count"),
+        lambda spec: spec.hardware.gpu.count == 0 and spec.memory.strategy == "hybrid",
+        "without a GPU all weights are in host RAM already",
+        "choose memory=auto",
+    ),
+    Rule(
+        ("memory.cpu_offload_gib", "hardware.gpu.count"),
+        lambda spec: spec.hardware.gpu.count == 0 and _more(spec.memory.cpu_offload_gib),
+        "without a GPU there is nothing to offload from",
+        "write memory.cpu_offload_gib=auto",
+    ),
+    Rule(
+        ("memory.kv_cache.max_blocks", "memory.kv_cache.size_gib"),
+        lambda spec: spec.memory.kv_cache.max_blocks is not None and spec.memory.kv_cache.size_gib is not None,
+        "both fix the size of the KV cache",
+        "keep one of them",
+    ),
+    Rule(
+        ("memory.kv_cache.calculate_scales", "memory.kv_cache.dtype"),
+        lambda spec: (
+            spec.memory.kv_cache.calculate_scales is True
+            and not (spec.memory.kv_cache.dtype or "fp8").startswith("fp8")
+        ),
+        "only an fp8 KV cache has scales",
+        "write memory.kv_cache.dtype=fp8, or memory.kv_cache.calculate_scales=auto",
+    ),
+    Rule(
+        ("serve.tensor_parallel", "serve.pipeline_parallel", "hardware.gpu.count", "hardware.nodes"),
+        lambda spec: bool(_gpus(spec)) and _ranks(spec) > (_gpus(spec) or 0),
+        "the ranks outnumber the GPUs",
+        "lower the parallelism, or raise hardware.gpu.count",
+    ),
+    Rule(
+        # vLLM 0.32.0, vllm/config/scheduler.py: max_num_batched_tokens must be at least max_num_seqs
+        ("serve.max_num_seqs", "serve.max_num_batched_tokens"),
+        lambda spec: _exceeds((spec.serve.max_num_seqs, spec.serve.max_num_batched_tokens)),
+        "each running request takes at least one token of a step",
+        "raise serve.max_num_batched_tokens to at least serve.max_num_seqs",
+    ),
+    Rule(
+        ("hardware.host.reserved_gib", "hardware.host.ram_gib"),
+        lambda spec: _exceeds((spec.hardware.host.reserved_gib, spec.hardware.host.ram_gib)),
+        "more RAM is reserved than there is",
+        "lower hardware.host.reserved_gib",
+    ),
+)
