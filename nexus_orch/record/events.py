@@ -1,0 +1,132 @@
+"""What the journal tells: the events of a run, in the order in which they happened.
+
+`time` is seconds since the epoch. Beside these events the journal holds thinned samples (`Metric`, `GpuSample`,
+`HostSample`), every `Probed` and every `Exited`; the engine's output is in engine.log and not repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nexus_orch.types import Exited, GpuSample, HostSample, Lesson, Metric, Probed, Verdict
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process that cannot be mistaken for a later one with the same pid.
+
+    `create_time` is seconds since the epoch, as psutil tells it.
+    """
+
+    pid: int
+    create_time: float
+
+
+@dataclass(frozen=True)
+class Created:
+    """The run has a folder. `supervisor` is the nexus process that owns the run and alone writes its journal."""
+
+    time: float
+    name: str
+    model: str
+    hardware: str
+    supervisor: ProcessId
+    nexus_version: str
+    strategy: str | None = None
+    """As asked for; the plan says what was chosen."""
+    host: str = ""
+    """The machine's network name: process ids of another machine (a shared home) say nothing here."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan for this attempt; `plan` is the record `Plan` without its spec, as JSON."""
+
+    time: float
+    attempt: int
+    plan: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """The engine's main process runs. `pgid` is None where there are no process groups; `mark` is the value of the
+    environment variable that all its descendants inherit."""
+
+    time: float
+    attempt: int
+    engine: ProcessId
+    port: int
+    url: str
+    pgid: int | None = None
+    mark: str | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """Engine processes that were not there before; once known, they stay in the record."""
+
+    time: float
+    attempt: int
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A new verdict: another stage, some progress inside it, or an end."""
+
+    time: float
+    attempt: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class AttemptEnded:
+    """An attempt is over; its processes are gone. `lessons` are what the next plan will know."""
+
+    time: float
+    attempt: int
+    verdict: Verdict
+    lessons: tuple[Lesson, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """Somebody wants the run to end."""
+
+    time: float
+    reason: str
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run is over and its processes are gone. The last event of a journal."""
+
+    time: float
+    exit_code: int
+    cause: str | None = None
+    """Why it failed; one of `nexus_orch.types.CAUSES`."""
+    reason: str = ""
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+
+Event = Created | Planned | Launched | Family | Judged | AttemptEnded | Stopping | Finished
+Sample = Metric | GpuSample | HostSample
+Entry = Event | Sample | Probed | Exited
+
+SAMPLE_TYPES: tuple[type[Sample], ...] = (Metric, GpuSample, HostSample)
+ENTRY_TYPES: tuple[type[Entry], ...] = (
+    Created,
+    Planned,
+    Launched,
+    Family,
+    Judged,
+    AttemptEnded,
+    Stopping,
+    Finished,
+    Probed,
+    Exited,
+    *SAMPLE_TYPES,
+)
