@@ -1,0 +1,213 @@
+"""The routes of a fake engine: those of vLLM's OpenAI-compatible server that a supervisor uses."""
+
+from __future__ import annotations
+
+import json
+import socket
+import socketserver
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from nexus_orch.testing.engine import FakeEngine
+from nexus_orch.testing.options import Options
+from nexus_orch.testing.output import print_text
+
+ANSWER = " Paris. It is the largest city of the country and lies on the river Seine."
+
+NO_TEMPLATE = (
+    "As of transformers v4.44, default chat template is no longer allowed, so you must provide a chat template if the "
+    "tokenizer does not define one."
+)
+
+
+@dataclass
+class State:
+    """What the routes and the main thread share."""
+
+    engine: FakeEngine
+    options: Options
+    api_key: str | None = None
+    ready: bool = False
+    fails_at_request: bool = False
+    requests: int = 0
+    running: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    asked: threading.Event = field(default_factory=threading.Event)
+    """Set by the first request for text, which some failures wait for."""
+    died: threading.Event = field(default_factory=threading.Event)
+    """Set when the engine behind the server is dead."""
+
+    def looks_healthy(self) -> bool:
+        """What `/health` says."""
+        if self.engine.health == "always":
+            return self.ready
+        return not self.died.is_set() and (self.ready or self.engine.health == "early")
+
+
+class Listener(ThreadingHTTPServer):
+    """Binds early, as vLLM does, and listens when the engine is ready."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.address_family = socket.AF_INET6 if ":" in state.options.host else socket.AF_INET
+        super().__init__((state.options.host, state.options.port), Handler, bind_and_activate=False)
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # without HTTPServer's look-up of the host's name, which may be slow
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection. `Connection: close` after each answer keeps it simple."""
+
+    server: Listener
+
+    def do_GET(self) -> None:
+        state = self.server.state
+        if self.path == "/health":
+            self._send(200 if state.looks_healthy() else 503, b"", "text/plain")
+        elif self.path == "/metrics":
+            self._send(200, render_metrics(state).encode(), "text/plain; version=0.0.4")
+        elif not self._may_pass():
+            return
+        elif self.path == "/v1/models":
+            entry = {"id": state.options.served_name, "object": "model", "max_model_len": state.options.max_model_len}
+            self._send_json(200, {"object": "list", "data": [entry]})
+        else:
+            self._fail(404, "Not Found")
+
+    def do_POST(self) -> None:
+        state = self.server.state
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not self._may_pass():
+            return
+        if self.path not in ("/v1/completions", "/v1/chat/completions"):
+            self._fail(404, "Not Found")
+            return
+        with state.lock:
+            state.requests += 1
+            state.running += 1
+        state.asked.set()
+        try:
+            self._complete(json.loads(body), is_chat=self.path.endswith("chat/completions"))
+        finally:
+            with state.lock:
+                state.running -= 1
+
+    def log_message(self, format: str, *args: Any) -> None:
+        print_text(f"INFO:     {self.client_address[0]}:{self.client_address[1]} - {format % args}\n")
+
+    def _may_pass(self) -> bool:
+        key = self.server.state.api_key
+        if key is None or self.headers.get("Authorization") == f"Bearer {key}":
+            return True
+        self._send_json(401, {"error": "Unauthorized"})
+        return False
+
+    def _complete(self, request: dict[str, Any], *, is_chat: bool) -> None:
+        state = self.server.state
+        if request.get("model") not in (state.options.served_name, None):
+            self._fail(404, f"The model `{request['model']}` does not exist.")
+        elif is_chat and not state.engine.chat_template:
+            self._fail(400, NO_TEMPLATE)
+        elif state.engine.completions == "hang":
+            threading.Event().wait()
+        elif self._is_broken():
+            self._fail(500, "EngineCore encountered an issue. See stack trace (above) for the root cause.")
+        else:
+            self._answer(request, is_chat=is_chat)
+
+    def _is_broken(self) -> bool:
+        """True for an engine that is dead, lies, or is about to fail at its first request (then its end is awaited)."""
+        state = self.server.state
+        if state.fails_at_request:
+            state.died.wait()
+        return state.died.is_set() or not state.ready or state.engine.completions == "error"
+
+    def _answer(self, request: dict[str, Any], *, is_chat: bool) -> None:
+        state = self.server.state
+        prompt = str(request.get("prompt") or request.get("messages"))
+        tokens = make_tokens(int(request.get("max_tokens") or 16), endless=bool(request.get("ignore_eos")))
+        if state.engine.completions == "empty":
+            tokens = []
+        usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(tokens)}
+        usage["total_tokens"] = sum(usage.values())
+        time.sleep(state.engine.completion_seconds)
+        if request.get("stream"):
+            self._stream(tokens, usage if request.get("stream_options") else None, is_chat=is_chat)
+        else:
+            self._pace(len(tokens))
+            text = "".join(tokens)
+            choice = {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}
+            self._send_json(200, {"choices": [{"index": 0, **choice, "finish_reason": "length"}], "usage": usage})
+        with state.lock:
+            state.prompt_tokens += usage["prompt_tokens"]
+            state.output_tokens += usage["completion_tokens"]
+
+    def _stream(self, tokens: list[str], usage: dict[str, int] | None, *, is_chat: bool) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for token in tokens:
+            self._pace(1)
+            piece = {"delta": {"content": token}} if is_chat else {"text": token}
+            self._send_event(json.dumps({"choices": [{"index": 0, **piece}]}))
+        if usage is not None:
+            self._send_event(json.dumps({"choices": [], "usage": usage}))
+        self._send_event("[DONE]")
+
+    def _pace(self, tokens: int) -> None:
+        rate = self.server.state.engine.tokens_per_second
+        if rate is not None:
+            time.sleep(tokens / rate)
+
+    def _send_event(self, data: str) -> None:
+        self.wfile.write(f"data: {data}\n\n".encode())
+        self.wfile.flush()
+
+    def _fail(self, status: int, message: str) -> None:
+        self._send_json(status, {"error": {"message": message, "type": "BadRequestError", "code": status}})
+
+    def _send_json(self, status: int, content: dict[str, Any]) -> None:
+        self._send(status, json.dumps(content).encode(), "application/json")
+
+    def _send(self, status: int, content: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def make_tokens(count: int, *, endless: bool) -> list[str]:
+    """The answer in at most so many tokens (words); an endless one has exactly so many."""
+    words = [f" {word}" for word in ANSWER.split()]
+    while endless and len(words) < count:
+        words *= 2
+    return words[:count]
+
+
+def render_metrics(state: State) -> str:
+    """The metrics of vLLM's V1 engine that a supervisor reads (v1/metrics/loggers.py), in Prometheus' text format."""
+    labels = f'{{engine="0",model_name="{state.options.served_name}"}}'
+    with state.lock:
+        values = {
+            "num_requests_running": ("gauge", state.running),
+            "num_requests_waiting": ("gauge", 0),
+            "kv_cache_usage_perc": ("gauge", 0.01 * state.running),
+            "prefix_cache_queries_total": ("counter", state.prompt_tokens),
+            "prefix_cache_hits_total": ("counter", state.prompt_tokens // 2),
+            "num_preemptions_total": ("counter", 0),
+            "prompt_tokens_total": ("counter", state.prompt_tokens),
+            "generation_tokens_total": ("counter", state.output_tokens),
+        }
+    return "".join(
+        f"# TYPE vllm:{name} {kind}\nvllm:{name}{labels} {float(value)}\n" for name, (kind, value) in values.items()
+    )

@@ -1,0 +1,203 @@
+"""A fake `vllm serve` from its first word to its exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from nexus_orch.testing.boot_log import READY, Step, Voices, make_banner, make_boot_log, make_shutdown_log
+from nexus_orch.testing.engine import FakeEngine, parse_behaviour
+from nexus_orch.testing.failure_log import (
+    Failure,
+    choose_failure,
+    render_core_death,
+    render_port_in_use,
+    render_unrecognized,
+)
+from nexus_orch.testing.options import Options, parse_options
+from nexus_orch.testing.output import print_bytes, print_text
+from nexus_orch.testing.routes import Listener, State
+
+SIGKILL = 9
+POLL_SECONDS = 0.02
+ANSWER_SECONDS = 0.2
+"""How long a dying server still answers: requests that wait get their error."""
+NOISE = b"\x1b[31mred\x1b[0m \xff\xfe not utf-8 \x07\x08 " + b"x" * 100_000 + b"\n"
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Serve until stopped, failed or killed; the exit code is that of vLLM in the same case."""
+    engine, options = parse_behaviour(environ), parse_options(argv)
+    unknown = tuple(name for name in engine.unknown_options if name in options.values)
+    if unknown:
+        print_text(render_unrecognized(unknown))
+        return 2
+    return _Run(engine, options, options.values.get("--api-key", environ.get("VLLM_API_KEY"))).run()
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error: it was told to stop
+    pass
+
+
+class _Run:
+    def __init__(self, engine: FakeEngine, options: Options, api_key: str | None) -> None:
+        self.engine = engine
+        self.options = options
+        self.state = State(engine, options, api_key)
+        self.stop = threading.Event()
+        self.voices = Voices(os.getpid(), 0)
+        self.core: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> int:
+        self._handle_signals()
+        if self.engine.flood_mb_per_second:
+            threading.Thread(target=self._flood, daemon=True).start()
+        try:
+            self._say(make_banner(self.engine, self.options, self.voices), pause_seconds=0)
+            listener = Listener(self.state)
+            try:
+                if not self.engine.port_delay_seconds:
+                    listener.server_bind()
+            except OSError:
+                print_text(render_port_in_use())
+                return 1
+            return self._boot(listener)
+        except _Stopped:
+            self._end_core()
+            print_text(make_shutdown_log(self.voices))
+            return 0
+
+    def _boot(self, listener: Listener) -> int:
+        if self.engine.health == "early":
+            self._listen(listener)
+        self._start_core(listener)
+        failure = choose_failure(self.engine, self.options, self.voices)
+        steps = list(make_boot_log(self.engine, self.options, self.voices))
+        if failure is not None and failure.stage != "request":
+            steps = [step for step in steps if _before(step.stage, failure.stage)]
+        self._say(steps, pause_seconds=self.engine.boot_seconds / max(len(steps), 1))
+        if failure is not None and failure.stage != "request":
+            return self._fail(failure)
+        if self.engine.noise:
+            print_bytes(NOISE)
+        print_text(READY)
+        if self.engine.port_delay_seconds:
+            self._pause(self.engine.port_delay_seconds)
+            listener.server_bind()
+        self.state.ready = True
+        self.state.fails_at_request = failure is not None
+        if self.engine.health != "early":
+            self._listen(listener)
+        return self._serve(failure)
+
+    def _listen(self, listener: Listener) -> None:
+        listener.server_activate()
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+
+    def _serve(self, failure: Failure | None) -> int:
+        """Until a signal, the end of EngineCore, or the request at which it fails."""
+        while self.core is None or self.core.poll() is None or self.engine.core_escapes:
+            if failure is not None and self.state.asked.is_set():
+                return self._fail(failure)
+            limit = self.engine.dies_after_requests
+            if limit is not None and self.state.requests >= limit and not self.state.running:
+                self._kill_core(SIGKILL)
+            self._pause(POLL_SECONDS)
+        return self._report_core_death(-self.core.returncode)
+
+    def _fail(self, failure: Failure) -> int:
+        if failure.kills_core:
+            self._kill_core(failure.kills_core)
+            return self._report_core_death(failure.kills_core)
+        print_text(failure.text)
+        self.state.died.set()
+        self._end_core()
+        self._pause(ANSWER_SECONDS)
+        return failure.exit_code
+
+    def _report_core_death(self, signal_number: int) -> int:
+        self._pause(POLL_SECONDS)  # a signal to the whole group may have reached EngineCore first
+        print_text(render_core_death(self.voices, signal_number))
+        self.state.died.set()
+        if self.engine.health == "always":
+            self._stall()  # it lies on
+        self._pause(ANSWER_SECONDS)
+        return 1
+
+    def _say(self, steps: Iterable[Step], pause_seconds: float) -> None:
+        for step in steps:
+            if step.stage == self.engine.stall_at:
+                self._stall()
+            print_text(step.text)
+            self._pause(pause_seconds)
+
+    def _stall(self) -> None:
+        self.stop.wait()
+        raise _Stopped
+
+    def _pause(self, seconds: float) -> None:
+        if self.stop.wait(seconds) if seconds else self.stop.is_set():
+            raise _Stopped
+
+    def _handle_signals(self) -> None:
+        for name in ("SIGINT", "SIGTERM"):
+            number = signal.Signals[name]
+            signal.signal(number, signal.SIG_IGN if name in self.engine.ignores else self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.stop.set()
+
+    def _start_core(self, listener: Listener) -> None:
+        engine = self.engine
+        words = [word for name in engine.core_ignores for word in ("--ignore", name)]
+        words += ["--outlive"] * engine.core_outlives + ["--escape"] * engine.core_escapes
+        words += ["--workers", str(engine.workers)] * bool(engine.workers)
+        held = (listener.fileno(),) if engine.core_holds_port else ()
+        for descriptor in held:
+            os.set_inheritable(descriptor, True)
+        self.core = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("core.py")), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=held,
+        )
+        if self.core.stdout is not None:
+            with self.core.stdout as answer:
+                self.voices = Voices(os.getpid(), int(answer.readline()))
+
+    def _kill_core(self, signal_number: int) -> None:
+        if self.core is not None:
+            self.core.send_signal(signal_number)
+            self.core.wait()
+
+    def _end_core(self) -> None:
+        if self.core is not None and self.core.poll() is None and not self.engine.core_outlives:
+            self.core.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.core.wait(1)
+
+    def _flood(self) -> None:
+        """Print lines at the wanted rate."""
+        block = (b"INFO flood " + b"." * 88 + b"\n") * 1000
+        started = time.monotonic()
+        sent = 0
+        while (passed := time.monotonic() - started) < self.engine.flood_seconds:
+            if sent <= passed * self.engine.flood_mb_per_second * 1e6:
+                sent += print_bytes(block)
+            else:
+                time.sleep(0.001)
+
+
+_ORDER = ("starting", "loading", "profiling", "capturing", "warming")
+
+
+def _before(stage: str, end: str) -> bool:
+    return _ORDER.index(stage) < _ORDER.index(end)
