@@ -1,0 +1,56 @@
+# The developer's menu. Every target sets up what it needs itself.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test fast engine-test lint format types bench bench-planner wheel clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+run: $(STAMP) ## set up everything and serve a real model on a real vLLM: plan, start, answer, tokens/s, stop
+	$(BIN)/nexus engine install cpu
+	$(BIN)/nexus-run hardware=cpu model=smollm2_135m \
+	  'probe.question="What is the capital of France?"' probe.then=stop
+
+test: lint types fast engine-test ## everything that CI checks
+
+fast: $(STAMP) ## the tests that need no engine
+	$(BIN)/python -m pytest -q -n 2 -m "not engine"
+
+engine-test: $(STAMP) ## the tests on a real vLLM (CPU), installed first if need be
+	$(BIN)/nexus engine install cpu
+	$(BIN)/python -m pytest -q -m engine
+
+lint: $(STAMP) ## ruff, and the direction of the imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(STAMP) ## mypy --strict
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff write the code as CI wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## the speed goals, each measured against its yardstick in the same run
+	$(BIN)/nexus engine install cpu
+	$(BIN)/python -m bench
+
+bench-planner: $(STAMP) ## the planner's error on real launches, beside other formulas
+	$(BIN)/python -m bench.planner
+
+wheel: $(STAMP) ## build the wheel into dist/
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build --wheel
+
+clean: ## remove what the build left (engines and models stay)
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

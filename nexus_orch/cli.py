@@ -1,0 +1,125 @@
+"""argv to command. A `NexusError` becomes one message and one exit code; nothing else here knows what a command does."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nexus_orch import __version__
+from nexus_orch.errors import ConfigError, ExitCode, NexusError, Problem
+
+
+@dataclass(frozen=True)
+class CommandEntry:
+    """A command of `nexus`: the module that implements it, loaded only when it is called.
+
+    The module has `add_arguments(parser)` and `run(args) -> int`. `nested` commands have sub-commands of their own; the
+    others take their options before, between and after the overrides.
+    """
+
+    module: str
+    summary: str
+    nested: bool = False
+
+
+COMMANDS: dict[str, CommandEntry] = {
+    "plan": CommandEntry("nexus_orch.commands.plan", "say what will fit and how fast it will be; launches nothing"),
+    "run": CommandEntry("nexus_orch.commands.run", "the same as nexus-run"),
+    "ps": CommandEntry("nexus_orch.commands.ps", "list the runs of this machine, orphans too"),
+    "logs": CommandEntry("nexus_orch.commands.logs", "show or follow the engine's log of a run"),
+    "stop": CommandEntry("nexus_orch.commands.stop", "stop a run, or what an ended supervisor left behind"),
+    "report": CommandEntry("nexus_orch.commands.report", "what was planned and what happened in a run"),
+    "diagnose": CommandEntry("nexus_orch.commands.diagnose", "name the cause and the remedy in any vLLM log"),
+    "doctor": CommandEntry("nexus_orch.commands.doctor", "check this machine: cards, memory, engines, models"),
+    "engine": CommandEntry("nexus_orch.commands.engine", "install, list and inspect vLLM environments", nested=True),
+    "model": CommandEntry("nexus_orch.commands.model", "fetch and list the models nexus_orch brings", nested=True),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `nexus`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guard(lambda: _dispatch(arguments))
+
+
+def main_run(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `nexus-run`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guard(lambda: _run(arguments))
+
+
+def guard(action: Callable[[], int]) -> int:
+    """Run an action; whatever a user can cause ends as a message on stderr and an exit code, never as a traceback."""
+    try:
+        return int(action())
+    except NexusError as error:
+        _say("\n".join(f"error: {block}" if index == 0 else block for index, block in enumerate(_blocks(error))))
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`nexus plan | head`): python must not complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.GOOD)
+
+
+def _blocks(error: NexusError) -> list[str]:
+    if len(error.problems) == 1:
+        return [str(error)]
+    return [f"{len(error.problems)} problems", str(error)]
+
+
+def _say(text: str) -> None:
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except OSError:
+        pass  # The terminal is gone; the exit code still tells.
+
+
+def _run(arguments: list[str]) -> int:
+    from nexus_orch.commands import run  # noqa: PLC0415 - Hydra is imported only for the commands that need it
+
+    return run.main(arguments)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_overview())
+        return ExitCode.GOOD if arguments else ExitCode.CONFIG
+    if arguments[0] in ("-V", "--version"):
+        sys.stdout.write(f"nexus_orch {__version__}\n")
+        return ExitCode.GOOD
+    name, rest = arguments[0], arguments[1:]
+    if name == "run":
+        return _run(rest)
+    entry = COMMANDS.get(name)
+    if entry is None:
+        raise ConfigError(Problem(f"unknown command '{name}'", remedy=_nearest_command(name)))
+    module = importlib.import_module(entry.module)
+    parser = argparse.ArgumentParser(prog=f"nexus {name}", description=entry.summary, allow_abbrev=False)
+    module.add_arguments(parser)
+    parsed = parser.parse_args(rest) if entry.nested else parser.parse_intermixed_args(rest)
+    return int(module.run(parsed))
+
+
+def _nearest_command(name: str) -> str:
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    return f"did you mean 'nexus {near[0]}'?" if near else f"one of: {', '.join(COMMANDS)}"
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {entry.summary}" for name, entry in COMMANDS.items())
+    return (
+        "usage: nexus COMMAND [OPTIONS] [OVERRIDES]\n\n"
+        "Plans, launches, proves and recovers large language models on vLLM.\n\n"
+        f"{rows}\n\n"
+        "  nexus COMMAND --help   tells more about one of them\n"
+        "  nexus-run hardware=rtx4090x2 model=qwen32b memory=hybrid   serves a model\n"
+    )
