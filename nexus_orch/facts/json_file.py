@@ -40,8 +40,9 @@ def _render_reason(content: bytes, error: ValueError | RecursionError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not text"
     if isinstance(error, json.JSONDecodeError):
-        cut_off = " (it seems to be cut off)" if error.pos >= len(error.doc.rstrip()) - 1 else ""
-        return f"{error.msg.lower()} in line {error.lineno}, column {error.colno}{cut_off}"
+        if error.msg.startswith("Unterminated string") or error.pos >= len(error.doc.rstrip()) - 1:
+            return f"it seems to be cut off in line {error.lineno}"
+        return f"{error.msg.lower()} in line {error.lineno}, column {error.colno}"
     return str(error)
 
 

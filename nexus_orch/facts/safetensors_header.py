@@ -42,31 +42,29 @@ def _parse_header(header: bytes, data_bytes: int, file: Path) -> tuple[TensorHea
         raise _damaged(file, "its header is not JSON") from error
     if not isinstance(entries, dict):
         raise _damaged(file, "its header is not a JSON object")
+    entries.pop("__metadata__", None)
     tensors = []
+    end_of_data = 0
     for name, entry in entries.items():
-        if name == "__metadata__":
-            continue
-        tensor = _parse_tensor(name, entry, data_bytes)
-        if tensor is None:
-            raise _damaged(file, f'the entry of tensor "{name[:80]}" is wrong or points beyond the end of the file')
-        tensors.append(tensor)
+        if not _is_entry(entry):
+            raise _damaged(file, f"the entry of tensor {name[:80]!r} is wrong")
+        begin, end = entry["data_offsets"]
+        tensors.append(TensorHeader(name, entry["dtype"], tuple(entry["shape"]), bytes=end - begin))
+        end_of_data = max(end_of_data, end)
     told = sum(tensor.bytes for tensor in tensors)
-    if told != data_bytes:
+    if told > data_bytes:
+        raise _damaged(file, f"it is cut off, only {data_bytes} of {told} bytes of tensors are there")
+    if told < data_bytes or end_of_data != data_bytes:
         raise _damaged(file, f"its header tells of {told} bytes of tensors, the file holds {data_bytes}")
     return tuple(tensors)
 
 
-def _parse_tensor(name: str, entry: Any, data_bytes: int) -> TensorHeader | None:
-    """One entry of the header, such as {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]}; None if wrong."""
-    if not isinstance(entry, dict):
-        return None
-    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if not isinstance(dtype, str) or not _is_sizes(shape) or not _is_sizes(offsets) or len(offsets) != 2:
-        return None
-    begin, end = offsets
-    if not begin <= end <= data_bytes:
-        return None
-    return TensorHeader(name=name, dtype=dtype, shape=tuple(shape), bytes=end - begin)
+def _is_entry(entry: Any) -> bool:
+    """Whether this is a tensor's entry, such as {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]}."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or not _is_sizes(entry.get("shape")):
+        return False
+    offsets = entry.get("data_offsets")
+    return _is_sizes(offsets) and len(offsets) == 2 and offsets[0] <= offsets[1]
 
 
 def _is_sizes(value: Any) -> TypeGuard[list[int]]:
