@@ -28,6 +28,10 @@ class Need:
     layer_bytes: tuple[int, ...]
     fixed_bytes: int
     kv_cache_bytes: int
+    parameter_bytes: tuple[tuple[int, ...], ...] = ()
+    """The parameters of each layer in the engine's order, without what the allocator adds: the grain of offloading."""
+    active_layer_bytes: tuple[int, ...] = ()
+    """What one token reads of each layer: less than all of it where a layer has routed experts."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ class Rendering:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
+    """Variables that are never shown, those of `secret_env` among them."""
+    secret_env: Mapping[str, str] = field(default_factory=dict)
+    """For each variable of the engine that holds a secret, the variable of the user's environment that it is copied
+    from when the engine starts; the secret itself is in no record."""
     choices: tuple[Choice, ...] = ()
     """Settings that had to be replaced or dropped, with the reason; they go into the plan that is shown."""
     problems: tuple[Problem, ...] = ()
@@ -74,9 +82,14 @@ class Rendering:
 class Adapter(Protocol):
     """A translator of version-free settings to the flags and variables of a range of vLLM releases. Pure."""
 
-    name: str
-    versions: SpecifierSet
-    """The releases that this adapter knows. Plugins must not overlap for one release unless one of them is named."""
+    @property
+    def name(self) -> str:
+        """As shown in plans."""
+
+    @property
+    def versions(self) -> SpecifierSet:
+        """The releases that this adapter knows. Plugins must not overlap for one release unless one of them is
+        named."""
 
     def render(self, plan: Plan, engine: EngineFacts) -> Rendering:
         """Never emit a flag that `engine.flags` lacks. A pinned setting that cannot be honoured is a problem."""

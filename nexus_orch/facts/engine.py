@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -69,12 +68,18 @@ _INSTALL = "`nexus engine install cpu`, or `pip install vllm` into an environmen
 def make_assumed_engine(version: str | None = None, *, cpu: bool = False) -> EngineFacts:
     """The engine that a plan assumes when none is installed: the newest known release that `version` allows.
 
-    `version` is a release, a specifier or None. Raises ConfigError when it is neither.
+    `version` is a release, which need not be a known one, a specifier or None. Raises ConfigError when it is neither,
+    or when no known release satisfies the specifier.
     """
     wanted = parse_wanted_version(version)
-    allowed = [release for release in catalogue_releases() if wanted.contains(Version(release), prereleases=True)]
-    named = version if version is not None and not allowed and version[0].isdigit() else None
-    chosen = named or (allowed[-1] if allowed else catalogue_releases()[-1])
+    releases = catalogue_releases()
+    allowed = [release for release in releases if wanted.contains(Version(release), prereleases=True)]
+    if version and version[0].isdigit() and not allowed:
+        allowed = [version]
+    if not allowed:
+        remedy = f"known releases: {releases[0]} to {releases[-1]}"
+        raise ConfigError(Problem("no known release", key="engine.version", value=version, remedy=remedy))
+    chosen = allowed[-1]
     note = choose_release(chosen).note
     return EngineFacts(
         version=chosen,
@@ -94,7 +99,7 @@ def parse_wanted_version(text: str | None) -> SpecifierSet:
         return SpecifierSet()
     specifier = text
     if text[0].isdigit():
-        specifier = f"=={text}.*" if text.count(".") < 2 and "*" not in text else f"=={text}"  # noqa: PLR2004
+        specifier = f"=={text}.*" if text.count(".") < 2 and "*" not in text else f"=={text}"
     try:
         return SpecifierSet(specifier)
     except InvalidSpecifier:
@@ -254,8 +259,3 @@ def read_engine_flags(root: Path, version: str) -> tuple[dict[str, Flag], tuple[
         return dict(catalogue_flags(version)), (note,)
     write_cached_flags(root, cache_dir(), flags, files)
     return flags, ()
-
-
-def current_interpreter() -> Path:
-    """The interpreter that runs nexus_orch."""
-    return Path(sys.executable)

@@ -1,0 +1,148 @@
+"""Check `serve.extra_args` against the options that the engine really has, before anything is started.
+
+What `vllm serve` accepts beyond plain options is accepted here too: underscores for dashes, `--x=value`, `--no-x`,
+short names, dotted JSON keys (`--compilation-config.mode 3`) and `-O3`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nexus_orch.adapt.ways import Part
+from nexus_orch.errors import Problem
+from nexus_orch.facts.flags_catalogue import releases_where, render_releases
+from nexus_orch.types import EngineFacts, Flag, RunSpec
+
+KEY = "serve.extra_args"
+_LEVEL = re.compile(r"-O\w*")
+_NUMBER = re.compile(r"-\d")
+
+
+@dataclass(frozen=True)
+class Given:
+    """One option as the user wrote it: `name` without value, `values` what follows it or stands after `=`."""
+
+    name: str
+    values: tuple[str, ...]
+    is_assigned: bool = False
+
+    @property
+    def spelling(self) -> str:
+        """The name as the parser reads it: dashes for underscores, without dotted keys."""
+        root = self.name.partition(".")[0]
+        return "--" + root[2:].replace("_", "-") if root.startswith("--") else root
+
+
+def check_extra_args(spec: RunSpec, engine: EngineFacts, said: Mapping[str, str]) -> Part:
+    """The extra arguments as they go to the engine, and what is wrong with them.
+
+    `said` maps the options that settings of the plan say already to the keys of those settings.
+    """
+    tokens = list(spec.serve.extra_args)
+    problems: list[Problem] = []
+
+    def report(message: str, value: str, remedy: str | None, cause: str | None = "unrecognized_argument") -> None:
+        problems.append(Problem(message, KEY, value, spec.origin(KEY), remedy, cause))
+
+    for given in parse_extra_args(tokens):
+        if not given.name.startswith("-"):
+            report("this word belongs to no option", given.name, "every value follows its option")
+            continue
+        if _LEVEL.fullmatch(given.name):
+            if engine.flag("-O") is None and engine.flag("--optimization-level") is None:
+                report(f"vLLM {engine.version} has no -O", given.name, None)
+            continue
+        flag = find_flag(engine, given.spelling)
+        if flag is None:
+            report(f"vLLM {engine.version} has no {given.name}", given.name, _suggest(engine, given.spelling))
+        elif flag.name == "--api-key":
+            remedy = "serve.api_key_env=NAME, the variable that holds the key"
+            report("a key on the command line can be read by every process", given.name, remedy, None)
+        elif flag.name in said:
+            remedy = f"set {said[flag.name]} instead, and leave {given.name} out"
+            report(f"{said[flag.name]} says {flag.name} already", given.name, remedy, None)
+        else:
+            mistake = _judge_values(flag, given)
+            if mistake is not None:
+                report(f"{given.name} {mistake}", " ".join((given.name, *given.values)), None, None)
+    return Part(argv=tokens, problems=problems)
+
+
+def parse_extra_args(tokens: Sequence[str]) -> Iterator[Given]:
+    """The options among the tokens, each with the values up to the next one. Negative numbers are values."""
+    name: str | None = None
+    values: list[str] = []
+    for token in tokens:
+        if token.startswith("-") and not _NUMBER.match(token):
+            if name is not None:
+                yield Given(name, tuple(values))
+            name, values = token, []
+            if "=" in token:
+                option, _, value = token.partition("=")
+                yield Given(option, (value,), is_assigned=True)
+                name = None
+        elif name is None:
+            yield Given(token, ())
+        else:
+            values.append(token)
+    if name is not None:
+        yield Given(name, tuple(values))
+
+
+def find_flag(engine: EngineFacts, spelling: str) -> Flag | None:
+    """The option of that spelling; the --no- form of a switch means the switch."""
+    flag = engine.flag(spelling)
+    if flag is None and spelling.startswith("--no-"):
+        flag = engine.flag("--" + spelling.removeprefix("--no-"))
+        return flag if flag is not None and flag.kind == "bool_optional" else None
+    return flag
+
+
+def _suggest(engine: EngineFacts, spelling: str) -> str:
+    spellings = [name for flag in engine.flags.values() for name in (flag.name, *flag.aliases)]
+    spellings += [f"--no-{flag.name[2:]}" for flag in engine.flags.values() if flag.kind == "bool_optional"]
+    near = difflib.get_close_matches(spelling, spellings, n=1)
+    had = releases_where(spelling)
+    remedies = [f"did you mean {near[0]}?"] if near else []
+    remedies += [f"{render_releases(had)} of vLLM have it"] if had else []
+    return "; ".join(remedies) or "`nexus engine flags` lists the options"
+
+
+def _judge_values(flag: Flag, given: Given) -> str | None:
+    """What is wrong with the values of an option, or None."""
+    if "." in given.name:
+        is_json = flag.kind == "json" or any(word in (flag.type or "") for word in ("json", "from_cli"))
+        return None if is_json and len(given.values) == 1 else "takes one value" if is_json else "takes no keys of JSON"
+    if flag.kind in ("store_true", "bool_optional"):
+        return "takes no value" if given.values else None
+    if not given.values:
+        return None if flag.kind in ("optional_value", "bool_value", "other") else "needs a value"
+    if len(given.values) > 1 and flag.nargs is None and flag.kind != "other":
+        return f"takes one value, not {len(given.values)}"
+    for value in given.values:
+        mistake = _judge_value(flag, value)
+        if mistake is not None:
+            return mistake
+    return None
+
+
+def _judge_value(flag: Flag, value: str) -> str | None:
+    allowed = [str(choice) for choice in flag.choices]
+    if allowed and value not in allowed and not (flag.optional and value in ("None", "")):
+        near = difflib.get_close_matches(value, allowed, n=1)
+        return f"does not take {value}; " + (f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}")
+    try:
+        if flag.type == "int":
+            int(value)
+        elif flag.type == "float":
+            float(value)
+        elif flag.kind == "json" and value.lstrip().startswith(("{", "[")):
+            json.loads(value)
+    except ValueError:
+        if not (flag.optional and value in ("None", "")):
+            return f"does not take {value}: it is no {'JSON' if flag.kind == 'json' else flag.type}"
+    return None

@@ -1,0 +1,172 @@
+"""Render a plan with a settings table: the same for every adapter, so that an adapter is its table and its guards."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from nexus_orch.adapt.extra_args import check_extra_args
+from nexus_orch.adapt.ways import Part, Table, UnwritableError, Way
+from nexus_orch.contracts import Rendering
+from nexus_orch.errors import Problem
+from nexus_orch.facts.flags_catalogue import release_of, releases_where, render_releases
+from nexus_orch.types import Choice, EngineFacts, Flag, Plan
+
+Guard = Callable[[Plan, EngineFacts], Part]
+"""A rule over several settings, such as a variable that one of them needs."""
+
+_SERVE_SINCE = Version("0.5.5")
+"""Before, the server was started as a module and took the model as --model."""
+
+_SHOWN_VALUES = 20
+
+
+@dataclass(frozen=True)
+class TableAdapter:
+    """An adapter made of a settings table and some guards."""
+
+    name: str
+    versions: SpecifierSet
+    table: Table
+    guards: tuple[Guard, ...] = ()
+
+    def render(self, plan: Plan, engine: EngineFacts) -> Rendering:
+        """The plan in the words of this engine, with options that it has. A pinned setting that it cannot honour is a
+        problem; a derived one is left out, and a choice says why."""
+        parts = [_render_model(plan, engine)]
+        for key, ways in self.table.items():
+            choice = plan.choice(key)
+            if choice is not None and choice.value is not None:
+                parts.append(_render_setting(choice, ways, plan, engine))
+        parts += [guard(plan, engine) for guard in self.guards]
+        said = {flag: key for part in parts for flag, key in part.said.items()}
+        parts.append(check_extra_args(plan.spec, engine, said))
+        return _join(parts)
+
+
+def _join(parts: Iterable[Part]) -> Rendering:
+    whole = Part()
+    for part in parts:
+        whole.argv += part.argv
+        whole.env |= part.env
+        whole.secret_env |= part.secret_env
+        whole.choices += part.choices
+        whole.problems += part.problems
+    return Rendering(
+        argv=tuple(whole.argv),
+        env=whole.env,
+        secrets=frozenset(whole.secret_env),
+        secret_env=whole.secret_env,
+        choices=tuple(whole.choices),
+        problems=tuple(whole.problems),
+    )
+
+
+def _render_model(plan: Plan, engine: EngineFacts) -> Part:
+    path = plan.settings.get("model.path") or plan.spec.model.path
+    if not path:
+        remedy = "model.path=DIR, or a hub id such as Qwen/Qwen2.5-7B-Instruct"
+        problem = Problem("the model has no path", key="model.path", remedy=remedy, cause="model_not_found")
+        return Part(argv=["serve"], problems=[problem])
+    argv = ["serve", path] if release_of(engine.version) >= _SERVE_SINCE else ["--model", path]
+    return Part(argv=argv, said={"--model": "model.path"})
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One setting of one plan on one engine."""
+
+    choice: Choice
+    plan: Plan
+    engine: EngineFacts
+    way: Way
+
+    def refuse(self, reason: str, *remedies: str) -> Part:
+        """A problem when the setting is pinned; else the choice to leave it out."""
+        choice, version = self.choice, self.engine.version
+        if choice.origin != "pinned":
+            return Part(choices=[Choice(choice.key, None, choice.origin, f"vLLM {version}: {reason}")])
+        problem = Problem(
+            f"refused for vLLM {version}: {reason}",
+            key=choice.key,
+            value=choice.value,
+            origin=self.plan.spec.origin(choice.key),
+            remedy="; ".join(remedies) or self.way.instead or f"{choice.key}=auto",
+            cause=self.way.cause,
+        )
+        return Part(problems=[problem])
+
+    def refuse_missing(self, flag: str) -> Part:
+        """The release has no such option."""
+        releases = releases_where(flag)
+        who = f"{render_releases(releases)} of vLLM have it" if releases else "no release of vLLM has it"
+        return self.refuse(f"it has no {flag}", self.way.instead or f"{self.choice.key}=auto", who)
+
+    def refuse_value(self, flag: Flag, written: str) -> Part:
+        """The option takes other values."""
+        values = [str(value) for value in flag.choices or flag.known_values]
+        near = difflib.get_close_matches(written, values, n=1)
+        shown = ", ".join(values[:_SHOWN_VALUES]) + (" ..." if len(values) > _SHOWN_VALUES else "")
+        releases = releases_where(flag.name, lambda known: written in map(str, known.choices or known.known_values))
+        remedies = [f"did you mean {near[0]}?"] if near else []
+        remedies += [self.way.instead] if self.way.instead else []
+        remedies.append(f"it takes {shown}")
+        remedies.append(f"{render_releases(releases)} of vLLM take it" if releases else "no release of vLLM takes it")
+        if not flag.choices:
+            remedies.append(f'if a plugin of vLLM adds it: serve.extra_args=["{flag.name}","{written}"]')
+        return self.refuse(f"{flag.name} does not know {written}", *remedies)
+
+
+def _render_setting(choice: Choice, ways: tuple[Way, ...], plan: Plan, engine: EngineFacts) -> Part:
+    """One setting in the way of this release and device."""
+    release = release_of(engine.version)
+    way = next((way for way in ways if way.applies(release, engine.device)), None)
+    if way is None or choice.value in way.silent or plan.settings.get(way.unless[0], way) == way.unless[1]:
+        return Part()
+    case = _Case(choice, plan, engine, way)
+    variable = way.overridden_by or way.env
+    if way.refused is not None:
+        return case.refuse(way.refused)
+    if variable in plan.spec.engine.env:
+        return case.refuse(
+            f"engine.env sets {variable}, which decides the same", f"keep one of them: {choice.key}=auto"
+        )
+    try:
+        written = way.write(choice.value)
+    except UnwritableError as error:
+        reason = f"{way.flag or way.env} {error}"
+        if choice.origin == "pinned":
+            return case.refuse(reason, f"{choice.key}={error.nearest}")
+        moved = Choice(choice.key, error.nearest, choice.origin, f"vLLM {engine.version}: {reason}")
+        part = _say(_Case(moved, plan, engine, way), way.write(error.nearest))
+        part.choices.append(moved)
+        return part
+    return _say(case, written)
+
+
+def _say(case: _Case, written: str) -> Part:
+    """A value that has a form, as option or variable, if the engine has the option and the option takes the value."""
+    way, value = case.way, case.choice.value
+    if way.flag is None:
+        return Part(env={str(way.env): written})
+    flag = case.engine.flag(way.flag)
+    if flag is None:
+        return case.refuse_missing(way.flag)
+    values = flag.choices or flag.known_values
+    if values and not isinstance(value, bool) and written not in map(str, values):
+        return case.refuse_value(flag, written)
+    return Part(argv=_words(flag, value, written), said={flag.name: case.choice.key})
+
+
+def _words(flag: Flag, value: Any, written: str) -> list[str]:
+    """A bare flag, its --no- form, or the flag and its value."""
+    if not isinstance(value, bool) or flag.kind == "bool_value":
+        return [flag.name, written.lower() if isinstance(value, bool) else written]
+    if value:
+        return [flag.name]
+    return [f"--no-{flag.name.removeprefix('--')}"] if flag.kind == "bool_optional" else []

@@ -1,0 +1,150 @@
+"""The settings table: what every generation of vLLM has in common. The adapters add what is theirs.
+
+Sources: the options of 21 releases (`nexus_orch/data/vllm_flags.json`) and the source files of those releases, named
+with each rule. A release between two that were read is treated like the older one where that is the safe side.
+"""
+
+from __future__ import annotations
+
+from nexus_orch.adapt.ways import (
+    Table,
+    Way,
+    write_bytes_of_gib,
+    write_multiple_of_32,
+    write_number,
+    write_whole_gib,
+)
+
+# Seen on 0.32.0: --cpu-offload-gb is accepted without effect, the prefetch offloader and KV offload end the start.
+_CPU_HAS_WEIGHTS_IN_RAM = Way(
+    device="cpu",
+    silent=(0, 0.0),
+    refused="the CPU engine keeps its weights in RAM anyway: offloading them has no effect",
+    instead="leave it out, or use a GPU engine",
+    cause="offload_unsupported",
+)
+_CPU_CANNOT_PREFETCH = Way(
+    device="cpu",
+    silent=(0,),
+    refused="the CPU engine cannot prefetch weights",
+    instead="leave it out, or use a GPU engine",
+    cause="offload_unsupported",
+)
+
+SETTINGS: Table = {
+    "model.dtype": (Way("--dtype", cause="unsupported_dtype"),),
+    "model.quantization": (Way("--quantization", cause="unsupported_quantization"),),
+    "model.max_model_len": (Way("--max-model-len"),),
+    "model.trust_remote_code": (Way("--trust-remote-code", silent=(False,)),),
+    "model.served_name": (Way("--served-model-name"),),
+    "serve.tensor_parallel": (Way("--tensor-parallel-size"),),
+    "serve.pipeline_parallel": (Way("--pipeline-parallel-size"),),
+    "memory.gpu_memory_utilization": (
+        Way(
+            releases="<0.22",  # v1/worker/cpu_worker.py counts with it from 0.22.1 on
+            device="cpu",
+            refused="the share of memory has no effect on the CPU engine before 0.22",
+            instead="set memory.kv_cache.size_gib",
+        ),
+        Way("--gpu-memory-utilization", write=write_number),
+    ),
+    "memory.cpu_offload_gib": (
+        _CPU_HAS_WEIGHTS_IN_RAM,
+        Way(
+            "--cpu-offload-gb",
+            write=write_number,
+            silent=(0, 0.0),
+            cause="offload_unsupported",
+            unless=("memory.offload_backend", "prefetch"),  # the loader has turned it into groups of layers
+        ),
+    ),
+    "memory.offload_backend": (
+        Way(device="cpu", silent=("auto",), refused="the CPU engine has no offload", cause="offload_unsupported"),
+        Way(
+            releases="<0.19",
+            silent=("auto", "uva"),
+            refused="UVA is the only offload before 0.19.1",
+            instead="use uva, or vLLM 0.19.1 or later",
+            cause="offload_unsupported",
+        ),
+        Way("--offload-backend", silent=("auto",)),
+    ),
+    "memory.prefetch.group_size": (
+        _CPU_CANNOT_PREFETCH,
+        Way("--offload-group-size", silent=(0,), cause="offload_unsupported"),
+    ),
+    "memory.prefetch.num_in_group": (
+        _CPU_CANNOT_PREFETCH,
+        Way("--offload-num-in-group", cause="offload_unsupported"),
+    ),
+    "memory.prefetch.step": (_CPU_CANNOT_PREFETCH, Way("--offload-prefetch-step", cause="offload_unsupported")),
+    "memory.kv_offload_gib": (
+        Way(
+            device="cpu",
+            silent=(0, 0.0),
+            refused="the CPU engine fails with KV offload: its cache is in RAM anyway",
+            instead="raise memory.kv_cache.size_gib",
+            cause="offload_unsupported",
+        ),
+        Way(
+            releases=">=0.11,<0.14",
+            silent=(0, 0.0),
+            refused="KV offload is broken in 0.11 to 0.13 (`num_cpu_blocks must be specified`)",
+            instead="use vLLM 0.14.1 or later",
+            cause="offload_unsupported",
+        ),
+        Way("--kv-offloading-size", write=write_number, silent=(0, 0.0), cause="offload_unsupported"),
+    ),
+    "memory.swap_gib": (
+        Way(
+            silent=(0, 0.0),
+            refused="the swap space does nothing since the V1 engine (0.8)",
+            instead="use memory.kv_offload_gib (0.14.1 and later)",
+        ),
+    ),
+    "memory.enforce_eager": (Way("--enforce-eager", silent=(False,)),),
+    "memory.kv_cache.dtype": (Way("--kv-cache-dtype", instead="use auto, which keeps the model's own type"),),
+    "memory.kv_cache.block_size": (
+        Way(
+            "--block-size",
+            write=write_multiple_of_32,
+            releases=">=0.11",  # platforms/cpu.py: "CPU backend prefers block_size is multiples of 32"
+            device="cpu",
+            cause="unsupported_block_size",
+        ),
+        Way("--block-size", cause="unsupported_block_size"),
+    ),
+    "memory.kv_cache.max_blocks": (Way("--num-gpu-blocks-override"),),
+    "memory.kv_cache.size_gib": (
+        Way(
+            env="VLLM_CPU_KVCACHE_SPACE",  # platforms/cpu.py, read with int(); the flag counts from 0.22.1 on
+            write=write_whole_gib,
+            releases="<0.22",
+            device="cpu",
+        ),
+        Way(
+            "--kv-cache-memory-bytes",
+            write=write_bytes_of_gib,
+            device="cpu",
+            overridden_by="VLLM_CPU_KVCACHE_SPACE",
+        ),
+        Way(
+            "--kv-cache-memory-bytes",
+            write=write_bytes_of_gib,
+            instead="use memory.kv_cache.max_blocks or memory.gpu_memory_utilization",
+        ),
+    ),
+    "memory.kv_cache.calculate_scales": (
+        Way(
+            releases=">=0.28",  # deprecated in 0.19, last seen in 0.27.1
+            silent=(False,),
+            refused="KV scales are no longer computed (last in 0.27): they come from the checkpoint, else they are 1.0",
+            instead="leave it out, or use a checkpoint that carries k_scale and v_scale",
+        ),
+        Way("--calculate-kv-scales", silent=(False,)),
+    ),
+    "serve.max_num_seqs": (Way("--max-num-seqs"),),
+    "serve.max_num_batched_tokens": (Way("--max-num-batched-tokens"),),
+    "serve.host": (Way("--host"),),
+    "serve.port": (Way("--port"),),
+}

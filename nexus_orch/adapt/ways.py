@@ -1,0 +1,96 @@
+"""The vocabulary of the settings table: in which way some releases take a setting, or why they do not."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from nexus_orch.errors import Problem
+from nexus_orch.types import GIB, Cause, Choice
+
+
+def write_text(value: Any) -> str:
+    """The value as it stands; JSON for mappings and lists."""
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def write_number(value: Any) -> str:
+    """A number in its shortest form: 4 for 4.0."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def write_bytes_of_gib(value: Any) -> str:
+    """GiB as a whole number of bytes."""
+    return str(round(float(value) * GIB))
+
+
+def write_whole_gib(value: Any) -> str:
+    """GiB as an integer, for variables that vLLM reads with `int`. Raises UnwritableError for other values."""
+    if not float(value).is_integer() or value < 1:
+        raise UnwritableError("takes whole GiB from 1 up", math.ceil(float(value)))
+    return str(int(value))
+
+
+def write_multiple_of_32(value: Any) -> str:
+    """A block size of the CPU attention kernels. Raises UnwritableError for other values."""
+    if int(value) % 32:
+        raise UnwritableError("needs a multiple of 32", max(32, 32 * round(int(value) / 32)))
+    return str(int(value))
+
+
+class UnwritableError(ValueError):
+    """The value has no form that the release takes; `nearest` is one that has."""
+
+    def __init__(self, reason: str, nearest: Any) -> None:
+        super().__init__(reason)
+        self.nearest = nearest
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the releases in `releases` (on `device`, when one is named) take a setting.
+
+    A way with `refused` says why they do not; `instead` is the remedy. Values in `silent` need no word: they are what
+    vLLM does by itself. `unless` names another setting and its value that makes this one unneeded. `overridden_by` is
+    a variable that beats the flag.
+    """
+
+    flag: str | None = None
+    env: str | None = None
+    write: Callable[[Any], str] = write_text
+    releases: str = ""
+    device: Literal["cuda", "cpu"] | None = None
+    silent: tuple[Any, ...] = ()
+    refused: str | None = None
+    instead: str | None = None
+    cause: Cause | None = None
+    overridden_by: str | None = None
+    unless: tuple[str, Any] = ("", None)
+
+    def applies(self, release: Version, device: str) -> bool:
+        """True when this way is that release's on that device."""
+        if self.device is not None and self.device != device:
+            return False
+        return not self.releases or SpecifierSet(self.releases).contains(release, prereleases=True)
+
+
+Table = Mapping[str, tuple[Way, ...]]
+"""The ways of each setting by its configuration key, in the order of the command line; the first that applies wins."""
+
+
+@dataclass
+class Part:
+    """A piece of a rendering. `said` maps each flag to the setting that says it."""
+
+    argv: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    secret_env: dict[str, str] = field(default_factory=dict)
+    choices: list[Choice] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    said: dict[str, str] = field(default_factory=dict)
