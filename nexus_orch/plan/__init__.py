@@ -1,0 +1,7 @@
+"""Pure planning: architecture maths, memory accounting, choices with reasons. No clock, no operating system."""
+
+from nexus_orch.plan.families import parse_architecture
+from nexus_orch.plan.parameters import count_parameters
+from nexus_orch.plan.quantization import choose_scheme
+
+__all__ = ["choose_scheme", "count_parameters", "parse_architecture"]

@@ -1,0 +1,102 @@
+"""What vLLM finds when it profiles a GPU: activations, memory outside PyTorch, CUDA graphs. Constants are measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from nexus_orch import data
+from nexus_orch.plan.architecture import Architecture
+from nexus_orch.plan.generations import Generation
+from nexus_orch.types import MIB, GpuFacts
+
+ACTIVATION_DTYPE_BYTES = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The shape of a run that decides its activations."""
+
+    batched_tokens: int
+    requests: int
+    max_model_len: int
+    tensor_parallel: int
+
+
+@cache
+def measured(section: str) -> Any:
+    """One section of the packaged measurements (data/measured.json); each states where its values come from."""
+    return data.load("measured.json")[section]
+
+
+def activation_bytes(architecture: Architecture, generation: Generation, batch: Batch) -> int:
+    """The peak of one profiling pass: the widest feed-forward block, or the sampler over all requests' logits.
+
+    Both are built of the tensors that the code allocates; how many of them live at the peak was fitted
+    (data/measured.json, `activation`). Logits are gathered on every rank, so that tensor parallelism does not help.
+    """
+    constants = measured("activation")[generation.sampler]
+    tokens = max(batch.batched_tokens, batch.max_model_len) if generation.profiles_prompt else batch.batched_tokens
+    hidden = tokens * architecture.hidden_size * ACTIVATION_DTYPE_BYTES
+    requests = min(batch.requests, tokens)
+    logits = int(
+        requests * architecture.vocabulary * constants["bytes_per_logit"] + constants["hidden_copies"] * hidden
+    )
+    return max(logits, _feed_forward_bytes(architecture, tokens, batch.tensor_parallel, hidden))
+
+
+def _feed_forward_bytes(architecture: Architecture, tokens: int, tensor_parallel: int, hidden_bytes: int) -> int:
+    """Gate and up together, their product, and the hidden states around them."""
+    copies = measured("activation")["feed_forward_hidden_copies"]
+    widest = 0
+    for layer, _ in architecture.distinct_layers:
+        dense = 3 * layer.mlp_width
+        routed = layer.experts_per_token * (max(2 * layer.expert_width, architecture.hidden_size) + layer.expert_width)
+        widest = max(widest, dense, routed)
+    return int(tokens * widest * ACTIVATION_DTYPE_BYTES / tensor_parallel + copies * hidden_bytes)
+
+
+def non_torch_bytes(gpu: GpuFacts, generation: Generation, tensor_parallel: int, pipeline_parallel: int) -> int:
+    """CUDA context growth, NCCL and library workspaces, as vLLM counts them (`non_torch`)."""
+    constants = measured("non_torch")
+    hopper = gpu.compute_capability is not None and gpu.compute_capability >= (9, 0)
+    base = constants["hopper_torch_2_11" if generation.whole_segments else "hopper"] if hopper else constants["other"]
+    if generation.whole_segments and not hopper:
+        base = constants["other_torch_2_11"]
+    ranks = constants["hopper_parallel"] if hopper else constants["other_parallel"]
+    return int((base + (ranks if tensor_parallel * pipeline_parallel > 1 else 0)) * MIB)
+
+
+def capture_sizes(generation: Generation, requests: int, batched_tokens: int) -> int:
+    """How many batch sizes are captured by default (config/compilation.py): 1, 2, 4, steps of 8, from 256 on 16."""
+    largest = min(2 * requests, 512, batched_tokens)
+    if generation.fine_graph_sizes:
+        return 3 + largest // 8
+    return 3 + min(largest, 256) // 8 + max(0, largest - 256) // 16
+
+
+def cuda_graph_bytes(architecture: Architecture, generation: Generation, batch: Batch, *, eager: bool) -> int:
+    """Memory of the captured graphs; 0 when eager."""
+    if eager or generation.name == "CPU":
+        return 0
+    graphs = capture_sizes(generation, batch.requests, batch.batched_tokens) * (2 if generation.both_graph_kinds else 1)
+    constants = measured("cuda_graph_mib_per_layer_and_size")
+    each = constants["v2_runner" if generation.name == "V2 runner" else "v1_runner"]
+    return int(len(architecture.layers) * graphs * each * MIB)
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """How many bytes the KV cache may be smaller (`below`) or larger (`above`) than estimated."""
+
+    below: int
+    above: int
+
+
+def kv_doubt(generation: Generation, activation: int) -> Doubt:
+    """The range of the estimate. Sorting is assumed where FlashInfer may sample instead, so that it reaches upwards."""
+    constants = measured("uncertainty")
+    base = constants["base_mib"] * MIB
+    below = base + constants["activation_share_below"] * activation
+    return Doubt(int(below), int(base + constants["activation_share_above"][generation.sampler] * activation))

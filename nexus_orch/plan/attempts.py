@@ -1,0 +1,108 @@
+"""Tries one loader: the engine's own batching first, then leaner settings, until the wanted context fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nexus_orch.contracts import Loader
+from nexus_orch.plan.draft import HIGHEST_UTILIZATION, Draft, make_want
+from nexus_orch.plan.generations import choose_generation, default_batching
+from nexus_orch.plan.inputs import Inputs
+from nexus_orch.plan.parallel import Division
+from nexus_orch.plan.settle import Settled, settle
+from nexus_orch.types import Choice
+
+LEAN_BATCHED_TOKENS = 2048
+LEAN_REQUESTS = 16
+RAISED_UTILIZATION = 0.95
+"""How much of a card is used when the engine's own share is not enough."""
+
+
+@dataclass(frozen=True)
+class Batching:
+    """max_num_batched_tokens and max_num_seqs; `choices` is empty when the engine's own values are kept."""
+
+    tokens: int
+    requests: int
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a loader achieves. `batching` and `eager` are the choices that it took."""
+
+    loader: str
+    settled: Settled
+    choices: tuple[Choice, ...]
+
+    @property
+    def fits(self) -> bool:
+        return self.settled.fits_context and all(size > 0 for size in self.settled.kv)
+
+    @property
+    def is_comfortable(self) -> bool:
+        return self.fits and self.settled.is_comfortable
+
+
+def attempt(inputs: Inputs, division: Division, loader: Loader) -> Attempt:
+    """The first setting whose wanted context fits without offload, else the leanest one (with the least offload)."""
+    last: Attempt | None = None
+    for batching, highest in _variations(inputs, division):
+        last = _try(inputs, division, loader, batching, highest)
+        if last.is_comfortable and not last.settled.offloads:
+            return last
+    assert last is not None
+    return last
+
+
+def _variations(inputs: Inputs, division: Division) -> Iterator[tuple[Batching, float]]:
+    generation = choose_generation(inputs.facts.engine, inputs.architecture, quantized=inputs.scheme.method is not None)
+    usual = _batching(inputs, division, lean=False)
+    yield usual, generation.default_utilization
+    if not inputs.wishes.is_fixed("memory.gpu_memory_utilization"):
+        yield usual, RAISED_UTILIZATION
+    lean = _batching(inputs, division, lean=True)
+    if lean != usual:
+        yield lean, min(RAISED_UTILIZATION, HIGHEST_UTILIZATION)
+
+
+def _batching(inputs: Inputs, division: Division, *, lean: bool) -> Batching:
+    generation = choose_generation(inputs.facts.engine, inputs.architecture, quantized=inputs.scheme.method is not None)
+    gpu = inputs.facts.machine.gpus[0]
+    tokens, requests = default_batching(gpu.total_bytes, gpu.name, generation, division.ranks)
+    wishes, choices = inputs.wishes, []
+    reason = "lower than the engine's {}: activations must leave room for the KV cache"
+    least_tokens = min(tokens, LEAN_BATCHED_TOKENS)
+    least_requests = min(requests, max(LEAN_REQUESTS, inputs.spec.workload.concurrency))
+    for key, usual, least in (
+        ("serve.max_num_batched_tokens", tokens, least_tokens),
+        ("serve.max_num_seqs", requests, least_requests),
+    ):
+        if wishes.is_fixed(key) or (lean and least < usual):
+            choices.append(wishes.choice(key, least, reason.format(f"{usual:,}")))
+    values = {choice.key: int(choice.value) for choice in choices}
+    return Batching(
+        values.get("serve.max_num_batched_tokens", tokens),
+        values.get("serve.max_num_seqs", requests),
+        tuple(choices),
+    )
+
+
+def _try(inputs: Inputs, division: Division, loader: Loader, batching: Batching, highest: float) -> Attempt:
+    wishes = inputs.wishes
+    pinned_eager = wishes.spec.memory.enforce_eager
+    draft = _draft(inputs, division, batching, eager=bool(pinned_eager))
+    settled = settle(draft, loader, highest)
+    if settled.offloads and pinned_eager is None:
+        settled = settle(_draft(inputs, division, batching, eager=True), loader, highest)
+    choices = batching.choices
+    if pinned_eager is not None or settled.offloads:
+        reason = "the bus is the limit: CUDA graphs gain nothing when weights are offloaded, and take memory"
+        choices = (*choices, wishes.choice("memory.enforce_eager", True, reason))
+    return Attempt(loader.name, settled, choices)
+
+
+def _draft(inputs: Inputs, division: Division, batching: Batching, *, eager: bool) -> Draft:
+    generation = choose_generation(inputs.facts.engine, inputs.architecture, quantized=inputs.scheme.method is not None)
+    return Draft(inputs, division, generation, batching.tokens, batching.requests, eager, make_want(inputs))

@@ -1,0 +1,216 @@
+"""Plans for vLLM's CPU build: weights, KV cache and processes share the host's RAM."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from nexus_orch.errors import Problem
+from nexus_orch.plan.accounting import measured
+from nexus_orch.plan.draft import LEAST_CONTEXT
+from nexus_orch.plan.generations import choose_generation, default_batching
+from nexus_orch.plan.inputs import Inputs
+from nexus_orch.plan.kv_cache import CacheLayout, CacheShape, make_layout
+from nexus_orch.plan.parallel import Division
+from nexus_orch.plan.settings import model_choices, passed_choices, serve_choices
+from nexus_orch.types import GIB, MIB, Choice, GpuEstimate, HostEstimate, Plan, Prediction
+
+CPU_BLOCK_SIZE = 128
+"""platforms/cpu.py: the default block size of the CPU backend."""
+LARGEST_DERIVED_CONTEXT = 8192
+"""A CPU reads long prompts slowly: a longer context must be asked for."""
+
+
+@dataclass(frozen=True)
+class _CpuRun:
+    """A run on the CPU: one worker for each rank, all in the same RAM. Bytes are of all workers together."""
+
+    inputs: Inputs
+    division: Division
+
+    @property
+    def ranks(self) -> int:
+        return self.division.tensor_parallel * self.division.pipeline_parallel
+
+    @cached_property
+    def weights_bytes(self) -> int:
+        division = self.division
+        layout = self.inputs.weight_layout(division.tensor_parallel, division.pipeline_parallel, whole_segments=False)
+        return sum(stage.total_bytes for stage in layout.stages) * division.tensor_parallel
+
+    @property
+    def process_bytes(self) -> int:
+        constants = measured("cpu")
+        return int((constants["worker_mib"] * self.ranks + constants["other_processes_mib"]) * MIB)
+
+    @property
+    def available_bytes(self) -> int:
+        host = self.inputs.facts.machine.host
+        return max(0, host.ram_available_bytes - host.reserved_bytes)
+
+    @property
+    def room_bytes(self) -> int:
+        """RAM that is left for the KV cache."""
+        return self.available_bytes - self.weights_bytes - self.process_bytes
+
+    @cached_property
+    def cache(self) -> CacheLayout:
+        """The cache of one worker."""
+        inputs = self.inputs
+        generation = choose_generation(
+            inputs.facts.engine, inputs.architecture, quantized=inputs.scheme.method is not None
+        )
+        shape = CacheShape(
+            self.division.tensor_parallel,
+            inputs.kv_dtype_bytes,
+            inputs.dtype_bytes,
+            inputs.spec.memory.kv_cache.block_size or CPU_BLOCK_SIZE,
+            inputs.spec.serve.max_num_batched_tokens or default_batching(0, "", generation, self.ranks)[0],
+        )
+        return make_layout(inputs.architecture.layers, shape, generation.cache)
+
+    @cached_property
+    def context(self) -> Choice:
+        """The pinned context, else the model's within what fits and what a CPU can read."""
+        limit = self.inputs.architecture.longest_context
+        fixed = self.inputs.spec.memory.kv_cache.size_gib
+        room = int(fixed * GIB) if fixed is not None else self.room_bytes // self.ranks // GIB * GIB
+        longest = self.cache.longest(self.cache.num_blocks(room), limit)
+        work = self.inputs.spec.workload
+        sensible = max(LARGEST_DERIVED_CONTEXT, work.input_tokens + work.output_tokens)
+        derived = min(limit, longest, sensible) or min(limit, LEAST_CONTEXT)
+        if derived == limit:
+            reason = "the model's own limit"
+        elif derived == longest:
+            reason = "the longest for which the KV cache fits in RAM"
+        else:
+            reason = f"a CPU reads long prompts slowly (the model's limit is {limit:,})"
+        return self.inputs.wishes.choice("model.max_model_len", derived, reason)
+
+    @cached_property
+    def kv_gib(self) -> Choice:
+        """Whole GiB for each worker: VLLM_CPU_KVCACHE_SPACE is an integer (vllm/envs.py)."""
+        work = self.inputs.spec.workload
+        length = int(self.context.value)
+        request = min(length, work.input_tokens + work.output_tokens)
+        needed = max(self.cache.request_bytes(length), self.cache.request_bytes(request, max(1, work.concurrency)))
+        derived = max(1, math.ceil(needed / GIB))
+        reason = f"the least whole GiB for {length:,} tokens and {work.concurrency} requests at once"
+        return self.inputs.wishes.choice("memory.kv_cache.size_gib", derived, reason)
+
+    @property
+    def kv_bytes(self) -> int:
+        return int(float(self.kv_gib.value) * GIB)
+
+    @property
+    def num_blocks(self) -> int:
+        return self.inputs.spec.memory.kv_cache.max_blocks or self.cache.num_blocks(self.kv_bytes)
+
+    @property
+    def required_bytes(self) -> int:
+        return self.weights_bytes + self.process_bytes + self.kv_bytes * self.ranks
+
+
+def make_cpu_plan(inputs: Inputs, division: Division, problems: list[Problem]) -> Plan:
+    """The plan of a run on the CPU."""
+    run = _CpuRun(inputs, division)
+    problems = [*problems, *_judge(run)]
+    length = int(run.context.value)
+    tokens = run.cache.tokens(run.num_blocks, length)
+    return Plan(
+        spec=inputs.wishes.original,
+        fits=not problems,
+        loader="cpu",
+        engine_version=inputs.facts.engine.version,
+        model=inputs.facts.model.name,
+        choices=_choices(run),
+        per_gpu=(_estimate(run),),
+        host=HostEstimate(run.required_bytes, run.available_bytes, 0),
+        prediction=Prediction(
+            kv_cache_tokens_low=tokens,
+            kv_cache_tokens_high=tokens,
+            notes=("the bandwidth of this machine's RAM is not known: no speed is predicted",),
+        ),
+        kv_cache_tokens=tokens,
+        max_model_len=length,
+        max_concurrency=round(run.cache.concurrency(run.num_blocks, length), 2),
+        problems=tuple(problems),
+        notes=(*inputs.notes, *inputs.facts.machine.notes, *inputs.facts.engine.notes),
+    )
+
+
+def _judge(run: _CpuRun) -> list[Problem]:
+    wishes, found = run.inputs.wishes, []
+    strategy = run.inputs.spec.memory.strategy
+    if strategy == "hybrid":
+        found.append(
+            Problem(
+                "on a CPU engine all weights are in host RAM anyway",
+                key="memory.strategy",
+                value=strategy,
+                origin=wishes.problem_origin("memory.strategy"),
+                remedy="leave memory.strategy unset",
+                cause="offload_unsupported",
+            )
+        )
+    if run.required_bytes > run.available_bytes:
+        found.append(
+            Problem(
+                f"weights ({run.weights_bytes / GIB:.2f} GiB), KV cache ({run.kv_bytes * run.ranks / GIB:.2f} GiB) and "
+                f"processes ({run.process_bytes / GIB:.2f} GiB) take {run.required_bytes / GIB:.2f} GiB of RAM, and "
+                f"{run.available_bytes / GIB:.2f} GiB are available",
+                key="hardware.host.ram_gib",
+                remedy=f"free {(run.required_bytes - run.available_bytes) / GIB:.2f} GiB, or choose a smaller model or "
+                "a shorter context",
+                cause="host_oom",
+            )
+        )
+    length = int(run.context.value)
+    if run.cache.request_blocks(length) > run.num_blocks:
+        longest = run.cache.longest(run.num_blocks, length)
+        need = math.ceil(run.cache.request_bytes(length) / GIB)
+        found.append(
+            Problem(
+                f"a context of {length:,} tokens needs {run.cache.request_bytes(length) / GIB:.2f} GiB of KV cache: "
+                f"with {run.kv_bytes / GIB:g} GiB the longest that fits is {longest:,}",
+                key="model.max_model_len",
+                value=length,
+                origin=wishes.problem_origin("model.max_model_len"),
+                remedy=f"fits with max_model_len <= {longest:,}, or memory.kv_cache.size_gib={need}",
+                cause="context_too_long",
+            )
+        )
+    return found
+
+
+def _choices(run: _CpuRun) -> tuple[Choice, ...]:
+    inputs = run.inputs
+    found = [
+        *model_choices(inputs),
+        run.context,
+        inputs.wishes.choice("memory.strategy", "cpu", "the engine runs on the CPU: all weights are in host RAM"),
+        run.kv_gib,
+        *passed_choices(inputs),
+        *run.division.choices,
+    ]
+    for key in ("memory.enforce_eager", "serve.max_num_batched_tokens", "serve.max_num_seqs"):
+        if inputs.wishes.is_fixed(key):
+            found.append(inputs.wishes.choice(key, None, ""))
+    return tuple(choice for choice in (*found, *serve_choices(inputs)) if choice.value is not None)
+
+
+def _estimate(run: _CpuRun) -> GpuEstimate:
+    """The host's RAM as the single entry of the breakdown."""
+    return GpuEstimate(
+        total_bytes=run.inputs.facts.machine.host.ram_total_bytes,
+        budget_bytes=run.available_bytes,
+        weights_bytes=run.weights_bytes,
+        offloaded_bytes=0,
+        kv_cache_bytes=run.kv_bytes * run.ranks,
+        activation_bytes=0,
+        non_torch_bytes=run.process_bytes,
+        cuda_graph_bytes=0,
+        static_pool_bytes=0,
+        headroom_bytes=run.available_bytes - run.required_bytes,
+    )

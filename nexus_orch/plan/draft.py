@@ -1,0 +1,200 @@
+"""A run on GPUs with its parallelism and batching fixed: what each card must hold, before the weights are placed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from nexus_orch.contracts import Need
+from nexus_orch.plan.accounting import (
+    Batch,
+    Doubt,
+    activation_bytes,
+    cuda_graph_bytes,
+    kv_doubt,
+    non_torch_bytes,
+)
+from nexus_orch.plan.generations import Generation
+from nexus_orch.plan.inputs import Inputs
+from nexus_orch.plan.kv_cache import CacheLayout, CacheShape, make_layout
+from nexus_orch.plan.parallel import Division
+from nexus_orch.plan.weights import WeightLayout, stage_sizes
+from nexus_orch.types import MIB, GpuFacts
+
+DEFAULT_BLOCK_SIZE = 16
+LEAST_CONTEXT = 4096
+"""The context that a plan provides at least when none is asked for (less where the model has less)."""
+FREE_MARGIN_BYTES = 64 * MIB
+"""Left free beside the budget, for what grows between the plan and the launch."""
+HIGHEST_UTILIZATION = 0.97
+
+
+@dataclass(frozen=True)
+class Want:
+    """What the cache should hold: one request of `context` tokens (the engine refuses to start with less), and
+    `requests` of `request_tokens` at once."""
+
+    context: int
+    requests: int
+    request_tokens: int
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Everything but the placement of the weights and the share of memory. Bytes are of each card."""
+
+    inputs: Inputs
+    division: Division
+    generation: Generation
+    batched_tokens: int
+    requests: int
+    eager: bool
+    want: Want
+
+    @property
+    def gpus(self) -> tuple[GpuFacts, ...]:
+        """The cards that the run uses, the ranks of the first pipeline stage first."""
+        return self.inputs.facts.machine.gpus[: self.division.ranks]
+
+    @cached_property
+    def weights(self) -> WeightLayout:
+        return self.inputs.weight_layout(
+            self.division.tensor_parallel,
+            self.division.pipeline_parallel,
+            whole_segments=self.generation.whole_segments,
+        )
+
+    @cached_property
+    def caches(self) -> tuple[CacheLayout, ...]:
+        """The cache layout of each pipeline stage."""
+        shape = CacheShape(
+            self.division.tensor_parallel,
+            self.inputs.kv_dtype_bytes,
+            self.inputs.dtype_bytes,
+            self.inputs.spec.memory.kv_cache.block_size or DEFAULT_BLOCK_SIZE,
+            self.batched_tokens,
+        )
+        layers = self.inputs.architecture.layers
+        sizes = stage_sizes(len(layers), self.division.pipeline_parallel)
+        starts = [sum(sizes[:index]) for index in range(len(sizes))]
+        return tuple(
+            make_layout(layers[start : start + size], shape, self.generation.cache)
+            for start, size in zip(starts, sizes, strict=True)
+        )
+
+    def stage_of(self, card: int) -> int:
+        return card // self.division.tensor_parallel
+
+    @cached_property
+    def activation_bytes(self) -> int:
+        learned = self.inputs.wishes.quantity("measured.activation_bytes")
+        return (
+            learned if learned is not None else activation_bytes(self.inputs.architecture, self.generation, self._batch)
+        )
+
+    @cached_property
+    def graph_bytes(self) -> int:
+        learned = self.inputs.wishes.quantity("measured.cuda_graph_bytes")
+        if learned is not None and not self.eager:
+            return learned
+        return cuda_graph_bytes(self.inputs.architecture, self.generation, self._batch, eager=self.eager)
+
+    @property
+    def _batch(self) -> Batch:
+        context = self.inputs.spec.model.max_model_len or self.want.context
+        return Batch(self.batched_tokens, self.requests, context, self.division.tensor_parallel)
+
+    def non_torch_bytes(self, card: int) -> int:
+        learned = self.inputs.wishes.quantity("measured.non_torch_bytes")
+        if learned is not None:
+            return learned
+        division = self.division
+        return non_torch_bytes(self.gpus[card], self.generation, division.tensor_parallel, division.pipeline_parallel)
+
+    def weights_bytes(self, card: int) -> int:
+        """All weights of this card's rank, wherever they will lie."""
+        learned = self.inputs.wishes.quantity("measured.weights_bytes")
+        return learned if learned is not None else self.weights.stages[self.stage_of(card)].total_bytes
+
+    def free_bytes(self, card: int) -> int:
+        learned = self.inputs.wishes.quantity(f"machine.free_bytes.{self.gpus[card].index}")
+        return learned if learned is not None else self.gpus[card].free_bytes
+
+    def fixed_bytes(self, card: int) -> int:
+        """What is taken inside the budget beside weights and KV cache."""
+        graphs = self.graph_bytes if self.generation.graphs_reserved else 0
+        return self.activation_bytes + self.non_torch_bytes(card) + graphs
+
+    def outside_bytes(self, static_pool_bytes: int = 0) -> int:
+        """What this generation takes on top of the budget."""
+        graphs = 0 if self.generation.graphs_reserved else self.graph_bytes
+        return graphs + (0 if self.generation.pool_reserved else static_pool_bytes)
+
+    def free_utilization(self, static_pool_bytes: int = 0) -> float:
+        """The largest gpu_memory_utilization that the free memory of every card allows, to a thousandth."""
+        shares = [
+            (self.free_bytes(card) - self.outside_bytes(static_pool_bytes) - FREE_MARGIN_BYTES) / gpu.total_bytes
+            for card, gpu in enumerate(self.gpus)
+        ]
+        return max(0.001, min(HIGHEST_UTILIZATION, math.floor(min(shares) * 1000) / 1000))
+
+    def budget_bytes(self, card: int, utilization: float) -> int:
+        """vLLM: v1/worker/utils.py, request_memory."""
+        return math.ceil(self.gpus[card].total_bytes * utilization)
+
+    def wanted_cache_bytes(self, card: int) -> int:
+        """The least cache for the wanted context and the wanted concurrency, with room for the estimate's error."""
+        layout = self.caches[self.stage_of(card)]
+        want = self.want
+        least = max(layout.request_bytes(want.context), layout.request_bytes(want.request_tokens, want.requests))
+        return least + self.doubt.below
+
+    @cached_property
+    def doubt(self) -> Doubt:
+        """How far the KV cache's real size may lie from the estimate."""
+        if "measured.activation_bytes" in self.inputs.wishes.lessons:
+            return Doubt(FREE_MARGIN_BYTES, FREE_MARGIN_BYTES)
+        return kv_doubt(self.generation, self.activation_bytes)
+
+    def needs(self, utilization: float) -> tuple[Need, ...]:
+        """What a loader is told about each card."""
+        return tuple(self._need(card, utilization) for card in range(len(self.gpus)))
+
+    def _need(self, card: int, utilization: float) -> Need:
+        stage = self.weights.stages[self.stage_of(card)]
+        return Need(
+            budget_bytes=self.budget_bytes(card, utilization),
+            weights_bytes=self.weights_bytes(card),
+            movable_bytes=sum(stage.layer_bytes),
+            layer_bytes=stage.layer_bytes,
+            fixed_bytes=self.fixed_bytes(card),
+            kv_cache_bytes=self.wanted_cache_bytes(card),
+            parameter_bytes=stage.parameter_bytes,
+            active_layer_bytes=stage.active_layer_bytes,
+        )
+
+
+def make_want(inputs: Inputs, longest: int | None = None) -> Want:
+    """The context and concurrency to provide. A pinned context is taken as it is."""
+    workload = inputs.spec.workload
+    request = workload.input_tokens + workload.output_tokens
+    limit = inputs.architecture.longest_context
+    context = inputs.spec.model.max_model_len
+    if context is None:
+        context = min(limit, max(request, LEAST_CONTEXT))
+    return Want(context, max(1, workload.concurrency), max(1, min(request, context, longest or context)))
+
+
+def kv_bytes(draft: Draft, budgets: Sequence[int], offloaded: Sequence[int], pools: Sequence[int]) -> tuple[int, ...]:
+    """The KV cache that the engine will size on each card; negative where nothing is left."""
+    reserved = draft.generation.pool_reserved
+    return tuple(
+        budgets[card]
+        - draft.weights_bytes(card)
+        + offloaded[card]
+        - draft.fixed_bytes(card)
+        - (pools[card] if reserved else 0)
+        for card in range(len(draft.gpus))
+    )

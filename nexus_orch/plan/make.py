@@ -1,0 +1,158 @@
+"""`make_plan`: from what the user asked for and what is true to what will happen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nexus_orch.contracts import Loader
+from nexus_orch.errors import Problem
+from nexus_orch.plan.cpu import make_cpu_plan
+from nexus_orch.plan.host import estimate_host, judge_host
+from nexus_orch.plan.inputs import Inputs, read_inputs
+from nexus_orch.plan.loaders import LoaderChoice, choose_loader
+from nexus_orch.plan.parallel import Division, choose_division
+from nexus_orch.plan.remedies import find_remedies
+from nexus_orch.plan.settings import model_choices, passed_choices, serve_choices
+from nexus_orch.plan.settle import Settled
+from nexus_orch.plan.throughput import decode_seconds, first_token_seconds
+from nexus_orch.plan.verdict import judge_context, judge_memory
+from nexus_orch.types import GIB, Choice, Facts, HostEstimate, Lesson, Plan, Prediction, RunSpec
+
+
+def make_plan(spec: RunSpec, facts: Facts, loaders: Mapping[str, Loader], lessons: Sequence[Lesson] = ()) -> Plan:
+    """The plan of a run. Pure: the same arguments give the same plan.
+
+    `loaders` are the ways to place weights, by name. `lessons` are what earlier launches measured: settings fill what
+    the user left open, quantities replace estimates. A pinned value is never changed; what cannot work is a problem of
+    the plan, with a remedy. Raises ConfigError when the model's configuration cannot be read or no such strategy exists.
+    """
+    inputs = read_inputs(spec, facts, lessons)
+    division = choose_division(inputs)
+    problems = [*inputs.problems, *judge_context(inputs), *division.problems]
+    if inputs.is_cpu:
+        return make_cpu_plan(inputs, division, problems)
+    if any(problem.cause in ("not_enough_gpus", "tensor_parallel_invalid") for problem in problems):
+        return _refused(inputs, division, problems, inputs.spec.memory.strategy or "none")
+    chosen = choose_loader(inputs, division, loaders)
+    if chosen.attempt is None:
+        problems += _unsupported(inputs, chosen)
+        return _refused(inputs, division, problems, str(chosen.choice.value))
+    return _complete(inputs, division, chosen, loaders, problems)
+
+
+def _complete(
+    inputs: Inputs,
+    division: Division,
+    chosen: LoaderChoice,
+    loaders: Mapping[str, Loader],
+    problems: list[Problem],
+) -> Plan:
+    """The plan of the chosen attempt, whether it fits or not."""
+    taken = chosen.attempt
+    assert taken is not None
+    settled = taken.settled
+    if not taken.fits or judge_memory(settled, ""):
+        problems += judge_memory(settled, find_remedies(inputs, taken, loaders))
+    host = estimate_host(inputs, settled.placement, division.ranks)
+    problems += [*judge_host(inputs, host), *settled.placement.problems]
+    return Plan(
+        spec=inputs.wishes.original,
+        fits=not problems,
+        loader=taken.loader,
+        engine_version=inputs.facts.engine.version,
+        model=inputs.facts.model.name,
+        choices=_choices(inputs, division, chosen, settled, taken.choices),
+        per_gpu=tuple(settled.estimate(card) for card in range(len(settled.draft.gpus))),
+        host=host,
+        prediction=_predict(settled),
+        kv_cache_tokens=settled.tokens(),
+        max_model_len=int(settled.max_model_len.value),
+        max_concurrency=round(settled.concurrency, 2),
+        problems=tuple(problems),
+        notes=_notes(inputs, chosen, settled),
+    )
+
+
+def _choices(
+    inputs: Inputs, division: Division, chosen: LoaderChoice, settled: Settled, batching: tuple[Choice, ...]
+) -> tuple[Choice, ...]:
+    """Every setting of the run in the order of the configuration; a key appears once."""
+    memory = (chosen.choice, settled.utilization, *settled.placement.choices)
+    if inputs.wishes.is_fixed("memory.kv_cache.size_gib"):
+        memory = (*memory, inputs.wishes.choice("memory.kv_cache.size_gib", None, ""))
+    found = (
+        *model_choices(inputs),
+        settled.max_model_len,
+        *memory,
+        *passed_choices(inputs),
+        *division.choices,
+        *batching,
+        *serve_choices(inputs),
+    )
+    order = {"model": 0, "memory": 1, "serve": 2}
+    unique = {choice.key: choice for choice in found if choice.value is not None}
+    return tuple(sorted(unique.values(), key=lambda choice: order.get(choice.key.split(".")[0], 3)))
+
+
+def _predict(settled: Settled) -> Prediction:
+    draft, placement = settled.draft, settled.placement
+    seconds = decode_seconds(draft, placement, settled.backend)
+    return Prediction(
+        decode_tokens_per_second=round(1 / seconds, 2) if seconds else None,
+        time_to_first_token_seconds=first_token_seconds(draft, placement, settled.backend),
+        kv_cache_tokens_low=settled.tokens(-draft.doubt.below),
+        kv_cache_tokens_high=settled.tokens(draft.doubt.above),
+    )
+
+
+def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled) -> tuple[str, ...]:
+    notes = [*inputs.notes, *inputs.facts.machine.notes, *inputs.facts.engine.notes]
+    notes += [f"{name} cannot serve this run: {reason}" for name, reason in chosen.refused.items()]
+    outside = settled.draft.outside_bytes(max(settled.placement.static_pool_bytes, default=0))
+    if outside:
+        notes.append(
+            f"vLLM {inputs.facts.engine.version} takes {outside / GIB:.2f} GiB on each card on top of its budget "
+            "(CUDA graphs, offload buffers): the plan leaves that free"
+        )
+    if settled.fits_context and settled.longest(-settled.draft.doubt.below) < int(settled.max_model_len.value):
+        notes.append("borderline: at the low end of the estimate this context does not fit")
+    if settled.fits_context and not settled.holds_concurrency:
+        notes.append("the KV cache holds fewer requests at once than workload.concurrency asks for")
+    return tuple(notes)
+
+
+def _unsupported(inputs: Inputs, chosen: LoaderChoice) -> list[Problem]:
+    """No strategy can serve: each with its reason."""
+    return [
+        Problem(
+            f"{name} cannot serve this run: {reason}",
+            key="memory.strategy",
+            value=name,
+            origin=inputs.wishes.problem_origin("memory.strategy"),
+            remedy="choose another strategy, or leave memory.strategy unset",
+            cause="offload_unsupported" if name == "hybrid" else None,
+        )
+        for name, reason in chosen.refused.items()
+    ]
+
+
+def _refused(inputs: Inputs, division: Division, problems: list[Problem], loader: str) -> Plan:
+    """A plan that cannot even be drawn: it says why, and nothing about memory."""
+    host = inputs.facts.machine.host
+    choices = (*model_choices(inputs), *passed_choices(inputs), *division.choices, *serve_choices(inputs))
+    return Plan(
+        spec=inputs.wishes.original,
+        fits=False,
+        loader=loader,
+        engine_version=inputs.facts.engine.version,
+        model=inputs.facts.model.name,
+        choices=tuple(choice for choice in choices if choice.value is not None),
+        per_gpu=(),
+        host=HostEstimate(0, max(0, host.ram_available_bytes - host.reserved_bytes), 0),
+        prediction=Prediction(),
+        kv_cache_tokens=0,
+        max_model_len=0,
+        max_concurrency=0.0,
+        problems=tuple(problems),
+        notes=inputs.notes,
+    )

@@ -1,0 +1,174 @@
+"""Places the weights of a draft, sizes its KV cache as the engine will, and finds the context that it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from nexus_orch.contracts import Loader, Placement
+from nexus_orch.plan.draft import Draft, kv_bytes
+from nexus_orch.plan.generations import choose_generation
+from nexus_orch.types import GIB, Choice, GpuEstimate
+
+CONTEXT_STEP = 256
+"""A derived context that is shorter than the model's is cut to a multiple of this."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A draft with its weights placed. Lists are by card."""
+
+    draft: Draft
+    placement: Placement
+    utilization: Choice
+    budgets: tuple[int, ...]
+    kv: tuple[int, ...]
+    """Bytes that the engine will have for the KV cache; negative where nothing is left."""
+
+    @property
+    def offloads(self) -> bool:
+        return any(self.placement.offloaded_bytes)
+
+    @property
+    def backend(self) -> str | None:
+        """The offload backend that is at work."""
+        if not self.offloads:
+            return None
+        chosen = next((c.value for c in self.placement.choices if c.key == "memory.offload_backend"), None)
+        return str(chosen) if chosen else "uva"
+
+    @cached_property
+    def num_blocks(self) -> int:
+        """Blocks on every card: the engine takes the least over its ranks, or the pinned number."""
+        pinned = self.draft.inputs.spec.memory.kv_cache.max_blocks
+        return pinned if pinned is not None else self._blocks(0)
+
+    def _blocks(self, shift: int) -> int:
+        """Blocks if every card had `shift` bytes more."""
+        caches = self.draft.caches
+        return min(
+            (
+                caches[self.draft.stage_of(card)].num_blocks(size + shift)
+                for card, size in enumerate(self.kv)
+                if caches[self.draft.stage_of(card)].block_bytes
+            ),
+            default=0,
+        )
+
+    def longest(self, shift: int = 0) -> int:
+        """The longest context that the cache holds, up to the model's own limit (or what is pinned beyond it)."""
+        blocks = self.num_blocks if shift == 0 else self._blocks(shift)
+        pinned = self.draft.inputs.spec.model.max_model_len or 0
+        limit = max(self.draft.inputs.architecture.longest_context, pinned)
+        return min(cache.longest(blocks, limit) for cache in self.draft.caches)
+
+    @cached_property
+    def is_comfortable(self) -> bool:
+        """Whether the wanted context fits even at the low end of the estimate."""
+        return self.longest(-self.draft.doubt.below) >= self.draft.want.context
+
+    @cached_property
+    def fits_context(self) -> bool:
+        """Whether the context that the run needs fits: the pinned one, else one request of the workload."""
+        pinned = self.draft.inputs.spec.model.max_model_len
+        return self.longest() >= (pinned if pinned is not None else self.draft.want.request_tokens)
+
+    @cached_property
+    def max_model_len(self) -> Choice:
+        """The pinned context, else the model's limit, else the longest that surely fits."""
+        limit, longest = self.draft.inputs.architecture.longest_context, self.longest()
+        sure = self.longest(-self.draft.doubt.below)
+        if sure >= limit:
+            return self._context(limit, "the model's own limit, and the KV cache holds it")
+        derived = max(sure // CONTEXT_STEP * CONTEXT_STEP, min(self.draft.want.context, longest))
+        if derived <= 0:
+            derived = self.draft.want.context
+        reason = f"the longest that the KV cache surely holds (the model's limit is {limit:,})"
+        return self._context(derived, reason)
+
+    def _context(self, derived: int, reason: str) -> Choice:
+        return self.draft.inputs.wishes.choice("model.max_model_len", derived, reason)
+
+    def tokens(self, shift: int = 0) -> int:
+        """The KV cache tokens that the engine will print."""
+        blocks = self.num_blocks if shift == 0 else self._blocks(shift)
+        length = int(self.max_model_len.value)
+        return min(cache.tokens(blocks, length) for cache in self.draft.caches)
+
+    @property
+    def concurrency(self) -> float:
+        """Requests of max_model_len tokens that fit at once."""
+        length = int(self.max_model_len.value)
+        return min(cache.concurrency(self.num_blocks, length) for cache in self.draft.caches)
+
+    @property
+    def holds_concurrency(self) -> bool:
+        """Whether the wanted number of requests fits at once."""
+        want = self.draft.want
+        return all(
+            cache.concurrency(self.num_blocks, want.request_tokens) >= want.requests for cache in self.draft.caches
+        )
+
+    def estimate(self, card: int) -> GpuEstimate:
+        """The breakdown of one card. The parts that are counted inside the budget and the headroom add up to it."""
+        draft, placement = self.draft, self.placement
+        offloaded, pool = placement.offloaded_bytes[card], placement.static_pool_bytes[card]
+        cache = draft.caches[draft.stage_of(card)]
+        taken = min(max(0, self.kv[card]), self.num_blocks * cache.block_bytes) if cache.block_bytes else 0
+        rest = self.kv[card] - taken
+        return GpuEstimate(
+            total_bytes=draft.gpus[card].total_bytes,
+            budget_bytes=self.budgets[card],
+            weights_bytes=draft.weights_bytes(card) - offloaded,
+            offloaded_bytes=offloaded,
+            kv_cache_bytes=taken,
+            activation_bytes=draft.activation_bytes,
+            non_torch_bytes=draft.non_torch_bytes(card),
+            cuda_graph_bytes=draft.graph_bytes,
+            static_pool_bytes=pool,
+            headroom_bytes=rest,
+        )
+
+
+def settle(draft: Draft, loader: Loader, highest_utilization: float) -> Settled:
+    """Let the loader place the weights within the largest share of memory that is free, up to the highest allowed."""
+    spec, facts = draft.inputs.spec, draft.inputs.facts
+    pool = 0
+    for _ in range(2):  # a second round when the offloader's buffer comes on top of the budget
+        utilization = _choose_utilization(draft, highest_utilization, pool)
+        share = float(utilization.value)
+        placement = loader.place(draft.needs(share), spec, facts)
+        if any(placement.offloaded_bytes) and draft.generation.offload_ignored:
+            return settle(_on_v1_runner(draft), loader, highest_utilization)
+        needed = 0 if draft.generation.pool_reserved else max(placement.static_pool_bytes, default=0)
+        if needed <= pool:
+            break
+        pool = needed
+    budgets = tuple(draft.budget_bytes(card, share) for card in range(len(draft.gpus)))
+    sizes = kv_bytes(draft, budgets, placement.offloaded_bytes, placement.static_pool_bytes)
+    fixed = spec.memory.kv_cache.size_gib
+    if fixed is not None:
+        sizes = tuple(min(size, int(fixed * GIB)) for size in sizes)
+    return Settled(draft, placement, utilization, budgets, sizes)
+
+
+def _on_v1_runner(draft: Draft) -> Draft:
+    """The same draft under the rules of the runner that can offload."""
+    quantized = draft.inputs.scheme.method is not None
+    generation = choose_generation(
+        draft.inputs.facts.engine, draft.inputs.architecture, quantized=quantized, offloading=True
+    )
+    return replace(draft, generation=generation)
+
+
+def _choose_utilization(draft: Draft, highest: float, pool: int) -> Choice:
+    available = draft.free_utilization(pool)
+    default = draft.generation.default_utilization
+    free = min(draft.free_bytes(card) for card in range(len(draft.gpus))) / GIB
+    if available < min(highest, default):
+        reason = f"{free:.1f} GiB are really free on the fullest card"
+    elif highest > default:
+        reason = f"raised above the engine's {default:g}: {free:.1f} GiB are really free, and every bit is needed"
+    else:
+        reason = f"the engine's own share; {free:.1f} GiB are really free on the fullest card"
+    return draft.inputs.wishes.choice("memory.gpu_memory_utilization", min(available, highest), reason)

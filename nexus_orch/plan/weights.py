@@ -1,0 +1,130 @@
+"""Which weights lie on which rank, and how much device memory they take there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from nexus_orch.plan.architecture import Architecture, Layer, Parameter
+from nexus_orch.plan.quantization import Scheme
+from nexus_orch.types import MIB
+
+ALLOCATION_UNIT = 512
+SMALL_ALLOCATION = 1 * MIB
+SEGMENT_ALLOCATION = 10 * MIB
+SEGMENT_UNIT = 2 * MIB
+"""PyTorch's caching allocator (c10/cuda/CUDACachingAllocator.cpp): sizes are multiples of 512 B; from 10 MiB on, memory
+is taken in multiples of 2 MiB and a remainder of at most 1 MiB stays with the tensor, where it counts as allocated."""
+
+
+@dataclass(frozen=True)
+class RankWeights:
+    """The weights of one pipeline stage on its largest rank, in bytes as PyTorch counts them.
+
+    `parameter_bytes` are the plain sizes of each layer's parameters, in vLLM's order: the grain of offloading.
+    """
+
+    layer_bytes: tuple[int, ...]
+    fixed_bytes: int
+    parameter_bytes: tuple[tuple[int, ...], ...]
+    active_layer_bytes: tuple[int, ...]
+    """What one token reads of each layer: of its experts only the chosen ones."""
+    active_fixed_bytes: int
+
+    @cached_property
+    def total_bytes(self) -> int:
+        return self.fixed_bytes + sum(self.layer_bytes)
+
+
+def allocated_bytes(size: int, *, whole_segments: bool) -> int:
+    """Bytes that PyTorch counts for a tensor of `size` bytes.
+
+    `whole_segments`: torch 2.11 and later (vLLM 0.20) do not split the last 2 MiB of a large tensor; seen with
+    Qwen2.5-7B on an H100, where 42 MiB more than with torch 2.8 are counted, 1.5 MiB for each o_proj.
+    """
+    rounded = -(-size // ALLOCATION_UNIT) * ALLOCATION_UNIT
+    if rounded < SEGMENT_ALLOCATION:
+        return rounded
+    segment = -(-rounded // SEGMENT_UNIT) * SEGMENT_UNIT
+    return segment if whole_segments or segment - rounded <= SMALL_ALLOCATION else rounded
+
+
+def stage_sizes(layers: int, pipeline_parallel: int) -> tuple[int, ...]:
+    """Layers on each pipeline stage (vLLM: distributed/utils.py, get_pp_indices): what does not divide goes to the
+    stages before the last one, from the back."""
+    base, rest = divmod(layers, pipeline_parallel)
+    sizes = [base] * pipeline_parallel
+    for index in range(2, rest + 2):
+        sizes[-index] += 1
+    return tuple(sizes)
+
+
+@dataclass(frozen=True)
+class WeightLayout:
+    """How the weights of a run are divided and stored."""
+
+    architecture: Architecture
+    scheme: Scheme
+    dtype_bytes: int
+    tensor_parallel: int
+    pipeline_parallel: int
+    whole_segments: bool
+    layer_scale: float = 1.0
+    """Bytes of the checkpoint's layers over the computed ones, where its tensor headers are known."""
+
+    @cached_property
+    def stages(self) -> tuple[RankWeights, ...]:
+        """The weights of each pipeline stage."""
+        sizes = stage_sizes(len(self.architecture.layers), self.pipeline_parallel)
+        starts = [sum(sizes[:index]) for index in range(len(sizes))]
+        return tuple(
+            self._stage(index, start, size) for index, (start, size) in enumerate(zip(starts, sizes, strict=True))
+        )
+
+    def _stage(self, stage: int, start: int, size: int) -> RankWeights:
+        layers = self.architecture.layers[start : start + size]
+        known = {id(layer): self._layer(layer) for layer, _ in self.architecture.distinct_layers}
+        rows = [known[id(layer)] for layer in layers]
+        fixed = self._fixed(stage)
+        head = sum(self._size(parameter) for parameter in self.architecture.head) if self._is_last(stage) else 0
+        if head and self.architecture.tied_embeddings:
+            head += sum(self._size(parameter) for parameter in self.architecture.embedding)
+        return RankWeights(
+            layer_bytes=tuple(row[0] for row in rows),
+            fixed_bytes=sum(self._allocated(size) for size in fixed) + self._rotary_bytes(),
+            parameter_bytes=tuple(row[1] for row in rows),
+            active_layer_bytes=tuple(row[2] for row in rows),
+            active_fixed_bytes=head,
+        )
+
+    def _is_last(self, stage: int) -> bool:
+        return stage == self.pipeline_parallel - 1
+
+    def _fixed(self, stage: int) -> list[int]:
+        """Sizes of what lies outside the layers. A tied matrix is needed on the first and the last stage."""
+        held: list[Parameter] = []
+        if stage == 0:
+            held += [*self.architecture.embedding, *self.architecture.vision]
+        elif self._is_last(stage) and self.architecture.tied_embeddings:
+            held += self.architecture.embedding
+        if self._is_last(stage):
+            held += self.architecture.head
+        return [self._size(parameter) for parameter in held]
+
+    def _rotary_bytes(self) -> int:
+        """vLLM's cos/sin cache: one row for each position (layers/rotary_embedding)."""
+        return self._allocated(self.architecture.max_positions * self.architecture.rotary_dim * self.dtype_bytes)
+
+    def _layer(self, layer: Layer) -> tuple[int, tuple[int, ...], int]:
+        sizes = tuple(int(self._size(parameter) * self.layer_scale) for parameter in layer.parameters)
+        active = sum(
+            size * parameter.active_elements // max(1, parameter.elements)
+            for size, parameter in zip(sizes, layer.parameters, strict=True)
+        )
+        return sum(self._allocated(size) for size in sizes), sizes, active
+
+    def _size(self, parameter: Parameter) -> int:
+        return self.scheme.tensor_bytes(parameter, self.tensor_parallel, self.dtype_bytes)
+
+    def _allocated(self, size: int) -> int:
+        return allocated_bytes(size, whole_segments=self.whole_segments)

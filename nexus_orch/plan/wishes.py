@@ -1,0 +1,76 @@
+"""What is fixed before the planner begins: values that the user pinned and settings that earlier launches taught."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import is_dataclass, replace
+from typing import Any
+
+from nexus_orch.types import Choice, Lesson, RunSpec
+
+SETTING_SECTIONS = ("model", "memory", "serve")
+"""A lesson whose key begins with one of these teaches a setting; all others teach a quantity or a fact."""
+
+AUTOMATIC_KEYS = (
+    "model.dtype",
+    "memory.strategy",
+    "memory.offload_backend",
+    "memory.kv_cache.dtype",
+)
+"""Where "auto" means the same as null: the planner decides."""
+
+
+class Wishes:
+    """The spec with the learned settings in the places that the user left open. A pinned value is never replaced."""
+
+    def __init__(self, spec: RunSpec, lessons: Sequence[Lesson] = ()) -> None:
+        self.lessons = {lesson.key: lesson for lesson in lessons}
+        self._learned: set[str] = set()
+        self.original = spec
+        effective = spec
+        for key in AUTOMATIC_KEYS:
+            if effective.get(key) == "auto":
+                effective = _with_value(effective, key, None)
+        for key, lesson in self.lessons.items():
+            if key.split(".")[0] in SETTING_SECTIONS and _is_open(effective, key):
+                effective = _with_value(effective, key, lesson.value)
+                self._learned.add(key)
+        self.spec = effective
+
+    def quantity(self, key: str) -> int | None:
+        """A measured number of bytes, or None when nothing was measured."""
+        lesson = self.lessons.get(key)
+        return int(lesson.value) if lesson is not None and isinstance(lesson.value, int | float) else None
+
+    def is_fixed(self, key: str) -> bool:
+        return self.spec.get(key) is not None
+
+    def choice(self, key: str, derived: Any, reason: str) -> Choice:
+        """The pinned or learned value where there is one, else the derived one with its reason."""
+        value = self.spec.get(key)
+        if value is None:
+            return Choice(key, derived, "derived", reason)
+        if key in self._learned:
+            return Choice(key, value, "learned", self.lessons[key].source)
+        origin = self.spec.origin(key)
+        return Choice(key, value, "pinned", f"set in {origin}" if origin else "set by the user")
+
+    def problem_origin(self, key: str) -> str | None:
+        return self.spec.origin(key)
+
+
+def _is_open(spec: RunSpec, key: str) -> bool:
+    try:
+        return spec.get(key) is None
+    except AttributeError:
+        return False
+
+
+def _with_value(record: Any, key: str, value: Any) -> Any:
+    """A copy of a nested record with the value at a dotted key."""
+    first, _, rest = key.partition(".")
+    if not rest:
+        return replace(record, **{first: value})
+    inner = getattr(record, first)
+    assert is_dataclass(inner)
+    return replace(record, **{first: _with_value(inner, rest, value)})

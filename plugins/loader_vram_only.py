@@ -1,0 +1,28 @@
+"""The loader vram_only: all weights on the cards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nexus_orch.contracts import Loader, Need, Placement
+from nexus_orch.hookspecs import hookimpl
+from nexus_orch.types import Facts, RunSpec
+
+
+class VramOnly:
+    """Nothing leaves the cards. What does not fit is for the planner to say."""
+
+    name = "vram_only"
+
+    def supports(self, spec: RunSpec, facts: Facts) -> str | None:
+        offload = spec.memory.cpu_offload_gib
+        return f"memory.cpu_offload_gib={offload:g} asks for weights in host RAM" if offload else None
+
+    def place(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Placement:
+        nothing = (0,) * len(needs)
+        return Placement(nothing, nothing, host_bytes=0, pinned_bytes=0)
+
+
+@hookimpl
+def nexus_loaders() -> Sequence[Loader]:
+    return [VramOnly()]
