@@ -33,9 +33,9 @@ def test_the_header_may_be_padded_with_blanks(tmp_path: Path) -> None:
 
 
 def test_only_the_header_is_read(tmp_path: Path) -> None:
-    """A sparse file of 40 GB is read like any other."""
+    """A sparse file of 5 GB is read like any other."""
     file = tmp_path / "model.safetensors"
-    size = 40_000_000_000
+    size = 5_000_000_000
     header = json.dumps({"x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
     with file.open("wb") as stream:
         stream.write(make_file(header))
