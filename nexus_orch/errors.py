@@ -88,6 +88,8 @@ def _render_problem(problem: Problem) -> str:
         value = "" if problem.value is None else f" = {problem.value}"
         origin = "" if problem.origin is None else f"  ({problem.origin})"
         lines.append(f"    {problem.key}{value}{origin}")
+    elif problem.origin is not None:
+        lines.append(f"    in {problem.origin}")
     if problem.remedy is not None:
         lines.append(f"    remedy: {problem.remedy}")
     return "\n".join(lines)

@@ -1,10 +1,11 @@
-"""What Hydra and YAML raise for a user's mistake, as problems with file, line and remedy."""
+"""What Hydra and YAML raise for a user's mistake, as problems with key, value, file, line and remedy."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -12,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from nexus_orch import shipped
-from nexus_orch.compose.origins import find_file
+from nexus_orch.compose.origins import COMMAND_LINE, find_file
 from nexus_orch.compose.search_path import SearchPath, shown_path
 from nexus_orch.errors import ConfigError, Problem
 
@@ -24,62 +25,95 @@ HYDRA_MISTAKES = (
     TypeError,
     ImportError,
     RuntimeError,
-    OSError,
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
 )
-"""What Hydra 1.3 raises while it reads files, overrides, sweepers and launchers (it has no common base class)."""
+"""What Hydra 1.3 raises while it reads files, overrides, sweepers and launchers (there is no common base class)."""
+
+_REMEDY = "`nexus-run --help` shows groups and keys, `nexus-run --info defaults-tree` what builds on what"
 
 
 class BrokenFileError(ConfigError):
     """A profile cannot be read as YAML."""
 
 
-def make_config_error(error: Exception, path: SearchPath) -> ConfigError:
+def make_config_error(error: Exception, path: SearchPath, overrides: Sequence[str]) -> ConfigError:
     """The ConfigError of a mistake that Hydra met; for unreadable YAML, of all such files of the search path."""
     if isinstance(error, yaml.YAMLError | UnicodeDecodeError | PermissionError):
-        problems = {problem.origin: problem for problem in (*_find_broken_files(path), *_yaml_problems(error))}
+        problems = {problem.origin: problem for problem in (*_find_broken_files(path), *_judge_yaml_error(error))}
         if problems:
             return BrokenFileError(*problems.values())
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    if cause is not None:
-        lines[0] += f": {str(cause).splitlines()[0]}"
-    return ConfigError(_make_problem(lines, path))
+    message, *advice = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if isinstance(error.__cause__, OmegaConfBaseException) and message.startswith("Error merging"):
+        message += f": {str(error.__cause__).splitlines()[0]}"
+    return ConfigError(_make_problem(message, advice, path, overrides))
 
 
-def _make_problem(lines: list[str], path: SearchPath) -> Problem:
-    """Hydra writes the mistake first ("In 'profile/mine': Could not find 'model/x'"), then advice and options."""
-    place = re.match(r"In '(?P<config>[^']+)': ", lines[0])
-    file = None if place is None else find_file(place["config"], path.folders)
-    message = lines[0] if place is None else lines[0][place.end() :]
-    quoted = re.search(r"'([^']+)'", message)
-    origin = None if file is None else _origin_in(file, quoted[1] if quoted else "")
-    return Problem(message, origin=origin, remedy=_render_remedy(message, lines[1:]))
+def _make_problem(message: str, advice: list[str], path: SearchPath, overrides: Sequence[str]) -> Problem:
+    """Hydra writes the mistake first ("In 'profile/mine': Could not find 'model/x'"), then its advice.
+
+    The texts are those of Hydra 1.3.8: _internal/defaults_list.py and _internal/config_loader_impl.py.
+    """
+    place = re.search(r"\b[Ii]n '([^']+)'", message)
+    file = None if place is None else find_file(place[1], path.folders)
+    problem = Problem(re.sub(r"^In '[^']+': ", "", message).rstrip("."), remedy=" ".join(advice) or _REMEDY)
+    if missing := re.search(r"(?:find|load|primary config) '(?:(.*)/)?([^/']+)'", message):
+        problem = _make_missing(problem, missing[1] or "", missing[2], path)
+    elif "raised while composing config" in message:
+        remedy = f"a profile holds KEY: VALUE lines, of the kinds that the other profiles have; {' '.join(advice[:1])}"
+        problem = replace(problem, message="a profile cannot be merged with the others", remedy=remedy)
+    elif named := re.search(r"(?:override|already at|Multiple values for) '?([\w./@]+[\w@])", message):
+        problem = _make_named(problem, named[1], path, overrides)
+    return problem if file is None else replace(problem, origin=_find_origin(file, problem, path))
 
 
-def _render_remedy(message: str, advice: list[str]) -> str:
-    options = [line for line in advice if " " not in line]
-    wanted = re.search(r"Could not find '(?:[^']*/)?([^'/]+)'", message)
-    if wanted and options:
-        nearest = difflib.get_close_matches(wanted[1], options, n=1, cutoff=0.5)
-        return (f"did you mean {nearest[0]}? " if nearest else "") + f"options: {', '.join(options)}"
-    return " ".join(advice) or "`nexus-run --info defaults-tree` shows what builds on what"
+def _make_missing(problem: Problem, group: str, option: str, path: SearchPath) -> Problem:
+    options = sorted({file.stem for folder in path.folders for file in (folder / group).glob("*.yaml")})
+    nearest = difflib.get_close_matches(option, options, n=1, cutoff=0.5)
+    remedy = (f"did you mean {nearest[0]}? " if nearest else "") + f"options: {', '.join(options) or 'none'}"
+    return replace(problem, key=group or "--config-name", value=option, origin=COMMAND_LINE, remedy=remedy)
 
 
-def _origin_in(file: Path, wanted: str) -> str:
-    """The file with the first line that names the last part of `wanted`, such as the option of "model/qwen"."""
-    word = re.escape(wanted.rpartition("/")[2])
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if word and re.search(rf"(?<![\w-]){word}(?![\w-])", line.partition("#")[0]):
-            return f"{shown_path(file)}:{number}"
+def _make_named(problem: Problem, name: str, path: SearchPath, overrides: Sequence[str]) -> Problem:
+    """The problem of a key or group that an override, or a defaults list's `override`, names."""
+    problem = replace(problem, key=name)
+    for text in overrides:
+        key, _, value = text.lstrip("+~").partition("=")
+        if key == name:
+            problem = replace(problem, value=value, origin=COMMAND_LINE)
+    if problem.message.startswith("Multiple values"):
+        return replace(problem, message=f"{name} is chosen twice", remedy=f"write {name}=NAME, without a +")
+    groups = [folder.name for parent in path.folders for folder in parent.iterdir() if folder.is_dir()]
+    nearest = difflib.get_close_matches(name, groups, n=1)
+    if nearest and problem.origin is None:
+        return replace(problem, remedy=f"did you mean {nearest[0]}?")
+    return problem
+
+
+def _find_origin(file: Path, problem: Problem, path: SearchPath) -> str:
+    """The line of `file` that names the wrong thing, else that of a user's file: Hydra blames the file where a group
+    is listed, also when an `override` elsewhere chose the option."""
+    word = re.compile(rf"(?<![\w-]){re.escape(str(problem.value or problem.key))}(?![\w-])")
+    for candidate in (file, *_find_user_files(path)):
+        for number, line in enumerate(candidate.read_text(encoding="utf-8").splitlines(), start=1):
+            if word.search(line.partition("#")[0]):
+                return f"{shown_path(candidate)}:{number}"
     return shown_path(file)
+
+
+def _find_user_files(path: SearchPath) -> Iterator[Path]:
+    for folder in path.folders:
+        if folder != shipped.conf_dir():
+            yield from sorted(folder.rglob("*.yaml"))
 
 
 def _find_broken_files(path: SearchPath) -> Iterator[Problem]:
     """One problem for each file of the user's and plugins' folders that is no readable YAML, chosen or not."""
-    for folder in path.folders:
-        if folder != shipped.conf_dir():
-            for file in sorted(folder.rglob("*.yaml")):
-                yield from _judge_file(file)
+    for file in _find_user_files(path):
+        yield from _judge_file(file)
 
 
 def _judge_file(file: Path) -> Iterator[Problem]:
@@ -88,13 +122,14 @@ def _judge_file(file: Path) -> Iterator[Problem]:
     except yaml.MarkedYAMLError as error:
         yield _make_broken(file, error)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        yield Problem(f"no readable YAML: {error}", origin=shown_path(file), remedy="save the file as UTF-8 text")
+        reason = str(error).splitlines()[0]
+        yield Problem(f"no readable YAML: {reason}", origin=shown_path(file), remedy="save the file as UTF-8 text")
     except OSError as error:
         yield Problem(f"cannot read a profile: {error.strerror}", origin=shown_path(file), remedy="make it readable")
 
 
-def _yaml_problems(error: Exception) -> Iterator[Problem]:
-    """The error itself, when it names its file: OmegaConf's loader refuses more than plain YAML (double keys)."""
+def _judge_yaml_error(error: Exception) -> Iterator[Problem]:
+    """The error itself, when it names its file: OmegaConf's loader refuses more than plain YAML does (double keys)."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         yield _make_broken(Path(error.problem_mark.name), error)
 

@@ -50,6 +50,8 @@ def _read_lines(file: Path) -> Iterator[tuple[str, int]]:
     node = yaml.compose(file.read_text(encoding="utf-8"), Loader=_LOADER)
     if isinstance(node, yaml.MappingNode):
         yield from _lines_of(node, "")
+    elif isinstance(node, yaml.ScalarNode):  # OmegaConf takes a file that is one word for a key without a value
+        yield node.value, node.start_mark.line + 1
 
 
 def _lines_of(node: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, int]]:

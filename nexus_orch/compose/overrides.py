@@ -22,7 +22,7 @@ def check_overrides(
     texts: Sequence[str], loader: ConfigLoader, config_name: str, mode: RunMode
 ) -> tuple[list[Override], list[Problem]]:
     """The overrides that stand, and the problems of the others. Values such as 1,2 are welcome in MULTIRUN only."""
-    overrides, problems = _parse(texts, loader)
+    overrides, problems = parse_overrides(texts, loader)
     groups = Groups(loader, overrides, config_name)
     good: list[Override] = []
     for override in overrides:
@@ -35,7 +35,8 @@ def check_overrides(
     return good, problems
 
 
-def _parse(texts: Sequence[str], loader: ConfigLoader) -> tuple[list[Override], list[Problem]]:
+def parse_overrides(texts: Sequence[str], loader: ConfigLoader) -> tuple[list[Override], list[Problem]]:
+    """The overrides that can be read, and a problem for each that cannot."""
     parser = OverridesParser.create(config_loader=loader)
     overrides: list[Override] = []
     problems: list[Problem] = []
@@ -51,8 +52,9 @@ def _make_unreadable(text: str, reason: str) -> Problem:
     remedy = "write KEY=VALUE or GROUP=NAME, and quote what holds spaces, commas or brackets: KEY=\"'a, b'\""
     if "=" not in text:
         return Problem(f"an override without a value: {text}", text, None, COMMAND_LINE, remedy)
-    key, _, value = text.partition("=")
-    return Problem(f"cannot read this override: {reason.splitlines()[0]}", key, value, COMMAND_LINE, remedy)
+    key, _, value = text.lstrip("+~").partition("=")
+    told = [line for line in reason.splitlines() if not line.startswith(("Error parsing override", "See https:"))]
+    return Problem(f"cannot read this override: {told[0]}", key, value, COMMAND_LINE, remedy)
 
 
 class Groups:
@@ -160,5 +162,5 @@ def _make_problem(message: str, override: Override, remedy: str) -> Problem:
     return Problem(message, override.key_or_group, _written_value(override), COMMAND_LINE, remedy)
 
 
-def _written_value(override: Override) -> str:
-    return str(override.input_line).partition("=")[2]
+def _written_value(override: Override) -> str | None:
+    return str(override.input_line).partition("=")[2] or None

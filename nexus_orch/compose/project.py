@@ -64,7 +64,7 @@ def _checked(project: Path, key: str, origin: str) -> Path:
         raise ConfigError(
             Problem(f"cannot read the project's conf folder: {error.strerror}", key, project, origin, remedy)
         ) from error
-    return folder
+    return folder.resolve()
 
 
 def check_conf_dirs(folders: Sequence[Path]) -> tuple[Path, ...]:
@@ -81,4 +81,4 @@ def check_conf_dirs(folders: Sequence[Path]) -> tuple[Path, ...]:
     ]
     if problems:
         raise ConfigError(*problems)
-    return tuple(folder.absolute() for folder in folders)
+    return tuple(folder.resolve() for folder in folders)

@@ -44,7 +44,7 @@ def _resolve_child(
 
 
 def _make_unresolved(key: str, raw: object, reason: str, origin: str | None) -> Problem:
-    message = reason.splitlines()[0]
+    message = reason.splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
     remedy = "mend the ${...} expression"
     if "Environment variable" in message:
         remedy = "set the variable, or give a default: ${oc.env:NAME,default}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from nexus_orch.compose.loader import EVERY_KEY, PRIMARY, NexusLoader, as_hydra_config, opened_loader
 from nexus_orch.compose.mistakes import HYDRA_MISTAKES, BrokenFileError, make_config_error
 from nexus_orch.compose.origins import find_file, find_origins
-from nexus_orch.compose.overrides import check_overrides
+from nexus_orch.compose.overrides import check_overrides, parse_overrides
 from nexus_orch.compose.resolve import resolve
 from nexus_orch.compose.rules import judge_contradictions
 from nexus_orch.compose.schema import known_keys
@@ -62,6 +62,41 @@ def compose_request(request: Request) -> RunSpec:
         return make_run(composition.cfg, composition.cfg.hydra.runtime.choices, composition.origins)
 
 
+def check_overrides_of(request: Request) -> None:
+    """Check that a request can be composed, whatever its values are. Raises ConfigError with all problems."""
+    with opened_loader(request.path) as loader:
+        compose_checked(loader, request, RunMode.RUN)
+
+
+def check_sweep(request: Request) -> Path:
+    """Check what all points of a sweep share, and return the sweep's folder.
+
+    Raises ConfigError with all problems of the values that are not swept; a point's own are found when its turn comes.
+    """
+    with opened_loader(request.path) as loader:
+        composition = compose_checked(loader, request, RunMode.MULTIRUN)
+        swept = {x.key_or_group for x in parse_overrides(request.overrides, loader)[0] if x.is_sweep_override()}
+    with as_hydra_config(composition.cfg):
+        values, problems = resolve(composition.cfg, composition.origins)
+        problems += judge_values(values, composition.origins)
+        folder = _read_sweep_dir(composition.cfg, request)
+    shared = [problem for problem in problems if not _lies_in(str(problem.key), swept)]
+    if shared:
+        raise ConfigError(*shared)
+    return folder
+
+
+def _read_sweep_dir(cfg: DictConfig, request: Request) -> Path:
+    try:
+        return Path(cfg.hydra.sweep.dir).absolute()
+    except HYDRA_MISTAKES as error:
+        raise make_config_error(error, request.path, request.overrides) from error
+
+
+def _lies_in(key: str, swept: Collection[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in swept)
+
+
 def compose_checked(loader: NexusLoader, request: Request, mode: RunMode) -> Composition:
     """Check the overrides, then compose. Swept values count in MULTIRUN only, and are left out of the composition."""
     overrides, problems = check_overrides(request.overrides, loader, request.config_name, mode)
@@ -92,7 +127,7 @@ def _compose(loader: NexusLoader, request: Request, overrides: Sequence[Override
     except HYDRA_MISTAKES as error:
         if loader.composed:
             _check_every_key(loader.composed, request)
-        raise make_config_error(error, request.path) from error
+        raise make_config_error(error, request.path, request.overrides) from error
     _check_every_key(loader.composed, request)
     return Composition(cfg, find_origins(loader.composed, file_folders(cfg.hydra), overrides))
 

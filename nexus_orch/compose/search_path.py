@@ -7,7 +7,6 @@ Hydra applications in the same process keep their own search path.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from nexus_orch import shipped
 from nexus_orch.compose.project import check_conf_dirs, find_project
+from nexus_orch.errors import ConfigError, Problem
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,20 @@ class SearchPath:
 
 
 def find_search_path(project: Path | None, plugin_conf_dirs: Sequence[Path], extra: Path | None = None) -> SearchPath:
-    """The search path of one run. Raises ConfigError when the project or a plugin's folder cannot be read."""
+    """The search path of one run. Raises ConfigError when the project or another of its folders cannot be read."""
+    if extra is not None and not extra.is_dir():
+        raise ConfigError(Problem("there is no such folder", "--config-dir", extra, "command line", "name a folder"))
     own = find_project(project)
     plugins = check_conf_dirs(plugin_conf_dirs)
     overlays = plugins if own is None else (own / "conf", *plugins)
-    return SearchPath(shipped.conf_dir(), overlays, None if extra is None else extra.absolute())
+    return SearchPath(shipped.conf_dir(), overlays, None if extra is None else extra.resolve())
 
 
 def shown_path(file: Path) -> str:
     """A profile's path for people: `conf/...` for shipped ones, relative inside the current folder, else absolute."""
     if file.is_relative_to(shipped.conf_dir()):
         return file.relative_to(shipped.shipped_dir()).as_posix()
-    current = Path(os.curdir).absolute()
+    current = Path.cwd()
     return file.relative_to(current).as_posix() if file.is_relative_to(current) else str(file)
 
 

@@ -94,8 +94,10 @@ def _render_remedy(key: str, schema: Schema, value: object) -> str:
         return f"put it into quotes: {key}=\"'{value}'\""
     if isinstance(value, str) and {"integer", "number"} & set(types):
         return "write a plain number; ${oc.decode:${oc.env:NAME}} makes one of an environment variable"
-    in_doubt = f"write {key}=auto if in doubt. " if "anyOf" in schema else ""
-    return f"{in_doubt}{schema['description']}"
+    advice = f"write {key}=auto if in doubt" if "anyOf" in schema else "choose such a value"
+    if "object" in types:
+        advice = f"set its parts: {key}.NAME=VALUE"
+    return f"{advice}. {schema['description']}"
 
 
 def settle(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
