@@ -79,13 +79,15 @@ def read_visible(nvml: Nvml) -> VisibleDevices:
         if device is None or device in devices:
             break
         devices.append(device)
-    notes = [f"CUDA_VISIBLE_DEVICES={listing} leaves {len(devices)} of {len(nvml.devices)} cards"]
+    notes = []
+    if len(devices) < len(nvml.devices):
+        notes.append(f"CUDA_VISIBLE_DEVICES={listing} leaves {len(devices)} of {len(nvml.devices)} cards")
     if "MIG-" in listing:
         notes.append("slices of a card (MIG) cannot be measured: name the slice's memory, hardware.gpu.memory_mib")
     names = {device.name for device in nvml.devices}
     if len(names) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         notes.append("the cards differ: set CUDA_DEVICE_ORDER=PCI_BUS_ID, else CUDA may number them in another order")
-    return VisibleDevices(tuple(devices), tuple(notes) if nvml.devices else ())
+    return VisibleDevices(tuple(devices), tuple(notes))
 
 
 def _find_device(devices: Sequence[NvmlDevice], entry: str) -> NvmlDevice | None:
