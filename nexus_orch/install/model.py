@@ -109,9 +109,11 @@ def fetch_model(
     """
     told = SilentReporter() if reporter is None else reporter
     folder = model_folder(recipe.name)
+    workshop = Workshop(paths.models_dir() / f".{recipe.name}", told, indexes)
+    if is_fetched(recipe.name) and not force and not workshop.path.exists():
+        return folder
     lock = paths.models_dir() / f".{recipe.name}.lock"
     with hold_lock(lock, lambda holder: told.note(f"waiting for {holder}, which fetches it")):
-        workshop = Workshop(paths.models_dir() / f".{recipe.name}", told, indexes)
         if force or is_fetched(recipe.name):
             shutil.rmtree(workshop.path, ignore_errors=True)
         if is_fetched(recipe.name) and not force:

@@ -46,9 +46,13 @@ class Workshop:
     def run(self, what: str, argv: Sequence[str], extra_env: Mapping[str, str] | None = None) -> ChildResult:
         """Run a tool to its end. Raises InstallError, with the reason, when it fails; `what` says what it should do."""
         result = self.attempt(argv, extra_env)
+        self.judge(what, result)
+        return result
+
+    def judge(self, what: str, result: ChildResult) -> None:
+        """Raises InstallError when the tool failed."""
         if result.returncode != 0:
             raise InstallError(judge_failure(what, result.returncode, result.lines, str(self.log)))
-        return result
 
     def attempt(self, argv: Sequence[str], extra_env: Mapping[str, str] | None = None) -> ChildResult:
         """Run a tool to its end, whatever that is."""
