@@ -120,24 +120,46 @@ def _is_meant(device: NvmlDevice, spec: GpuSpec) -> bool:
 def _measure(nvml: Nvml, device: NvmlDevice, spec: GpuSpec) -> GpuFacts:
     """A card of this machine: memory from NVML, speeds from the catalogue, the bus from the profile or NVML."""
     card = find_gpu(device.name, device.memory_total_bytes // MIB or None)
+    known = _recall(card, spec)
     total = _cuda_total(device, card)
-    capability = device.compute_capability or (card.compute_capability if card else None)
-    bus = None if card is None else card.host_bandwidth_bytes_per_second
-    if device.pcie_generation and device.pcie_lanes:
+    capability = device.compute_capability or known.compute_capability
+    bus = known.host_bandwidth_bytes_per_second
+    if spec.pcie_gbps is None and device.pcie_generation and device.pcie_lanes:
         bus = pcie_bandwidth(device.pcie_generation, device.pcie_lanes)
-    return GpuFacts(
+    return replace(
+        known,
         index=device.index,
         name=device.name,
         total_bytes=total,
         free_bytes=min(_read_free(nvml, device), total),
         source="nvml",
-        memory_bandwidth_bytes_per_second=card.memory_bandwidth_bytes_per_second if card else None,
-        host_bandwidth_bytes_per_second=bus if spec.pcie_gbps is None else spec.pcie_gbps * GIGA,
+        host_bandwidth_bytes_per_second=bus,
         compute_capability=capability,
         supports_bf16=None if capability is None else capability >= (8, 0),
         supports_fp8=None if capability is None else capability >= (8, 9),
-        nvlink=card.nvlink if device.nvlink is None and card else device.nvlink,
-        fp16_flops=card.fp16_flops if card else None,
+        nvlink=known.nvlink if device.nvlink is None else device.nvlink,
+    )
+
+
+def _recall(card: CatalogueGpu | None, spec: GpuSpec) -> GpuFacts:
+    """What the catalogue and the profile know of a card; its memory is left to the caller."""
+    bus = None if spec.pcie_gbps is None else spec.pcie_gbps * GIGA
+    if card is None:
+        name = spec.model or "unnamed card"
+        return GpuFacts(0, name, 0, 0, source="profile", host_bandwidth_bytes_per_second=bus)
+    return GpuFacts(
+        index=0,
+        name=card.name,
+        total_bytes=card.total_bytes,
+        free_bytes=card.total_bytes,
+        source="catalogue",
+        memory_bandwidth_bytes_per_second=card.memory_bandwidth_bytes_per_second,
+        host_bandwidth_bytes_per_second=card.host_bandwidth_bytes_per_second if bus is None else bus,
+        compute_capability=card.compute_capability,
+        supports_bf16=card.supports_bf16,
+        supports_fp8=card.supports_fp8,
+        nvlink=card.nvlink,
+        fp16_flops=card.fp16_flops,
     )
 
 
@@ -172,21 +194,7 @@ def _describe(spec: GpuSpec, notes: tuple[str, ...], present: str, origins: Mapp
     if card is None and spec.memory_mib is None:
         raise ConfigError(_unknown_card(spec, origins))
     total = _nearest_total((spec.memory_mib or 0) * MIB, card)
-    bus = None if card is None else card.host_bandwidth_bytes_per_second
-    gpu = GpuFacts(
-        index=0,
-        name=card.name if card else spec.model or "unnamed card",
-        total_bytes=total,
-        free_bytes=max(total - OTHER_GPU_RESERVE_BYTES, 0),
-        source="catalogue" if card else "profile",
-        memory_bandwidth_bytes_per_second=card.memory_bandwidth_bytes_per_second if card else None,
-        host_bandwidth_bytes_per_second=bus if spec.pcie_gbps is None else spec.pcie_gbps * GIGA,
-        compute_capability=card.compute_capability if card else None,
-        supports_bf16=card.supports_bf16 if card else None,
-        supports_fp8=card.supports_fp8 if card else None,
-        nvlink=card.nvlink if card else None,
-        fp16_flops=card.fp16_flops if card else None,
-    )
+    gpu = replace(_recall(card, spec), total_bytes=total, free_bytes=max(total - OTHER_GPU_RESERVE_BYTES, 0))
     gpus = tuple(replace(gpu, index=index) for index in range(spec.count or 1))
     where = f"planned for another machine with {len(gpus)} x {gpu.name}; this one has {present}"
     return GpuReading(gpus, is_this_machine=False, notes=(*notes, where, *_doubts(spec, card)))
