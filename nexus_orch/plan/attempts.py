@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nexus_orch.contracts import Loader
 from nexus_orch.plan.draft import HIGHEST_UTILIZATION, Draft, make_want
-from nexus_orch.plan.generations import choose_generation, default_batching
+from nexus_orch.plan.generations import default_batching
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.parallel import Division
 from nexus_orch.plan.settle import Settled, settle
@@ -57,7 +57,7 @@ def attempt(inputs: Inputs, division: Division, loader: Loader) -> Attempt:
 
 
 def _variations(inputs: Inputs, division: Division) -> Iterator[tuple[Batching, float]]:
-    generation = choose_generation(inputs.facts.engine, inputs.architecture, quantized=inputs.scheme.method is not None)
+    generation = inputs.generation()
     usual = _batching(inputs, division, lean=False)
     yield usual, generation.default_utilization
     if not inputs.wishes.is_fixed("memory.gpu_memory_utilization"):
@@ -68,7 +68,7 @@ def _variations(inputs: Inputs, division: Division) -> Iterator[tuple[Batching, 
 
 
 def _batching(inputs: Inputs, division: Division, *, lean: bool) -> Batching:
-    generation = choose_generation(inputs.facts.engine, inputs.architecture, quantized=inputs.scheme.method is not None)
+    generation = inputs.generation()
     gpu = inputs.facts.machine.gpus[0]
     tokens, requests = default_batching(gpu.total_bytes, gpu.name, generation, division.ranks)
     wishes, choices = inputs.wishes, []
@@ -104,5 +104,5 @@ def _try(inputs: Inputs, division: Division, loader: Loader, batching: Batching,
 
 
 def _draft(inputs: Inputs, division: Division, batching: Batching, *, eager: bool) -> Draft:
-    generation = choose_generation(inputs.facts.engine, inputs.architecture, quantized=inputs.scheme.method is not None)
+    generation = inputs.generation()
     return Draft(inputs, division, generation, batching.tokens, batching.requests, eager, make_want(inputs))

@@ -9,7 +9,7 @@ from functools import cached_property
 from nexus_orch.errors import Problem
 from nexus_orch.plan.accounting import measured
 from nexus_orch.plan.draft import LEAST_CONTEXT
-from nexus_orch.plan.generations import choose_generation, default_batching
+from nexus_orch.plan.generations import default_batching
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.kv_cache import CacheLayout, CacheShape, make_layout
 from nexus_orch.plan.parallel import Division
@@ -58,9 +58,7 @@ class _CpuRun:
     def cache(self) -> CacheLayout:
         """The cache of one worker."""
         inputs = self.inputs
-        generation = choose_generation(
-            inputs.facts.engine, inputs.architecture, quantized=inputs.scheme.method is not None
-        )
+        generation = inputs.generation()
         shape = CacheShape(
             self.division.tensor_parallel,
             inputs.kv_dtype_bytes,
@@ -96,7 +94,7 @@ class _CpuRun:
         request = min(length, work.input_tokens + work.output_tokens)
         needed = max(self.cache.request_bytes(length), self.cache.request_bytes(request, max(1, work.concurrency)))
         derived = max(1, math.ceil(needed / GIB))
-        reason = f"the least whole GiB for {length:,} tokens and {work.concurrency} requests at once"
+        reason = f"the least whole GiB for {length:,} tokens and workload.concurrency={work.concurrency}"
         return self.inputs.wishes.choice("memory.kv_cache.size_gib", derived, reason)
 
     @property

@@ -65,15 +65,21 @@ def has_v2_runner(version: Version, architecture: Architecture, *, quantized: bo
 
 
 def choose_generation(
-    engine: EngineFacts, architecture: Architecture, *, quantized: bool, offloading: bool = False
+    engine: EngineFacts,
+    architecture: Architecture,
+    *,
+    quantized: bool,
+    offloading: bool = False,
+    v2_runner: bool | None = None,
 ) -> Generation:
     """The rules for this engine and model. A run that offloads on 0.22.1 to 0.25.1 needs the V1 runner, which the
-    adapter sets (VLLM_USE_V2_MODEL_RUNNER=0): it is planned with that runner's rules."""
+    adapter sets (VLLM_USE_V2_MODEL_RUNNER=0): it is planned with that runner's rules. `v2_runner` is what the user
+    chose himself by that variable."""
     version = parse_version(engine.version)
     if engine.device == "cpu":
         return _cpu(version)
     v0 = version < Version("0.8")
-    v2 = has_v2_runner(version, architecture, quantized=quantized)
+    v2 = has_v2_runner(version, architecture, quantized=quantized) if v2_runner is None else v2_runner and not v0
     ignored = v2 and Version("0.22") <= version < Version("0.28")
     if ignored and offloading:
         v2 = False

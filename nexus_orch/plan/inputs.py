@@ -9,6 +9,7 @@ from functools import cached_property
 from nexus_orch.errors import Problem
 from nexus_orch.plan.architecture import Architecture
 from nexus_orch.plan.families import parse_architecture
+from nexus_orch.plan.generations import Generation, choose_generation
 from nexus_orch.plan.headers import layer_scale
 from nexus_orch.plan.quantization import DTYPE_BYTES, UNQUANTIZED, Scheme, choose_scheme
 from nexus_orch.plan.weights import WeightLayout
@@ -48,6 +49,17 @@ class Inputs:
     def kv_dtype_bytes(self) -> int:
         name = self.spec.memory.kv_cache.dtype
         return self.dtype_bytes if name is None else DTYPE_BYTES.get(str(name), 1)
+
+    def generation(self, *, offloading: bool = False) -> Generation:
+        """The accounting rules of this engine for this model."""
+        chosen = self.spec.engine.env.get("VLLM_USE_V2_MODEL_RUNNER")
+        return choose_generation(
+            self.facts.engine,
+            self.architecture,
+            quantized=self.scheme.method is not None,
+            offloading=offloading,
+            v2_runner=None if chosen is None else chosen.strip().lower() in ("1", "true"),
+        )
 
     @cached_property
     def checkpoint_scale(self) -> float:

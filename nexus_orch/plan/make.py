@@ -24,7 +24,8 @@ def make_plan(spec: RunSpec, facts: Facts, loaders: Mapping[str, Loader], lesson
 
     `loaders` are the ways to place weights, by name. `lessons` are what earlier launches measured: settings fill what
     the user left open, quantities replace estimates. A pinned value is never changed; what cannot work is a problem of
-    the plan, with a remedy. Raises ConfigError when the model's configuration cannot be read or no such strategy exists.
+    the plan, with a remedy. Raises ConfigError when the model's configuration cannot be read or the strategy
+    is unknown.
     """
     inputs = read_inputs(spec, facts, lessons)
     division = choose_division(inputs)

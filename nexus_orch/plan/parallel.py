@@ -50,11 +50,12 @@ def choose_division(inputs: Inputs) -> Division:
         pipeline, pipeline_why = _derive_pipeline(inputs, available, tensor)
     else:
         pipeline_why = ""
-    choices = (
-        wishes.choice("serve.tensor_parallel", tensor, why),
-        wishes.choice("serve.pipeline_parallel", pipeline, pipeline_why),
-    )
-    return Division(tensor, pipeline, choices, tuple(_problems(inputs, architecture, tensor, pipeline)))
+    choices = []
+    if tensor > 1 or available > 1 or wishes.is_fixed("serve.tensor_parallel"):
+        choices.append(wishes.choice("serve.tensor_parallel", tensor, why))
+    if pipeline > 1 or wishes.is_fixed("serve.pipeline_parallel"):
+        choices.append(wishes.choice("serve.pipeline_parallel", pipeline, pipeline_why))
+    return Division(tensor, pipeline, tuple(choices), tuple(_problems(inputs, architecture, tensor, pipeline)))
 
 
 def _derive_tensor(inputs: Inputs, cards: int) -> tuple[int, str]:

@@ -26,8 +26,8 @@ DTYPE_BYTES: Mapping[str, int] = {
 MXFP4_GROUP = 32
 MXFP4_WIDTH_MULTIPLE = 256
 """Expert widths are padded to this when MXFP4 weights are loaded (quantization/mxfp4.py rounds up by backend):
-GPT-OSS's 2880 becomes 3072, +0.65 GiB for the 20B model on an H100. On A100 the 120B model's 17.22 GiB for each of four ranks are
-explained by the hidden size being padded as well."""
+GPT-OSS's 2880 becomes 3072, +0.65 GiB for the 20B model on an H100. On A100 the 120B model's 17.22 GiB on each of four
+ranks are explained by the hidden size being padded as well."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from functools import cached_property
 
 from nexus_orch.contracts import Loader, Placement
 from nexus_orch.plan.draft import Draft, kv_bytes
-from nexus_orch.plan.generations import choose_generation
 from nexus_orch.types import GIB, Choice, GpuEstimate
 
 CONTEXT_STEP = 256
@@ -82,7 +81,7 @@ class Settled:
             return self._context(limit, "the model's own limit, and the KV cache holds it")
         derived = max(sure // CONTEXT_STEP * CONTEXT_STEP, min(self.draft.want.context, longest))
         if derived <= 0:
-            derived = self.draft.want.context
+            return self._context(self.draft.want.context, "what was to be provided; no memory is left for it")
         reason = f"the longest that the KV cache surely holds (the model's limit is {limit:,})"
         return self._context(derived, reason)
 
@@ -154,11 +153,7 @@ def settle(draft: Draft, loader: Loader, highest_utilization: float) -> Settled:
 
 def _on_v1_runner(draft: Draft) -> Draft:
     """The same draft under the rules of the runner that can offload."""
-    quantized = draft.inputs.scheme.method is not None
-    generation = choose_generation(
-        draft.inputs.facts.engine, draft.inputs.architecture, quantized=quantized, offloading=True
-    )
-    return replace(draft, generation=generation)
+    return replace(draft, generation=draft.inputs.generation(offloading=True))
 
 
 def _choose_utilization(draft: Draft, highest: float, pool: int) -> Choice:

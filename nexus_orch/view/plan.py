@@ -1,0 +1,264 @@
+"""The plan as a person reads it: the verdict first, then each card as a bar, the settings with reasons, the command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from nexus_orch.types import GIB, Choice, GpuEstimate, Plan
+from nexus_orch.view.words import render_bytes, render_count, render_duration
+
+NARROW = 100
+"""Below this many columns a setting's reason stands under it, not beside it."""
+WIDEST = 140
+
+_PARTS = (
+    ("weights_bytes", "weights", "█", "#", "blue"),
+    ("kv_cache_bytes", "KV cache", "▓", "=", "green"),
+    ("activation_bytes", "activations", "▒", "+", "yellow"),
+    ("cuda_graph_bytes", "CUDA graphs", "░", ":", "magenta"),
+    ("static_pool_bytes", "offload buffer", "▚", "%", "cyan"),
+    ("non_torch_bytes", "other", "▪", "-", "red"),
+)
+"""Field, name, glyph, plain glyph and colour of each part of a card, in the order of the bar."""
+
+
+def print_plan(plan: Plan, argv: Sequence[str], env: Mapping[str, str], stream: TextIO) -> None:
+    """Print the plan to a terminal in colour, to a pipe as plain text. `env` must be free of secrets."""
+    console = Console(file=stream, highlight=False, soft_wrap=False)
+    if not stream.isatty():
+        console.width = min(max(console.width, 80), WIDEST)
+    console.print(render_plan(plan, argv, env, console.width, ascii_only=_is_ascii(stream)))
+
+
+def render_plan(
+    plan: Plan, argv: Sequence[str], env: Mapping[str, str], width: int, *, ascii_only: bool = False
+) -> RenderableType:
+    """The whole plan for a console of `width` columns."""
+    width = min(width, WIDEST)
+    sections = [
+        _verdict(plan),
+        *_problems(plan),
+        *_cards(plan, width, ascii_only),
+        _summary(plan),
+        *_settings(plan, width),
+        *_notes(plan),
+        *_command(argv, env),
+    ]
+    return Group(*sections)
+
+
+def _is_ascii(stream: TextIO) -> bool:
+    return "utf" not in (getattr(stream, "encoding", None) or "utf-8").lower()
+
+
+def _verdict(plan: Plan) -> RenderableType:
+    text = Text()
+    text.append(*(("fits: ", "bold green") if plan.fits else ("does not fit: ", "bold red")))
+    loader = "" if plan.loader == "cpu" else f" with {plan.loader}"
+    text.append(f"{plan.model} on {_where(plan)}{loader}, vLLM {plan.engine_version}")
+    return text
+
+
+def _where(plan: Plan) -> str:
+    if plan.loader == "cpu":
+        return "the CPU"
+    if not plan.per_gpu:
+        return plan.spec.hardware.name
+    counts: dict[int, int] = {}
+    for card in plan.per_gpu:
+        counts[card.total_bytes] = counts.get(card.total_bytes, 0) + 1
+    named = [f"{count} x {total / GIB:.1f} GiB" for total, count in counts.items()]
+    return f"{' and '.join(named)} ({plan.spec.hardware.name})"
+
+
+def _problems(plan: Plan) -> Iterator[RenderableType]:
+    for problem in plan.problems:
+        text = Text()
+        text.append(f"{problem.cause or 'problem'}: ", "bold red")
+        text.append(problem.message)
+        if problem.key is not None and problem.origin is not None:
+            text.append(f"\n{problem.key} = {problem.value}  ({problem.origin})", "dim")
+        if problem.remedy is not None:
+            text.append("\nremedy: ", "bold")
+            text.append(problem.remedy)
+        yield Padding(text, (1, 0, 0, 2), expand=False)
+
+
+def _cards(plan: Plan, width: int, ascii_only: bool) -> Iterator[RenderableType]:
+    """One bar for each kind of card: equal ones are shown once."""
+    groups: dict[GpuEstimate, list[int]] = {}
+    for index, card in enumerate(plan.per_gpu):
+        groups.setdefault(card, []).append(index)
+    for card, indices in groups.items():
+        title = "host RAM" if plan.loader == "cpu" else f"GPU {_range(indices)}"
+        yield Text()
+        yield _card_title(title, card, len(indices), is_cpu=plan.loader == "cpu")
+        yield Padding(_bar(card, width - 4, ascii_only), (0, 0, 0, 2), expand=False)
+        yield Padding(_legend(card, width - 4, ascii_only, is_cpu=plan.loader == "cpu"), (0, 0, 0, 2), expand=False)
+
+
+def _range(indices: Sequence[int]) -> str:
+    if len(indices) > 2 and indices[-1] - indices[0] == len(indices) - 1:
+        return f"{indices[0]} to {indices[-1]}"
+    return " and ".join(map(str, indices))
+
+
+def _card_title(title: str, card: GpuEstimate, count: int, *, is_cpu: bool) -> Text:
+    each = " each" if count > 1 else ""
+    text = Text(title, "bold")
+    if is_cpu:
+        text.append(f"  {render_bytes(card.total_bytes)}, of which {render_bytes(card.budget_bytes)} are available", "")
+    else:
+        text.append(
+            f"  {render_bytes(card.total_bytes)}{each}, the engine may use {render_bytes(card.budget_bytes)}", ""
+        )
+    missing = -card.headroom_bytes
+    if missing > 0:
+        text.append(f": {render_bytes(missing)} too much", "bold red")
+    return text
+
+
+def _parts(card: GpuEstimate, ascii_only: bool) -> list[tuple[int, str, str, str]]:
+    """Bytes, name, glyph and colour of the parts that are not empty."""
+    return [
+        (getattr(card, field), name, plain if ascii_only else glyph, colour)
+        for field, name, glyph, plain, colour in _PARTS
+        if getattr(card, field) > 0
+    ]
+
+
+def _bar(card: GpuEstimate, width: int, ascii_only: bool) -> Text:
+    """The card's memory to scale; what is needed beyond it lengthens the scale, with a mark where the card ends."""
+    parts = _parts(card, ascii_only)
+    taken = sum(size for size, *_ in parts)
+    scale = max(card.total_bytes, taken)
+    text, drawn, passed = Text(), 0, 0
+    for size, _, glyph, colour in parts:
+        passed += size
+        cells = round(passed / scale * width) - drawn
+        text.append(glyph * cells, colour)
+        drawn += cells
+    text.append(("." if ascii_only else "·") * (width - drawn), "dim")
+    if taken > card.total_bytes:
+        end = round(card.total_bytes / scale * width)
+        text.append("\n" + " " * max(0, end - 1) + ("^" if ascii_only else "▲"), "bold red")
+        text.append(" the card ends here", "red")
+    return text
+
+
+def _legend(card: GpuEstimate, width: int, ascii_only: bool, *, is_cpu: bool) -> Text:
+    """What the glyphs mean; an entry is never torn apart at the end of a line."""
+    parts = _parts(card, ascii_only)
+    entries = [
+        (glyph, f" {'processes' if is_cpu and name == 'other' else name} {render_bytes(size)}", colour)
+        for size, name, glyph, colour in parts
+    ]
+    unused = card.total_bytes - sum(size for size, *_ in parts)
+    if unused > 0:
+        entries.append(("." if ascii_only else "·", f" not used {render_bytes(unused)}", "dim"))
+    if card.offloaded_bytes:
+        entries.append(("", f"(in host RAM: {render_bytes(card.offloaded_bytes)} of weights)", ""))
+    text, column = Text(), 0
+    for glyph, words, colour in entries:
+        length = len(glyph) + len(words)
+        if column and column + 3 + length > width:
+            text.append("\n")
+            column = 0
+        elif column:
+            text.append("   ")
+            column += 3
+        text.append(glyph, colour)
+        text.append(words)
+        column += length
+    return text
+
+
+def _summary(plan: Plan) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    prediction = plan.prediction
+    if plan.kv_cache_tokens:
+        low, high = prediction.kv_cache_tokens_low, prediction.kv_cache_tokens_high
+        span = f" (between {render_count(low)} and {render_count(high)})" if low != high else ""
+        table.add_row("KV cache", f"{render_count(plan.kv_cache_tokens)} tokens{span}")
+        table.add_row("context", f"{render_count(plan.max_model_len)} tokens, {plan.max_concurrency:g} at once")
+    host = plan.host
+    pinned = f", {render_bytes(host.pinned_bytes)} of it pinned" if host.pinned_bytes else ""
+    table.add_row(
+        "host RAM", f"{render_bytes(host.required_bytes)} of {render_bytes(host.available_bytes)} available{pinned}"
+    )
+    if prediction.decode_tokens_per_second is not None and plan.fits:
+        speed = f"about {prediction.decode_tokens_per_second:.3g} tokens/s for one request"
+        if prediction.time_to_first_token_seconds is not None:
+            prompt = render_count(plan.spec.workload.input_tokens)
+            wait = render_duration(prediction.time_to_first_token_seconds)
+            speed += f", the first after {wait} (prompt of {prompt} tokens)"
+        table.add_row("speed", speed)
+    return Padding(table, (1, 0, 0, 0), expand=False)
+
+
+def _settings(plan: Plan, width: int) -> Iterator[RenderableType]:
+    """Every choice with its reason; what the user pinned is marked."""
+    yield Padding(Text("settings", "bold"), (1, 0, 0, 0), expand=False)
+    if width < NARROW:
+        for choice in plan.choices:
+            yield Padding(_setting(choice), (0, 0, 0, 2), expand=False)
+            yield Padding(_reason(choice), (0, 0, 0, 6), expand=False)
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(max_width=width // 2, overflow="fold")
+    table.add_column(ratio=1)
+    for choice in plan.choices:
+        table.add_row(_setting(choice), _reason(choice))
+    yield Padding(table, (0, 0, 0, 2), expand=False)
+
+
+def _setting(choice: Choice) -> Text:
+    value = " ".join(map(str, choice.value)) if isinstance(choice.value, tuple | list) else _plain(choice.value)
+    text = Text(f"{choice.key} = ")
+    text.append(value, "bold")
+    return text
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _reason(choice: Choice) -> Text:
+    if choice.origin == "derived":
+        return Text(choice.reason, "dim")
+    text = Text(choice.origin, "bold cyan" if choice.origin == "pinned" else "bold magenta")
+    text.append(f": {choice.reason}", "dim")
+    return text
+
+
+def _notes(plan: Plan) -> Iterator[RenderableType]:
+    notes = (*plan.prediction.notes, *plan.notes)
+    if notes:
+        yield Padding(Text("notes", "bold"), (1, 0, 0, 0), expand=False)
+    for note in notes:
+        yield Padding(Text(f"- {note}"), (0, 0, 0, 2), expand=False)
+
+
+def _command(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[RenderableType]:
+    """The command as it can be pasted into a shell: one option on each line."""
+    if not argv:
+        return
+    yield Padding(Text("command", "bold"), (1, 0, 0, 0), expand=False)
+    lines = [f"{name}={shlex.quote(value)}" for name, value in env.items()]
+    current = ""
+    for word in argv:
+        if word.startswith("--") and current:
+            lines.append(current)
+            current = ""
+        current = f"{current} {shlex.quote(word)}" if current else shlex.quote(word)
+    lines.append(current)
+    yield Padding(Text(" \\\n  ".join(lines), overflow="fold"), (0, 0, 0, 2), expand=False)
