@@ -20,7 +20,7 @@ def main(words: list[str]) -> None:
     """Run until told otherwise."""
     if "--escape" in words:
         rest = [word for word in words if word != "--escape"]
-        subprocess.Popen([sys.executable, "-I", "-S", __file__, *rest], start_new_session=True)
+        subprocess.Popen([sys.executable, "-I", "-S", __file__, *rest], start_new_session=True, close_fds=False)
         return
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     for name, value in itertools.pairwise(words):

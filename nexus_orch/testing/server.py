@@ -52,7 +52,7 @@ class _Run:
         self.engine = engine
         self.options = options
         self.state = State(engine, options, api_key)
-        self.stop = threading.Event()
+        self.is_told_to_stop = False
         self.voices = Voices(os.getpid(), 0)
         self.core: subprocess.Popen[bytes] | None = None
 
@@ -140,12 +140,17 @@ class _Run:
             self._pause(pause_seconds)
 
     def _stall(self) -> None:
-        self.stop.wait()
-        raise _Stopped
+        self._pause(float("inf"))
 
     def _pause(self, seconds: float) -> None:
-        if self.stop.wait(seconds) if seconds else self.stop.is_set():
-            raise _Stopped
+        """Wait, unless told to stop. No lock is waited for: the signal's handler could want the same one."""
+        end = time.monotonic() + seconds
+        while not self.is_told_to_stop:
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(left, POLL_SECONDS))
+        raise _Stopped
 
     def _handle_signals(self) -> None:
         for name in ("SIGINT", "SIGTERM"):
@@ -153,7 +158,7 @@ class _Run:
             signal.signal(number, signal.SIG_IGN if name in self.engine.ignores else self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.stop.set()
+        self.is_told_to_stop = True
 
     def _start_core(self, listener: Listener) -> None:
         engine = self.engine
@@ -161,8 +166,6 @@ class _Run:
         words += ["--outlive"] * engine.core_outlives + ["--escape"] * engine.core_escapes
         words += ["--workers", str(engine.workers)] * bool(engine.workers)
         held = (listener.fileno(),) if engine.core_holds_port else ()
-        for descriptor in held:
-            os.set_inheritable(descriptor, True)
         self.core = subprocess.Popen(
             [sys.executable, "-I", "-S", str(Path(__file__).with_name("core.py")), *words],
             stdin=subprocess.PIPE,
