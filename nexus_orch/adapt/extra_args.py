@@ -20,6 +20,10 @@ from nexus_orch.types import EngineFacts, Flag, RunSpec
 KEY = "serve.extra_args"
 _LEVEL = re.compile(r"-O\w*")
 _NUMBER = re.compile(r"-\d")
+_SECRETS = {
+    "--api-key": "serve.api_key_env=NAME, the variable that holds the key",
+    "--hf-token": "set HF_TOKEN in the environment that the run is started from",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def check_extra_args(spec: RunSpec, engine: EngineFacts, said: Mapping[str, str]
     def report(message: str, value: str, remedy: str | None, cause: str | None = "unrecognized_argument") -> None:
         problems.append(Problem(message, KEY, value, spec.origin(KEY), remedy, cause))
 
-    for given in parse_extra_args(tokens):
+    for given in parse_extra_args(spec.serve.extra_args):
         if not given.name.startswith("-"):
             report("this word belongs to no option", given.name, "every value follows its option")
             continue
@@ -59,9 +63,9 @@ def check_extra_args(spec: RunSpec, engine: EngineFacts, said: Mapping[str, str]
         flag = find_flag(engine, given.spelling)
         if flag is None:
             report(f"vLLM {engine.version} has no {given.name}", given.name, _suggest(engine, given.spelling))
-        elif flag.name == "--api-key":
-            remedy = "serve.api_key_env=NAME, the variable that holds the key"
-            report("a key on the command line can be read by every process", given.name, remedy, None)
+        elif flag.name in _SECRETS and given.values:
+            tokens.clear()  # it must not be shown either
+            report("a secret on the command line can be read by every process", given.name, _SECRETS[flag.name], None)
         elif flag.name in said:
             remedy = f"set {said[flag.name]} instead, and leave {given.name} out"
             report(f"{said[flag.name]} says {flag.name} already", given.name, remedy, None)

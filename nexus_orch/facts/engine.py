@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,6 @@ from packaging.version import InvalidVersion, Version
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.flags_cache import read_cached_flags, write_cached_flags
 from nexus_orch.facts.flags_catalogue import catalogue_flags, catalogue_releases, choose_release, release_of
-from nexus_orch.facts.flags_source import FlagsUnreadableError, read_flags
 from nexus_orch.paths import cache_dir
 from nexus_orch.types import EngineFacts, Flag
 
@@ -148,6 +146,8 @@ def _is_package(path: Path) -> bool:
 
 
 def _ask_interpreter(python: Path) -> Path | None:
+    import subprocess  # noqa: PLC0415 - seldom needed
+
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     try:
         answer = subprocess.run(
@@ -251,6 +251,8 @@ def read_engine_flags(root: Path, version: str) -> tuple[dict[str, Flag], tuple[
     cached = read_cached_flags(root, cache_dir())
     if cached is not None:
         return cached, ()
+    from nexus_orch.facts.flags_source import FlagsUnreadableError, read_flags  # noqa: PLC0415 - only once per engine
+
     try:
         flags, files = read_flags(root)
     except FlagsUnreadableError as error:

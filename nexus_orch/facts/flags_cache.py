@@ -6,10 +6,9 @@ differs, when the file is damaged, or when it was written by another version of 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import tempfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -44,16 +43,15 @@ def write_cached_flags(root: Path, cache_dir: Path, flags: Mapping[str, Flag], f
             "flags": {name: render_flag(flag) for name, flag in flags.items()},
         }
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".flags-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, separators=(",", ":"))
-        Path(temporary).replace(target)
+        temporary = target.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
+        temporary.replace(target)
     except OSError:
         return
 
 
 def _cache_file(root: Path, cache_dir: Path) -> Path:
-    return cache_dir / "flags" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
+    return cache_dir / "flags" / f"{zlib.crc32(str(root).encode()):08x}.json"
 
 
 def _stamp(path: Path) -> list[int]:

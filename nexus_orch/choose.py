@@ -1,0 +1,73 @@
+"""Which of the offered adapters and engine providers is taken. Pure. (The planner chooses among the loaders.)
+
+The one that is named; else the only one that supports the case; else an error that lists the candidates.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from packaging.version import InvalidVersion
+
+from nexus_orch.contracts import Adapter, EngineProvider
+from nexus_orch.errors import PluginError, Problem
+from nexus_orch.facts.flags_catalogue import release_of
+
+Offer = TypeVar("Offer")
+
+
+def choose_adapter(adapters: Mapping[str, Adapter], version: str, name: str | None = None) -> Adapter:
+    """The adapter of that name, else the only one whose releases hold this version (`.dev` counts as its release).
+
+    Raises PluginError when there is none or more than one.
+    """
+    if name is not None:
+        return _named(adapters, name, "adapter", None)
+    try:
+        release = release_of(version)
+    except InvalidVersion:
+        remedy = "install a released vLLM, or one built with its tags"
+        raise PluginError(
+            Problem("the engine's version cannot be read", "engine.version", version, None, remedy)
+        ) from None
+    supporters = [known for known, adapter in adapters.items() if adapter.versions.contains(release, prereleases=True)]
+    if len(supporters) == 1:
+        return adapters[supporters[0]]
+    if supporters:
+        raise PluginError(_several(f"adapters know vLLM {version}", supporters, "engine.version"))
+    ranges = ", ".join(f"{known} ({adapter.versions})" for known, adapter in adapters.items())
+    raise PluginError(
+        Problem("no adapter knows this vLLM", "engine.version", version, None, f"known: {ranges or 'none'}")
+    )
+
+
+def choose_engine(
+    engines: Mapping[str, EngineProvider], kind: str | None, origins: Mapping[str, str] | None = None
+) -> EngineProvider:
+    """The provider that `engine.kind` names, else the only one; `origins` says where the keys were written.
+
+    Raises PluginError when the kind is unknown, or when none is named and there is not exactly one.
+    """
+    if kind is not None:
+        return _named(engines, kind, "engine.kind", (origins or {}).get("engine.kind"))
+    if len(engines) == 1:
+        return next(iter(engines.values()))
+    if engines:
+        raise PluginError(_several("kinds of engine are there", engines, "engine.kind"))
+    raise PluginError(Problem("no plugin offers an engine", "engine.kind"))
+
+
+def _named(offers: Mapping[str, Offer], name: str, key: str, origin: str | None) -> Offer:
+    if name in offers:
+        return offers[name]
+    near = difflib.get_close_matches(name, offers, n=1)
+    known = ", ".join(offers) or "none"
+    remedy = f"did you mean {near[0]}? (known: {known})" if near else f"known: {known}"
+    raise PluginError(Problem("unknown name", key, name, origin, remedy))
+
+
+def _several(what: str, names: Iterable[str], key: str) -> Problem:
+    listed = list(names)
+    return Problem(f"{len(listed)} {what}: {', '.join(listed)}", key, None, None, f"name one: {key}={listed[0]}")

@@ -1,0 +1,244 @@
+"""Find, load and block plugins, and ask them what they offer. Built-in plugins come the same way as a user's own.
+
+Plugins are the files of the shipped `plugins/` folder, installed packages with an entry point in the group
+`nexus_orch`, and the files of the named project's own `plugins/` folder, in this order. `NEXUS_BLOCK_PLUGINS=a,b`
+leaves some out by name; `NEXUS_TRACE=1` prints every hook call to stderr.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from nexus_orch import hookspecs, shipped
+from nexus_orch.choose import choose_adapter, choose_engine
+from nexus_orch.contracts import Adapter, EngineProvider, Loader
+from nexus_orch.errors import PluginError, Problem
+
+__all__ = ["BLOCK_VARIABLE", "GROUP", "TRACE_VARIABLE", "Plugins", "choose_adapter", "choose_engine", "load_plugins"]
+
+GROUP = "nexus_orch"
+BLOCK_VARIABLE = "NEXUS_BLOCK_PLUGINS"
+TRACE_VARIABLE = "NEXUS_TRACE"
+_PREFIX = "nexus_"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a plugin comes from; `import_it` gives its module."""
+
+    name: str
+    place: str
+    import_it: Callable[[], ModuleType]
+
+
+class Plugins:
+    """The loaded plugins, with a typed method for each hook."""
+
+    def __init__(self, manager: pluggy.PluginManager, places: Mapping[str, str]) -> None:
+        self._manager = manager
+        self.places = places
+        """Where each plugin was loaded from, by its name."""
+
+    def loaders(self) -> dict[str, Loader]:
+        """The loaders by name. Raises PluginError when two plugins offer one name."""
+        return self._offers("nexus_loaders", lambda loader: loader.name, ("name", "supports", "place"))
+
+    def adapters(self) -> dict[str, Adapter]:
+        """The adapters by name. Raises PluginError when two plugins offer one name."""
+        return self._offers("nexus_adapters", lambda adapter: adapter.name, ("name", "versions", "render"))
+
+    def engines(self) -> dict[str, EngineProvider]:
+        """The engine providers by kind. Raises PluginError when two plugins offer one kind."""
+        return self._offers("nexus_engines", lambda engine: engine.kind, ("kind", "find", "command"))
+
+    def _offers(self, hook: str, name_of: Callable[[Any], str], needed: Sequence[str]) -> dict[str, Any]:
+        caller = getattr(self._manager.hook, hook)
+        implementations = [impl.plugin_name for impl in reversed(caller.get_hookimpls())]  # pluggy calls the last first
+        found: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        problems: list[Problem] = []
+        for plugin, offers in zip(implementations, self._call(caller, implementations), strict=True):
+            for offer in offers if isinstance(offers, list | tuple) else [offers]:
+                lacking = [attribute for attribute in needed if not hasattr(offer, attribute)]
+                if lacking:
+                    message = f"{hook} of plugin '{plugin}' returned {offer!r}, which has no {', '.join(lacking)}"
+                    problems.append(Problem(message, value=self.places[plugin], remedy="return a list of such objects"))
+                elif name_of(offer) in found:
+                    first = origins[name_of(offer)]
+                    message = f"plugins '{first}' and '{plugin}' both offer '{name_of(offer)}' in {hook}"
+                    remedy = f"rename one, or {BLOCK_VARIABLE}={first}"
+                    problems.append(Problem(message, value=self.places[plugin], remedy=remedy))
+                else:
+                    found[name_of(offer)], origins[name_of(offer)] = offer, plugin
+        if problems:
+            raise PluginError(*problems)
+        return dict(sorted(found.items()))
+
+    def _call(self, caller: Any, plugins: Sequence[str]) -> list[Any]:
+        try:
+            results: list[Any] = caller()
+        except Exception as error:
+            raise PluginError(_problem_of(error, f"a plugin fails in {caller.name}", ", ".join(plugins))) from error
+        return results
+
+
+def load_plugins(project: Path | None = None) -> Plugins:
+    """Load all plugins; `project` is the named project folder, whose `plugins/` may be missing.
+
+    Raises PluginError with every problem found: files that cannot be imported, misspelt hooks, names used twice.
+    """
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    blocked = {name.strip() for name in os.environ.get(BLOCK_VARIABLE, "").split(",") if name.strip()}
+    places: dict[str, str] = {}
+    problems: list[Problem] = []
+    folders = [shipped.plugins_dir(), *([project / "plugins"] if project is not None else [])]
+    sources = [*find_files(folders[0]), *find_entry_points(sys.path), *(s for f in folders[1:] for s in find_files(f))]
+    for source in sources:
+        if source.name in blocked:
+            continue
+        if source.name in places:
+            remedy = f"rename the file, or {BLOCK_VARIABLE}={source.name} to leave both out"
+            message = f"two plugins are called '{source.name}': {places[source.name]} and {source.place}"
+            problems.append(Problem(message, remedy=remedy))
+            continue
+        places[source.name] = source.place
+        problems += _register(manager, source)
+    unknown = blocked - {source.name for source in sources}
+    problems += [_unknown_block(name, [source.name for source in sources]) for name in sorted(unknown)]
+    if problems:
+        raise PluginError(*problems)
+    if os.environ.get(TRACE_VARIABLE, "") not in ("", "0"):
+        manager.add_hookcall_monitoring(lambda name, impls, kwargs: None, _trace)
+    return Plugins(manager, places)
+
+
+def _register(manager: pluggy.PluginManager, source: Source) -> list[Problem]:
+    remedy = f"mend it, or leave it out with {BLOCK_VARIABLE}={source.name}"
+    try:
+        module = source.import_it()
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it becomes a problem
+        return [_problem_of(error, f"plugin '{source.name}' cannot be imported", source.place, remedy)]
+    problems = list(_judge_hooks(manager, source, module))
+    if not problems:
+        try:
+            manager.register(module, name=source.name)
+        except pluggy.PluginValidationError as error:
+            text = " ".join(str(error).split())
+            problems.append(Problem(f"plugin '{source.name}': {text}", value=source.place, remedy=remedy))
+    return problems
+
+
+def _judge_hooks(manager: pluggy.PluginManager, source: Source, module: ModuleType) -> Iterator[Problem]:
+    """Hooks that are misspelt or not marked: pluggy would pass over the first only late, over the second in silence."""
+    known = [name for name in vars(hookspecs) if name.startswith(_PREFIX)]
+    for name, function in vars(module).items():
+        code = getattr(function, "__code__", None)
+        if code is None or getattr(function, "__module__", None) != module.__name__:
+            continue
+        place = f"{source.place}, line {code.co_firstlineno}"
+        is_marked = manager.parse_hookimpl_opts(module, name) is not None
+        if is_marked and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"known hooks: {', '.join(known)}"
+            yield Problem(f"plugin '{source.name}' has an unknown hook '{name}'", value=place, remedy=remedy)
+        elif name in known and not is_marked:
+            remedy = "write @nexus_orch.hookimpl above it"
+            yield Problem(f"plugin '{source.name}': {name} is not marked as a hook", value=place, remedy=remedy)
+
+
+def _problem_of(error: Exception, message: str, place: str, remedy: str | None = None) -> Problem:
+    """What a plugin's own error means, in one line with the deepest place in a file that is not ours."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
+    if frames:
+        line = frames[-1].lineno
+    where = place if line is None else f"{place}, line {line}"
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return Problem(f"{message}: {type(error).__name__}: {text}".rstrip(": "), value=where, remedy=remedy)
+
+
+def _unknown_block(name: str, names: Sequence[str]) -> Problem:
+    near = difflib.get_close_matches(name, names, n=1)
+    remedy = f"did you mean {near[0]}?" if near else f"plugins: {', '.join(sorted(names))}"
+    return Problem("there is no such plugin to block", key=BLOCK_VARIABLE, value=name, remedy=remedy)
+
+
+def _trace(outcome: Any, name: str, impls: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    plugins = ", ".join(impl.plugin_name for impl in reversed(impls))
+    sys.stderr.write(f"trace: {name}({', '.join(kwargs)}) asked {plugins or 'nobody'}\n")
+
+
+# Where plugins are
+
+
+def find_files(folder: Path) -> list[Source]:
+    """The plugin files of a folder by name; files that begin with an underscore are not plugins."""
+    if not folder.is_dir():
+        return []
+    return [_file_source(path) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
+
+
+def _file_source(path: Path) -> Source:
+    def import_it() -> ModuleType:
+        name = f"nexus_plugins.{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{path} is no Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        return module
+
+    return Source(path.stem, str(path), import_it)
+
+
+def find_entry_points(folders: Iterable[str]) -> list[Source]:
+    """The entry points of our group in the distributions of some folders.
+
+    Read directly: importing importlib.metadata takes ten times as long as everything else here.
+    """
+    sources: list[Source] = []
+    for folder in dict.fromkeys(folders):
+        try:
+            infos = sorted(path for path in Path(folder).iterdir() if path.suffix in (".dist-info", ".egg-info"))
+        except OSError:
+            continue
+        for info in infos:
+            try:
+                text = (info / "entry_points.txt").read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                continue
+            sources += [_entry_source(plugin, target) for plugin, target in _parse_entry_points(text)]
+    return sources
+
+
+def _parse_entry_points(text: str) -> Iterator[tuple[str, str]]:
+    section = ""
+    for line in text.splitlines():
+        line = line.split("#", 1)[0].strip()  # noqa: PLW2901 - the same line without its comment
+        if line.startswith("["):
+            section = line.strip("[]").strip()
+        elif section == GROUP and "=" in line:
+            name, _, target = line.partition("=")
+            yield name.strip(), target.split(":")[0].split("[")[0].strip()
+
+
+def _entry_source(name: str, target: str) -> Source:
+    return Source(name, target, lambda: importlib.import_module(target))

@@ -1,0 +1,127 @@
+"""vLLM on this machine: a given interpreter, an environment that nexus_orch made, or one that the user has."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from nexus_orch import hookimpl
+from nexus_orch.contracts import EngineProvider, Rendering
+from nexus_orch.errors import ConfigError, Problem
+from nexus_orch.facts.engine import is_wanted, parse_wanted_version, read_engine
+from nexus_orch.paths import engines_dir
+from nexus_orch.types import Command, EngineFacts, EngineSpec
+
+INSTALL_REMEDY = "`nexus engine install cpu`, or `pip install vllm` into an environment and engine.python=PATH"
+
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
+_PYTHONS = ("bin/python", "Scripts/python.exe", "python.exe")
+
+
+class LocalEngine:
+    """A process of this machine, started with the interpreter of the engine's own environment."""
+
+    kind = "local"
+
+    def find(self, spec: EngineSpec, *, cpu: bool) -> EngineFacts | None:
+        """The engine of `engine.python`; else the newest installed one of the wanted device and version."""
+        wanted = parse_wanted_version(spec.version)
+        if spec.python is not None:
+            return _read_pinned(spec, spec.python, cpu=cpu)
+        for path in chain(_installed_engines(cpu=cpu), _other_engines()):
+            try:
+                engine = read_engine(path)
+            except ConfigError:
+                continue  # broken, and nobody named it: `nexus engine list` says so
+            if (engine.device == "cpu") is cpu and is_wanted(engine.version, wanted):
+                return engine
+        return None
+
+    def command(self, rendering: Rendering, engine: EngineFacts, env: Mapping[str, str]) -> Command:
+        """The server as a module of the engine's interpreter; the user's `engine.env` has the last word.
+
+        Raises ConfigError when there is no interpreter, or when the variable that should hold a secret is not set.
+        """
+        if engine.python is None:
+            raise ConfigError(Problem("no engine is installed", remedy=INSTALL_REMEDY))
+        base = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}  # a folder `vllm` in the working directory is no engine
+        if engine.device == "cpu":
+            base["VLLM_TARGET_DEVICE"] = "cpu"
+        secrets = {name: _read_secret(source) for name, source in rendering.secret_env.items()}
+        named = {name for name in env if _SECRET_NAME.search(name)}
+        return Command(
+            argv=(engine.python, "-m", _module(rendering, engine), *rendering.argv),
+            env={**base, **rendering.env, **secrets, **env},
+            secrets=rendering.secrets | secrets.keys() | named,
+        )
+
+
+def _read_pinned(spec: EngineSpec, python: str, *, cpu: bool) -> EngineFacts:
+    """The engine that the user named. Raises ConfigError when it is broken, of another version or device."""
+    path = Path(python).expanduser().absolute()
+    inside = [path / name for name in _PYTHONS if (path / name).is_file()]
+    engine = read_engine(inside[0] if inside else path)
+    if not is_wanted(engine.version, parse_wanted_version(spec.version)):
+        message = f"this engine is vLLM {engine.version}, not {spec.version}"
+        raise ConfigError(Problem(message, key="engine.python", value=python, remedy="change engine.version"))
+    if (engine.device == "cpu") is not cpu:
+        message = f"this vLLM is built for {engine.device}, the run is for {'cpu' if cpu else 'cuda'}"
+        remedy = "hardware=cpu, or another engine" if engine.device == "cpu" else "another engine, or a GPU profile"
+        raise ConfigError(Problem(message, key="engine.python", value=python, remedy=remedy))
+    return engine
+
+
+def _installed_engines(*, cpu: bool) -> Iterator[Path]:
+    """The interpreters of the finished environments below the data directory, newest vLLM first."""
+    found: list[tuple[Version, Path]] = []
+    for file in engines_dir().glob("*/engine.json"):
+        try:
+            record = json.loads(file.read_bytes())
+            if (record["device"] == "cpu") is cpu:
+                found.append((Version(record["version"]), Path(record["python"])))
+        except (OSError, ValueError, KeyError, TypeError, InvalidVersion):
+            continue  # not finished, or not ours
+    yield from (python for _, python in sorted(found, reverse=True))
+
+
+def _other_engines() -> Iterator[Path]:
+    """The package `vllm` beside nexus_orch itself, then the environment of the command `vllm`."""
+    beside = importlib.util.find_spec("vllm")
+    if beside is not None and beside.origin is not None:
+        yield Path(sys.executable)
+    command = shutil.which("vllm")
+    if command is not None:
+        folder = Path(command).resolve().parent
+        yield from (path for name in _PYTHONS if (path := folder / Path(name).name).is_file())
+
+
+def _module(rendering: Rendering, engine: EngineFacts) -> str:
+    """What starts the server: the module of the `vllm` command, or the API server of releases before it."""
+    if rendering.argv[:1] != ("serve",):
+        return "vllm.entrypoints.openai.api_server"
+    is_old = engine.root is not None and not (Path(engine.root) / "entrypoints" / "cli" / "main.py").is_file()
+    return "vllm.scripts" if is_old else "vllm.entrypoints.cli.main"
+
+
+def _read_secret(source: str) -> str:
+    value = os.environ.get(source)
+    if value:
+        return value
+    remedy = f"set it before the start: export {source}=..."
+    raise ConfigError(
+        Problem("the variable that holds the API key is not set", "serve.api_key_env", source, None, remedy)
+    )
+
+
+@hookimpl
+def nexus_engines() -> Sequence[EngineProvider]:
+    return [LocalEngine()]
