@@ -6,28 +6,45 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from nexus_orch.choose import choose_adapter, choose_engine
 from nexus_orch.contracts import EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.facts.engine import catalogue_engine
+from nexus_orch.facts.engine import make_assumed_engine
 from nexus_orch.facts.machine import read_machine
 from nexus_orch.facts.model import read_model
 from nexus_orch.plan.make import make_plan
-from nexus_orch.plugin_manager import Plugins, choose_adapter, choose_engine
-from nexus_orch.types import Choice, Command, EngineFacts, Facts, Lesson, MachineFacts, ModelFacts, Plan, RunSpec
+from nexus_orch.plugin_manager import Plugins
+from nexus_orch.types import Choice, Command, EngineFacts, Facts, Lesson, MachineFacts, Plan, RunSpec
 
 Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """A run that is ready to be launched, or that says why it must not be. `command` is None without an engine."""
+    """A run that is ready to be launched, or that says why it must not be."""
 
     spec: RunSpec
     facts: Facts
+    provider: EngineProvider
     plan: Plan
     rendering: Rendering
     adapter: str
-    command: Command | None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether there is an engine to launch; else the plan assumes a release."""
+        return self.facts.engine.python is not None
+
+    def command(self) -> Command:
+        """The process to start. Raises ConfigError when a secret that it needs is not in the environment."""
+        return self.provider.command(self.rendering, self.facts.engine, self.spec.engine.env)
+
+    def shown_command(self) -> Command:
+        """The same for the eyes: without secrets, and in vLLM's own words where no engine is installed."""
+        harmless = replace(self.rendering, secret_env={})
+        if not self.is_installed:
+            return Command(("vllm", *harmless.argv), {**harmless.env, **self.spec.engine.env})
+        return self.provider.command(harmless, self.facts.engine, self.spec.engine.env)
 
 
 def read_facts(spec: RunSpec, plugins: Plugins) -> tuple[Facts, EngineProvider]:
@@ -35,12 +52,10 @@ def read_facts(spec: RunSpec, plugins: Plugins) -> tuple[Facts, EngineProvider]:
     problems: list[Problem] = []
     machine = _collect(problems, lambda: read_machine(spec.hardware, spec.origins))
     model = _collect(problems, lambda: read_model(spec.model, spec.origins))
-    provider = _collect(problems, lambda: choose_engine(plugins.engines(), spec.engine.kind, spec.origins))
-    engine = _collect(problems, lambda: _find_engine(spec, provider, machine)) if provider and machine else None
-    if problems:
+    found = _collect(problems, lambda: _find_engine(spec, plugins, machine))
+    if machine is None or model is None or found is None:
         raise ConfigError(*problems)
-    assert isinstance(machine, MachineFacts) and isinstance(model, ModelFacts)
-    assert engine is not None and provider is not None
+    engine, provider = found
     return Facts(model=model, machine=machine, engine=engine), provider
 
 
@@ -52,17 +67,18 @@ def _collect(problems: list[Problem], read: Callable[[], Read]) -> Read | None:
         return None
 
 
-def _find_engine(spec: RunSpec, provider: EngineProvider, machine: MachineFacts) -> EngineFacts:
-    """The installed engine, else the release that the plan must assume."""
-    cpu = not machine.gpus
-    installed = provider.find(spec.engine, cpu=cpu)
-    return installed or catalogue_engine(spec.engine.version, cpu=cpu)
+def _find_engine(spec: RunSpec, plugins: Plugins, machine: MachineFacts | None) -> tuple[EngineFacts, EngineProvider]:
+    """The installed engine, else the release that the plan must assume; and who runs it."""
+    provider = choose_engine(plugins.engines(), spec.engine.kind, spec.origin("engine.kind"))
+    is_cpu = machine is not None and not machine.gpus
+    found = provider.find(spec.engine, cpu=is_cpu)
+    return found or make_assumed_engine(spec.engine.version, cpu=is_cpu), provider
 
 
 def make_preparation(
     spec: RunSpec, facts: Facts, provider: EngineProvider, plugins: Plugins, lessons: Sequence[Lesson] = ()
 ) -> Preparation:
-    """Plan the run and render it; pure but for the plugins' own code. The plan's `fits` counts the adapter's problems."""
+    """Plan the run and render it. A plan fits only if the engine can do what it says."""
     plan = make_plan(spec, facts, plugins.loaders(), lessons)
     adapter = choose_adapter(plugins.adapters(), facts.engine.version)
     rendering = adapter.render(plan, facts.engine)
@@ -72,8 +88,7 @@ def make_preparation(
         choices=_replaced(plan.choices, rendering.choices),
         problems=(*plan.problems, *rendering.problems),
     )
-    command = None if facts.engine.python is None else provider.command(rendering, facts.engine, spec.engine.env)
-    return Preparation(spec, facts, plan, rendering, adapter.name, command)
+    return Preparation(spec, facts, provider, plan, rendering, adapter.name)
 
 
 def _replaced(choices: Sequence[Choice], later: Sequence[Choice]) -> tuple[Choice, ...]:

@@ -1,0 +1,252 @@
+"""One attempt: all that happens to an engine arrives on one queue, and one loop owns what is made of it.
+
+Threads only observe (log pump, process watcher, sampler, readiness watch, signals). This loop alone steps the judge's
+state, writes the journal and feeds the view, so a run can be understood from what it recorded.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from nexus_orch.errors import ExitCode
+from nexus_orch.judge.important import is_important
+from nexus_orch.judge.verdict import Expected, RunState, judge_stall, step
+from nexus_orch.launch.process import RunningEngine, start_engine
+from nexus_orch.launch.question import ask_question
+from nexus_orch.launch.readiness import ReadinessWatch
+from nexus_orch.launch.server import Server
+from nexus_orch.launch.signals import StopRequested
+from nexus_orch.observe.sampler import Sampler
+from nexus_orch.record.events import Family, Launched, ProcessId, Stopping
+from nexus_orch.record.run_folder import RunFolder
+from nexus_orch.record.stop_request import StopRequest, read_stop_request
+from nexus_orch.record.writer import RunWriter
+from nexus_orch.session.release import Release, releasing
+from nexus_orch.types import (
+    MIB,
+    Command,
+    Failed,
+    LimitsSpec,
+    Metric,
+    Observation,
+    ProbeSpec,
+    Probed,
+    Ready,
+    StopAsked,
+    Verdict,
+)
+from nexus_orch.view import RunView
+
+TICK_SECONDS = 0.5
+"""How often stop requests, the engine's family and the stall limit are looked at when nothing else happens."""
+
+Event = Observation | StopRequested
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What an attempt starts, whom it asks, and who is told."""
+
+    attempt: int
+    command: Command
+    server: Server
+    expected: Expected
+    limits: LimitsSpec
+    probe: ProbeSpec
+    folder: RunFolder
+    writer: RunWriter
+    view: RunView
+    events: queue.Queue[Event]
+    hurry: threading.Event
+
+
+@dataclass(frozen=True)
+class AttemptEnd:
+    """How an attempt ended; its processes are gone, or `release` says which are not.
+
+    `stop` tells who wanted the end; None when the engine failed or the work was done.
+    """
+
+    verdict: Verdict
+    state: RunState
+    stop: StopRequested | None
+    release: Release
+    answer: Probed | None
+
+
+def run_attempt(scene: Scene) -> AttemptEnd:
+    """Start the engine, follow it until it fails, has answered or is to stop, and take it down again."""
+    with releasing(scene.limits.stop_seconds, scene.hurry) as release:
+        engine = start_engine(
+            scene.command,
+            attempt=scene.attempt,
+            emit=scene.events.put,
+            log_path=scene.folder.log,
+            run_id=scene.folder.id,
+            log_bytes=scene.limits.log_mib * MIB,
+            important=is_important,
+            backlog=scene.events.qsize,
+        )
+        release.engine = engine
+        loop = _Loop(scene, engine)
+        with _watching(scene, engine, loop):
+            loop.follow()
+        _take_down(release, loop)
+    return AttemptEnd(loop.verdict, loop.state, loop.stop, release, loop.answer)
+
+
+def _take_down(release: Release, loop: _Loop) -> None:
+    """Stop the engine in a thread, so that what it still says is taken in, shown and recorded meanwhile."""
+    stopping = threading.Thread(target=release.take_down, name="nexus-stop", daemon=True)
+    stopping.start()
+    while stopping.is_alive():
+        loop.take_one()
+    loop.take_rest()
+
+
+@contextmanager
+def _watching(scene: Scene, engine: RunningEngine, loop: _Loop) -> Iterator[None]:
+    """The threads that look at the engine, for as long as the loop runs."""
+    watch = ReadinessWatch(scene.server, attempt=scene.attempt, emit=scene.events.put, is_idle=loop.is_idle)
+    sampler = Sampler(scene.server, root_pid=engine.pid, attempt=scene.attempt, emit=scene.events.put)
+    watch.start()
+    sampler.start()
+    try:
+        yield
+    finally:
+        loop.cancel.set()
+        watch.stop()
+        sampler.stop()
+
+
+class _Loop:
+    """The one writer of an attempt's state."""
+
+    def __init__(self, scene: Scene, engine: RunningEngine) -> None:
+        self.state = RunState(expected=scene.expected)
+        self.stop: StopRequested | None = None
+        self.answer: Probed | None = None
+        self.cancel = threading.Event()
+        self._scene = scene
+        self._engine = engine
+        self._family: tuple[ProcessId, ...] = ()
+        self._asked = False
+        self._running = 0.0
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.state.verdict
+
+    def is_idle(self) -> bool:
+        """Whether the server works on no request, as its own metrics told last."""
+        return self._running == 0
+
+    def follow(self) -> None:
+        """Take one event after another until the attempt is over."""
+        self._write_launch()
+        while not self._is_over():
+            asked = read_stop_request(self._scene.folder.stop_request)
+            if asked is not None:
+                self._accept_request(asked)
+            elif not self.take_one():
+                self._check_stall()
+            self._write_family()
+
+    def take_one(self) -> bool:
+        """Wait for an event and take it; False when nothing happened for a tick."""
+        try:
+            event = self._scene.events.get(timeout=TICK_SECONDS)
+        except queue.Empty:
+            return False
+        self._take(event)
+        return True
+
+    def take_rest(self) -> None:
+        """Take all events that have already arrived."""
+        while not self._scene.events.empty():
+            self._take(self._scene.events.get())
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, StopRequested):
+            self._accept_stop(event)
+        else:
+            self._observe(event)
+
+    def _is_over(self) -> bool:
+        if self.stop is not None or isinstance(self.verdict, Failed):
+            return True
+        done = self._scene.probe.then == "stop" and isinstance(self.verdict, Ready)
+        return done and (self._scene.probe.question is None or self.answer is not None)
+
+    def _observe(self, observation: Observation) -> None:
+        before = self.verdict
+        self.state = step(self.state, observation)
+        self._scene.writer.observe(observation)
+        self._scene.view.observe(observation)
+        match observation:
+            case Metric():
+                self._running = observation.values.get("running", 0.0) + observation.values.get("waiting", 0.0)
+            case Probed(kind="question"):
+                self.answer = observation
+                self._scene.view.answer(self._scene.probe.question or "", observation)
+        if self.verdict != before:
+            self._tell_verdict(observation.time)
+        if isinstance(self.verdict, Ready) and not self._asked:
+            self._ask()
+
+    def _tell_verdict(self, now: float) -> None:
+        self._scene.writer.judge(now, self._scene.attempt, self.verdict)
+        self._scene.view.verdict(self.verdict)
+
+    def _check_stall(self) -> None:
+        now = time.time()
+        stalled = judge_stall(self.state, now, self._scene.limits.startup_stall_seconds)
+        if stalled is not None:
+            self.state = stalled
+            self._tell_verdict(now)
+
+    def _accept_request(self, request: StopRequest) -> None:
+        """Another process asked, by a file in the run folder: the run ends as it was wanted to."""
+        if request.force:
+            self._scene.hurry.set()
+        self._accept_stop(StopRequested(time.time(), request.reason, ExitCode.GOOD))
+
+    def _accept_stop(self, request: StopRequested) -> None:
+        if self.stop is not None:
+            return  # the second one hurries the stop ladder, which StopSignals has seen to
+        self.stop = request
+        self._observe(StopAsked(request.time, self._scene.attempt, request.reason))
+        self._scene.writer.write(Stopping(request.time, request.reason))
+
+    def _ask(self) -> None:
+        """Put the question in a thread of its own; the answer comes back as an event."""
+        self._asked = True
+        question = self._scene.probe.question
+        if question is not None:
+            threading.Thread(target=self._put_question, args=(question,), name="nexus-question", daemon=True).start()
+
+    def _put_question(self, question: str) -> None:
+        scene = self._scene
+        answer = ask_question(
+            scene.server, question, attempt=scene.attempt, max_tokens=scene.probe.max_tokens, stop=self.cancel
+        )
+        scene.events.put(answer)
+
+    def _write_launch(self) -> None:
+        record, scene = self._engine.record, self._scene
+        engine = ProcessId(record.pid, record.create_time)
+        launched = Launched(
+            time.time(), scene.attempt, engine, scene.server.port, scene.server.url, record.pgid, record.mark
+        )
+        scene.writer.write(launched)
+
+    def _write_family(self) -> None:
+        family = tuple(ProcessId(key.pid, key.create_time) for key in self._engine.family())
+        if family != self._family:
+            self._family = family
+            self._scene.writer.write(Family(time.time(), self._scene.attempt, family))

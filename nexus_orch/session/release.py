@@ -1,0 +1,57 @@
+"""Taking an engine down: every process of it gone, and its GPU memory back, whatever happened before."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nexus_orch.errors import Problem
+from nexus_orch.launch.gpu_memory import GpuHoldings, read_gpu_holdings, wait_for_gpu_memory
+from nexus_orch.launch.process import RunningEngine
+from nexus_orch.launch.stop import StopReport, stop_engine
+from nexus_orch.nvml import Nvml, open_nvml
+
+GPU_RELEASE_SECONDS = 30.0
+"""The driver gives a large card's memory back within seconds; what takes longer hangs."""
+
+
+class Release:
+    """How an engine is taken down, once: by `take_down`, or by leaving the context `releasing`."""
+
+    def __init__(self, nvml: Nvml, stop_seconds: float, hurry: threading.Event) -> None:
+        self.engine: RunningEngine | None = None
+        """Set as soon as it was started."""
+        self.report: StopReport | None = None
+        """None until it was taken down."""
+        self.problems: tuple[Problem, ...] = ()
+        """What was left behind."""
+        self._nvml = nvml
+        self._stop_seconds = stop_seconds
+        self._hurry = hurry
+        self._before_start: GpuHoldings = read_gpu_holdings(nvml)
+
+    def take_down(self) -> None:
+        """Stop every process of the engine and wait for the cards. Does nothing the second time."""
+        if self.engine is None or self.report is not None:
+            return
+        self.engine.find_new_descendants()
+        pids = [key.pid for key in self.engine.family()]
+        before_stop = read_gpu_holdings(self._nvml, pids)
+        self.report = stop_engine(self.engine.record, stop_seconds=self._stop_seconds, hurry=self._hurry)
+        self.engine.wait(self._stop_seconds)
+        stuck = wait_for_gpu_memory(
+            self._nvml, self._before_start, before_stop, pids, timeout_seconds=GPU_RELEASE_SECONDS
+        )
+        self.problems = (*self.report.problems, *stuck)
+
+
+@contextmanager
+def releasing(stop_seconds: float, hurry: threading.Event) -> Iterator[Release]:
+    """Whatever ends this context ends the engine that was started in it."""
+    with open_nvml() as nvml:
+        release = Release(nvml, stop_seconds, hurry)
+        try:
+            yield release
+        finally:
+            release.take_down()

@@ -1,0 +1,180 @@
+"""A whole run: refuse what cannot work, launch, judge, learn, try again; leave a record and nothing else behind."""
+
+from __future__ import annotations
+
+import os
+import platform
+import queue
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import psutil
+
+from nexus_orch import __version__, paths
+from nexus_orch.errors import ExitCode, InterruptedByEnvironment, LaunchError, Problem
+from nexus_orch.judge.lessons import learn
+from nexus_orch.judge.verdict import Expected
+from nexus_orch.launch.ports import FIRST_PORT, choose_port
+from nexus_orch.launch.server import Server
+from nexus_orch.launch.signals import StopSignals
+from nexus_orch.plugin_manager import Plugins
+from nexus_orch.record.events import AttemptEnded, Created, Finished, Planned, ProcessId
+from nexus_orch.record.history import remember_run
+from nexus_orch.record.run_folder import create_run_folder, encode_plan, write_command, write_plan
+from nexus_orch.record.run_record import read_run
+from nexus_orch.record.writer import RunWriter
+from nexus_orch.session.attempt import AttemptEnd, Event, Scene, run_attempt
+from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
+from nexus_orch.session.refuse import describe_orphans, read_orphans, refusal_of
+from nexus_orch.types import Failed, Lesson, RunSpec
+from nexus_orch.view.run_view import RunView
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What became of a run that was launched. `measured` are its numbers by name; `problems` why it is not good."""
+
+    run_id: str
+    exit_code: ExitCode
+    cause: str | None = None
+    problems: tuple[Problem, ...] = ()
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+
+def prepare_run(spec: RunSpec, plugins: Plugins, lessons: tuple[Lesson, ...] = ()) -> Preparation:
+    """Facts, plan and command for a launch on this machine now. Raises NexusError when it must not be launched."""
+    facts, provider = read_facts(spec, plugins)
+    preparation = make_preparation(spec, facts, provider, plugins, (*_learn_port(spec), *lessons))
+    refusal = refusal_of(preparation)
+    if refusal is not None:
+        raise refusal
+    return preparation
+
+
+def _learn_port(spec: RunSpec) -> tuple[Lesson, ...]:
+    """The port that is free now, where the user left it open. Raises ConfigError when a pinned one is taken."""
+    port = choose_port(spec.serve.host, spec.serve.port, origin=spec.origin("serve.port"))
+    if spec.serve.port is not None or port == FIRST_PORT:
+        return ()
+    return (Lesson("serve.port", port, f"{FIRST_PORT} is taken; this is the next free one"),)
+
+
+def run_session(preparation: Preparation, plugins: Plugins, view: RunView) -> RunOutcome:
+    """Launch what was prepared and stay with it to its end."""
+    session = _Session(preparation, plugins, view)
+    try:
+        return session.run()
+    finally:
+        session.close()
+
+
+class _Session:
+    """One run with its folder, its attempts and what was learned from them."""
+
+    def __init__(self, preparation: Preparation, plugins: Plugins, view: RunView) -> None:
+        self._spec = preparation.spec
+        self._prepared = preparation
+        self._plugins = plugins
+        self._view = view
+        self._lessons: tuple[Lesson, ...] = ()
+        self._events: queue.Queue[Event] = queue.Queue()
+        self._folder = create_run_folder(paths.runs_dir(), self._spec, time.time())
+        self._writer = RunWriter(self._folder)
+        self._writer.write(_created(preparation))
+
+    def run(self) -> RunOutcome:
+        """Attempt after attempt until one ends well, nothing more can be learned, or somebody wants it to stop."""
+        for problem in describe_orphans(read_orphans(paths.runs_dir())):
+            self._view.message(f"{problem.message}; {problem.remedy}")
+        with StopSignals(self._events.put) as signals:
+            number = 1
+            while True:
+                end = self._attempt(number, signals)
+                lessons = self._end_attempt(number, end)
+                if not lessons or number >= self._spec.limits.attempts:
+                    return self._finish(end)
+                number += 1
+                self._lessons = (*self._lessons, *lessons)
+                self._view.message(f"attempt {number}: {'; '.join(lesson.source for lesson in lessons)}")
+                self._prepared = prepare_run(self._spec, self._plugins, self._lessons)
+
+    def close(self) -> None:
+        """End the record and give the terminal back; the run's processes are gone already."""
+        self._view.close()
+        self._writer.close()
+        record = read_run(self._folder.path, lambda _process, _host: False)
+        remember_run(paths.home_dir() / "history.sqlite", paths.runs_dir(), record)
+
+    def _attempt(self, number: int, signals: StopSignals) -> AttemptEnd:
+        plan = self._prepared.plan
+        command = self._prepared.command()
+        api_key_env = self._spec.serve.api_key_env
+        server = Server(
+            host=self._spec.serve.host,
+            port=int(plan.settings["serve.port"]),
+            model=plan.settings.get("model.served_name"),
+            api_key=None if api_key_env is None else os.environ.get(api_key_env),
+        )
+        write_plan(self._folder, plan)
+        write_command(self._folder, command)
+        self._writer.write(Planned(time.time(), number, encode_plan(plan)))
+        self._view.plan(plan, run_id=self._folder.id, url=server.url)
+        return run_attempt(
+            Scene(
+                attempt=number,
+                command=command,
+                server=server,
+                expected=Expected(offloaded_bytes=sum(gpu.offloaded_bytes for gpu in plan.per_gpu)),
+                limits=self._spec.limits,
+                probe=self._spec.probe,
+                folder=self._folder,
+                writer=self._writer,
+                view=self._view,
+                events=self._events,
+                hurry=signals.hurry,
+            )
+        )
+
+    def _end_attempt(self, number: int, end: AttemptEnd) -> tuple[Lesson, ...]:
+        """Record how it ended, and what it taught when it failed by itself before it served."""
+        lessons: tuple[Lesson, ...] = ()
+        if isinstance(end.verdict, Failed) and end.stop is None and not end.served:
+            lessons = learn(end.verdict, end.state.measured, self._prepared.plan)
+        self._writer.write(AttemptEnded(time.time(), number, end.verdict, lessons))
+        for problem in end.release.problems:
+            self._view.message(f"{problem.message}; {problem.remedy}")
+        return lessons
+
+    def _finish(self, end: AttemptEnd) -> RunOutcome:
+        outcome = judge_end(self._folder.id, end)
+        reason = "" if end.stop is None else end.stop.reason
+        self._writer.write(Finished(time.time(), int(outcome.exit_code), outcome.cause, reason, outcome.measured))
+        return outcome
+
+
+def judge_end(run_id: str, end: AttemptEnd) -> RunOutcome:
+    """The run's exit code and what to say about it."""
+    measured = end.measured()
+    if isinstance(end.verdict, Failed) and (end.stop is None or end.verdict.cause != "unknown"):
+        failed = end.verdict
+        problem = Problem("\n    ".join([f"the engine failed: {failed.cause}", *failed.evidence]), remedy=failed.remedy)
+        return RunOutcome(run_id, LaunchError.exit_code, failed.cause, (problem,), measured)
+    if end.stop is None:
+        return RunOutcome(run_id, ExitCode.GOOD, measured=measured)
+    problems = (Problem(end.stop.reason),) if end.stop.exit_code == InterruptedByEnvironment.exit_code else ()
+    return RunOutcome(run_id, end.stop.exit_code, None, problems, measured)
+
+
+def _created(preparation: Preparation) -> Created:
+    spec, this = preparation.spec, psutil.Process()
+    return Created(
+        time=time.time(),
+        name=spec.name,
+        model=preparation.plan.model,
+        hardware=preparation.facts.machine.name,
+        supervisor=ProcessId(this.pid, this.create_time()),
+        nexus_version=__version__,
+        strategy=spec.memory.strategy,
+        host=platform.node(),
+    )
