@@ -12,7 +12,7 @@ from nexus_orch.compose.app import run_app
 from nexus_orch.compose.job import JobInfo, JobOutcome
 from nexus_orch.compose.project import find_project, split_project
 from nexus_orch.errors import ConfigError, ExitCode, NexusError, PlanError, Problem
-from nexus_orch.install.bundled import fetch_bundled_model
+from nexus_orch.install.bundled import fetch_awaited
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.session.run import RunOutcome, prepare_run, run_session
 from nexus_orch.sweep.points import Point, append_point, read_points, write_summary
@@ -79,7 +79,7 @@ class _Runner:
         return JobOutcome(error.exit_code)
 
     def _serve(self, spec: RunSpec) -> RunOutcome:
-        fetch_bundled_model(spec, sys.stderr)
+        fetch_awaited(spec.model, sys.stderr)
         preparation = prepare_run(spec, self._plugins)
         return run_session(preparation, self._plugins, make_view(self._format, sys.stdout))
 

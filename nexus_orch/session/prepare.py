@@ -12,6 +12,7 @@ from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.engine import make_assumed_engine
 from nexus_orch.facts.machine import read_machine
 from nexus_orch.facts.model import read_model
+from nexus_orch.install.bundled import with_awaited_folder
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plugin_manager import Plugins
 from nexus_orch.types import Choice, Command, EngineFacts, Facts, Lesson, MachineFacts, Plan, RunSpec
@@ -51,7 +52,7 @@ def read_facts(spec: RunSpec, plugins: Plugins) -> tuple[Facts, EngineProvider]:
     """All facts of a run. Raises one ConfigError with every problem that model, machine and engine have."""
     problems: list[Problem] = []
     machine = _collect(problems, lambda: read_machine(spec.hardware, spec.origins))
-    model = _collect(problems, lambda: read_model(spec.model, spec.origins))
+    model = _collect(problems, lambda: with_awaited_folder(read_model(spec.model, spec.origins)))
     found = _collect(problems, lambda: _find_engine(spec, plugins, machine))
     if machine is None or model is None or found is None:
         raise ConfigError(*problems)
