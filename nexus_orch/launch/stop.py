@@ -54,19 +54,20 @@ def stop_engine(
     record: EngineRecord,
     *,
     stop_seconds: float,
+    force: bool = False,
     hurry: threading.Event | None = None,
     on_rung: Callable[[str], None] | None = None,
 ) -> StopReport:
     """Stop every process of the engine and say how. Waits `stop_seconds` on each rung, less when all are gone earlier.
 
-    Setting `hurry` ends the present rung at once; it is cleared, so that it can be set again for the next one.
-    `on_rung` is told each rung's signal before it is sent.
+    `force` leaves out the polite rungs and kills at once. Setting `hurry` ends the present rung at once; it is cleared,
+    so that it can be set again for the next one. `on_rung` is told each rung's signal before it is sent.
     """
     started = time.monotonic()
     ladder = _Ladder(record, hurry or threading.Event())
     left = find_family(record)
     rung = None
-    for rung in RUNGS if left else ():
+    for rung in RUNGS[-1 if force else 0 :] if left else ():
         if on_rung is not None:
             on_rung(rung)
         seconds = max(stop_seconds, KILL_SECONDS) if rung == "SIGKILL" else stop_seconds

@@ -39,7 +39,9 @@ class Options:
 
 def parse_options(argv: Sequence[str]) -> Options:
     """`serve MODEL --option value --option=value --flag ...`; options are not checked, that is the behaviour's part."""
-    words = list(argv[1:] if argv[:1] == ["serve"] else argv)
+    words = list(argv)
+    if words[:1] == ["serve"]:
+        del words[0]
     model = words.pop(0) if words and not words[0].startswith("-") else ""
     values: dict[str, str] = {}
     while words:

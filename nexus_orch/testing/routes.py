@@ -140,6 +140,9 @@ class Handler(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(tokens)}
         usage["total_tokens"] = sum(usage.values())
         time.sleep(state.engine.completion_seconds)
+        with state.lock:
+            state.prompt_tokens += usage["prompt_tokens"]
+            state.output_tokens += usage["completion_tokens"]
         if request.get("stream"):
             self._stream(tokens, usage if request.get("stream_options") else None, is_chat=is_chat)
         else:
@@ -147,9 +150,6 @@ class Handler(BaseHTTPRequestHandler):
             text = "".join(tokens)
             choice = {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}
             self._send_json(200, {"choices": [{"index": 0, **choice, "finish_reason": "length"}], "usage": usage})
-        with state.lock:
-            state.prompt_tokens += usage["prompt_tokens"]
-            state.output_tokens += usage["completion_tokens"]
 
     def _stream(self, tokens: list[str], usage: dict[str, int] | None, *, is_chat: bool) -> None:
         self.send_response(200)

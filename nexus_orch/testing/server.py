@@ -88,14 +88,16 @@ class _Run:
             return self._fail(failure)
         if self.engine.noise:
             print_bytes(NOISE)
-        print_text(READY)
+        self.state.fails_at_request = failure is not None
+        self.state.ready = True
         if self.engine.port_delay_seconds:
+            print_text(READY)
             self._pause(self.engine.port_delay_seconds)
             listener.server_bind()
-        self.state.ready = True
-        self.state.fails_at_request = failure is not None
         if self.engine.health != "early":
             self._listen(listener)
+        if not self.engine.port_delay_seconds:
+            print_text(READY)
         return self._serve(failure)
 
     def _listen(self, listener: Listener) -> None:

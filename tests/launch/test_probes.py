@@ -26,7 +26,6 @@ def serve(start: Start, free_port: int) -> Callable[..., Server]:
 
     def serve_engine(engine: FakeEngine | None = None, *options: str, **server: str) -> Server:
         start((engine or FakeEngine()).command(free_port, "org/model", *options)).wait_until_ready()
-        _wait_until_it_listens(free_port)
         return Server("127.0.0.1", free_port, **server)
 
     return serve_engine
@@ -230,12 +229,3 @@ def _serving(answer: bytes) -> Iterator[Server]:
         threading.Thread(target=run, daemon=True).start()
         yield Server("127.0.0.1", listener.getsockname()[1])
         listener.shutdown(socket.SHUT_RDWR)
-
-
-def _wait_until_it_listens(port: int) -> None:
-    for _ in range(1000):
-        with socket.socket() as trial:
-            if trial.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        threading.Event().wait(0.01)
-    raise AssertionError("it says that it is ready, but nothing listens")

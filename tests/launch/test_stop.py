@@ -122,6 +122,15 @@ def test_hurry_goes_on_to_the_next_rung_at_once(start: Start, free_port: int) ->
     assert report.seconds < 100_000
 
 
+def test_force_kills_at_once(start: Start, free_port: int) -> None:
+    watched = start(FakeEngine().command(free_port))
+    watched.wait_until_ready()
+    report = stop_engine(watched.engine.record, stop_seconds=0, force=True)
+    assert report.rung == "SIGKILL"
+    assert watched.engine.record.key in report.killed
+    assert watched.wait_for_exit().returncode == -9
+
+
 def test_another_process_can_stop_it(start: Start, free_port: int) -> None:
     watched = start(FakeEngine(workers=1).command(free_port))
     watched.wait_until_ready()
