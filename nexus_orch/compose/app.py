@@ -140,7 +140,7 @@ def _start_hydra(job: HydraJob | None, request: Request, program: str, arguments
         return ExitCode.GOOD if leave.code in (None, 0) else ExitCode.CONFIG
     except HYDRA_MISTAKES as error:
         if job is not None and job.working:
-            raise
+            raise  # a bug in the task, which must not look like a mistake of the user
         raise make_config_error(error, request.path, request.overrides) from error
     return ExitCode.GOOD
 

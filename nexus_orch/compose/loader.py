@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ import hydra.version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.default_element import ResultDefault
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
@@ -25,6 +26,9 @@ PRIMARY = "config"
 
 EVERY_KEY = "every_key"
 """Name of the file that holds each key with its default; every primary file begins with it."""
+
+_global_state = threading.RLock()
+"""Held while Hydra's global state is ours, so that threads (of the dashboard) can compose at the same time."""
 
 
 class NexusLoader(ConfigLoaderImpl):
@@ -44,27 +48,33 @@ def opened_loader(path: SearchPath) -> Iterator[NexusLoader]:
 
     Hydra's version base, which is global, is put back at the end.
     """
-    setup_globals()
-    versions = hydra.version.VersionBase.instance()
-    before = versions.version_base
-    hydra.version.setbase(VERSION_BASE)
-    try:
-        with searching(path):
-            folders = create_config_search_path(str(path.base))
-        if path.extra is not None:
-            folders.prepend("command-line", str(path.extra), SearchPathQuery(provider="schema"))
-        yield NexusLoader(folders)
-    finally:
-        versions.version_base = before
+    with _global_state:
+        setup_globals()
+        versions = hydra.version.VersionBase.instance()
+        before = versions.version_base
+        hydra.version.setbase(VERSION_BASE)
+        try:
+            yield NexusLoader(_make_search_path(path))
+        finally:
+            versions.version_base = before
+
+
+def _make_search_path(path: SearchPath) -> ConfigSearchPath:
+    with searching(path):
+        folders = create_config_search_path(str(path.base))
+    if path.extra is not None:
+        folders.prepend("command-line", str(path.extra), SearchPathQuery(provider="schema"))
+    return folders
 
 
 @contextmanager
 def as_hydra_config(cfg: DictConfig) -> Iterator[None]:
     """While this lasts, ${hydra:...} in a composed configuration finds its own `hydra` node, as inside a job."""
-    config = HydraConfig.instance()
-    before = config.cfg
-    config.set_config(cfg)
-    try:
-        yield
-    finally:
-        config.cfg = before
+    with _global_state:
+        config = HydraConfig.instance()
+        before = config.cfg
+        config.set_config(cfg)
+        try:
+            yield
+        finally:
+            config.cfg = before

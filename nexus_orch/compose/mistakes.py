@@ -79,17 +79,17 @@ def _make_missing(problem: Problem, group: str, option: str, path: SearchPath) -
 
 def _make_named(problem: Problem, name: str, path: SearchPath, overrides: Sequence[str]) -> Problem:
     """The problem of a key or group that an override, or a defaults list's `override`, names."""
-    problem = replace(problem, key=name)
-    for text in overrides:
-        key, _, value = text.lstrip("+~").partition("=")
-        if key == name:
-            problem = replace(problem, value=value, origin=COMMAND_LINE)
-    if problem.message.startswith("Multiple values"):
-        return replace(problem, message=f"{name} is chosen twice", remedy=f"write {name}=NAME, without a +")
-    groups = [folder.name for parent in path.folders for folder in parent.iterdir() if folder.is_dir()]
-    nearest = difflib.get_close_matches(name, groups, n=1)
-    if nearest and problem.origin is None:
-        return replace(problem, remedy=f"did you mean {nearest[0]}?")
+    written = next((text for text in overrides if text.lstrip("+~").partition("=")[0] == name), None)
+    if written is None:
+        groups = [folder.name for parent in path.folders for folder in parent.iterdir() if folder.is_dir()]
+        nearest = difflib.get_close_matches(name, groups, n=1)
+        return replace(problem, key=name, remedy=f"did you mean {nearest[0]}?" if nearest else problem.remedy)
+    bare = written.lstrip("+~")
+    problem = replace(problem, key=name, value=bare.partition("=")[2], origin=COMMAND_LINE)
+    if "already at" in problem.message or problem.message.startswith("Multiple values"):
+        return replace(problem, message=f"{name} is there already", remedy=f"leave the + away: {bare}")
+    if "To append" in str(problem.remedy):
+        return replace(problem, message=f"{name} is not there yet", remedy=f"write +{bare}")
     return problem
 
 
@@ -98,7 +98,7 @@ def _find_origin(file: Path, problem: Problem, path: SearchPath) -> str:
     is listed, also when an `override` elsewhere chose the option."""
     word = re.compile(rf"(?<![\w-]){re.escape(str(problem.value or problem.key))}(?![\w-])")
     for candidate in (file, *_find_user_files(path)):
-        for number, line in enumerate(candidate.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(candidate.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
             if word.search(line.partition("#")[0]):
                 return f"{shown_path(candidate)}:{number}"
     return shown_path(file)

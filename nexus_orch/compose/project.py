@@ -62,7 +62,7 @@ def _checked(project: Path, key: str, origin: str) -> Path:
     except OSError as error:
         remedy = "make conf a folder that you may read"
         raise ConfigError(
-            Problem(f"cannot read the project's conf folder: {error.strerror}", key, project, origin, remedy)
+            Problem(f"the project's conf folder cannot be read: {error.strerror}", key, project, origin, remedy)
         ) from error
     return folder.resolve()
 

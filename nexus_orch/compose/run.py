@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,15 @@ class Composition:
     origins: Mapping[str, str]
 
 
+@contextmanager
+def mistakes_told(request: Request) -> Iterator[None]:
+    """Turns what Hydra raises for a user's mistake into a ConfigError."""
+    try:
+        yield
+    except HYDRA_MISTAKES as error:
+        raise make_config_error(error, request.path, request.overrides) from error
+
+
 def compose_request(request: Request) -> RunSpec:
     """The validated run of a request without sweeps. Raises ConfigError with all problems that were found."""
     with opened_loader(request.path) as loader:
@@ -79,18 +89,12 @@ def check_sweep(request: Request) -> Path:
     with as_hydra_config(composition.cfg):
         values, problems = resolve(composition.cfg, composition.origins)
         problems += judge_values(values, composition.origins)
-        folder = _read_sweep_dir(composition.cfg, request)
+        with mistakes_told(request):
+            folder = Path(composition.cfg.hydra.sweep.dir).absolute()
     shared = [problem for problem in problems if not _lies_in(str(problem.key), swept)]
     if shared:
         raise ConfigError(*shared)
     return folder
-
-
-def _read_sweep_dir(cfg: DictConfig, request: Request) -> Path:
-    try:
-        return Path(cfg.hydra.sweep.dir).absolute()
-    except HYDRA_MISTAKES as error:
-        raise make_config_error(error, request.path, request.overrides) from error
 
 
 def _lies_in(key: str, swept: Collection[str]) -> bool:
@@ -99,7 +103,8 @@ def _lies_in(key: str, swept: Collection[str]) -> bool:
 
 def compose_checked(loader: NexusLoader, request: Request, mode: RunMode) -> Composition:
     """Check the overrides, then compose. Swept values count in MULTIRUN only, and are left out of the composition."""
-    overrides, problems = check_overrides(request.overrides, loader, request.config_name, mode)
+    with mistakes_told(request):
+        overrides, problems = check_overrides(request.overrides, loader, request.config_name, mode)
     if problems:
         raise ConfigError(*problems, *_find_more_problems(loader, request, overrides, mode))
     return _compose(loader, request, overrides, mode)
@@ -122,13 +127,12 @@ def _find_more_problems(
 
 def _compose(loader: NexusLoader, request: Request, overrides: Sequence[Override], mode: RunMode) -> Composition:
     texts = [str(override.input_line) for override in overrides]
-    try:
-        cfg = loader.load_configuration(request.config_name, texts, mode)
-    except HYDRA_MISTAKES as error:
-        if loader.composed:
-            _check_every_key(loader.composed, request)
-        raise make_config_error(error, request.path, request.overrides) from error
-    _check_every_key(loader.composed, request)
+    with mistakes_told(request):
+        try:
+            cfg = loader.load_configuration(request.config_name, texts, mode)
+        finally:  # before Hydra complains about a key of ours that the user's own config.yaml lacks
+            if loader.composed:
+                _check_every_key(loader.composed, request)
     return Composition(cfg, find_origins(loader.composed, file_folders(cfg.hydra), overrides))
 
 

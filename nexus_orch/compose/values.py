@@ -36,8 +36,9 @@ def judge_values(values: Mapping[str, Any], origins: Origins) -> list[Problem]:
         if error.validator == "additionalProperties":
             names = (f"{path}.{name}".lstrip(".") for name in error.instance if name not in error.schema["properties"])
             problems |= {name: make_unknown_key(name, _at(values, name), origins.get(name)) for name in names}
-        elif error.validator is None:  # the schema `false`, of Hydra's `defaults` in a composed run
-            problems[path] = make_unknown_key(path, error.instance, origins.get(path))
+        elif error.validator is None:  # the schema `false`, of `defaults` only; jsonschema 4.26 leaves the name out
+            name = f"{path}.defaults"
+            problems[name] = make_unknown_key(name, error.instance, origins.get(name))
         elif "propertyNames" in error.absolute_schema_path:
             problems[path] = _make_bad_name(path, error.instance, origins)
         else:

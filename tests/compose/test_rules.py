@@ -1,0 +1,77 @@
+"""Each contradiction is told once, with both sides and a remedy, and nothing else is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nexus_orch.compose.rules import RULES, judge_contradictions
+from nexus_orch.types import GpuSpec, HardwareSpec, HostSpec, KvCacheSpec, MemorySpec, RunSpec, ServeSpec
+
+BROKEN = {
+    "cpu offload without offload": RunSpec("x", memory=MemorySpec(strategy="vram_only", cpu_offload_gib=4)),
+    "kv offload without offload": RunSpec("x", memory=MemorySpec(strategy="vram_only", kv_offload_gib=4)),
+    "backend without offload": RunSpec("x", memory=MemorySpec(strategy="vram_only", offload_backend="uva")),
+    "backend for nothing": RunSpec("x", memory=MemorySpec(offload_backend="prefetch", cpu_offload_gib=0)),
+    "hybrid without offload": RunSpec("x", memory=MemorySpec(strategy="hybrid", cpu_offload_gib=0.0)),
+    "hybrid without a GPU": RunSpec(
+        "x", hardware=HardwareSpec(gpu=GpuSpec(count=0)), memory=MemorySpec(strategy="hybrid")
+    ),
+    "offload without a GPU": RunSpec(
+        "x", hardware=HardwareSpec(gpu=GpuSpec(count=0)), memory=MemorySpec(cpu_offload_gib=1)
+    ),
+    "two sizes of the KV cache": RunSpec("x", memory=MemorySpec(kv_cache=KvCacheSpec(max_blocks=9, size_gib=1))),
+    "scales of a float KV cache": RunSpec(
+        "x", memory=MemorySpec(kv_cache=KvCacheSpec(calculate_scales=True, dtype="bfloat16"))
+    ),
+    "more ranks than GPUs": RunSpec(
+        "x",
+        hardware=HardwareSpec(gpu=GpuSpec(count=2), nodes=2),
+        serve=ServeSpec(tensor_parallel=4, pipeline_parallel=2),
+    ),
+    "fewer tokens than requests": RunSpec("x", serve=ServeSpec(max_num_seqs=64, max_num_batched_tokens=32)),
+    "more reserved than there is": RunSpec("x", hardware=HardwareSpec(host=HostSpec(ram_gib=32, reserved_gib=33))),
+}
+
+GOOD = [
+    RunSpec("nothing pinned"),
+    RunSpec("x", memory=MemorySpec(strategy="vram_only", cpu_offload_gib=0, kv_offload_gib=0)),
+    RunSpec("x", memory=MemorySpec(strategy="hybrid", cpu_offload_gib=4, offload_backend="uva")),
+    RunSpec("x", memory=MemorySpec(strategy="hybrid", cpu_offload_gib=0, kv_offload_gib=8)),
+    RunSpec("x", memory=MemorySpec(kv_cache=KvCacheSpec(calculate_scales=True, dtype="fp8_e5m2"))),
+    RunSpec("x", memory=MemorySpec(kv_cache=KvCacheSpec(calculate_scales=False, dtype="bfloat16"))),
+    RunSpec("x", hardware=HardwareSpec(gpu=GpuSpec(count=2), nodes=2), serve=ServeSpec(tensor_parallel=4)),
+    RunSpec("x", hardware=HardwareSpec(gpu=GpuSpec(count=0)), serve=ServeSpec(tensor_parallel=2)),
+    RunSpec("x", serve=ServeSpec(max_num_seqs=64, max_num_batched_tokens=64)),
+    RunSpec("x", hardware=HardwareSpec(host=HostSpec(ram_gib=32, reserved_gib=32))),
+]
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_contradiction(name: str) -> None:
+    spec = BROKEN[name]
+    (problem,) = judge_contradictions(spec)
+    assert problem.key is not None
+    assert problem.value == spec.get(problem.key)
+    assert problem.remedy
+
+
+@pytest.mark.parametrize("spec", GOOD, ids=repr)
+def test_no_contradiction(spec: RunSpec) -> None:
+    assert judge_contradictions(spec) == []
+
+
+def test_every_rule_is_broken_by_one_example_only() -> None:
+    assert [sum(rule.broken(spec) for spec in BROKEN.values()) for rule in RULES] == [1] * len(RULES)
+
+
+def test_both_sides_are_told_with_their_origins() -> None:
+    origins = {"memory.strategy": "conf/memory/vram_only.yaml:3", "memory.cpu_offload_gib": "command line"}
+    (problem,) = judge_contradictions(replace(BROKEN["cpu offload without offload"], origins=origins))
+    assert problem.message == (
+        "the strategy keeps all weights in GPU memory: memory.cpu_offload_gib against "
+        "memory.strategy=vram_only (conf/memory/vram_only.yaml:3)"
+    )
+    assert (problem.key, problem.value, problem.origin) == ("memory.cpu_offload_gib", 4, "command line")
+    assert problem.remedy == "choose memory=hybrid, or memory.cpu_offload_gib=auto"
