@@ -25,7 +25,8 @@ def nexus_loaders() -> Sequence[Loader]:  # type: ignore[empty-body]
 
 @hookspec
 def nexus_adapters() -> Sequence[Adapter]:  # type: ignore[empty-body]
-    """Return the adapters that this plugin offers: translators of settings to one range of vLLM releases."""
+    """Return the adapters that this plugin offers: translators of settings to the flags and variables of one range of
+    vLLM releases."""
 
 
 @hookspec

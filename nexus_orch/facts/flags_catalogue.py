@@ -42,7 +42,7 @@ def choose_release(version: str) -> CatalogueRelease:
         wanted = release_of(version)
     except InvalidVersion:
         return CatalogueRelease(releases[-1], f"{version!r} is no version; taken for the newest known, {releases[-1]}")
-    older = [release for release in releases if Version(release) <= wanted]
+    older = [release for release in releases if Version(release).release <= wanted.release]  # 0.8.5: 0.8.5.post1
     chosen = older[-1] if older else releases[0]
     if Version(chosen) == wanted:
         return CatalogueRelease(chosen)

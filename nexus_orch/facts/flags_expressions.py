@@ -251,23 +251,25 @@ class Expressions:
 
     def _operation(self, node: ast.expr, frame: Frame) -> Value:  # noqa: PLR0911 - one for each kind of operation
         match node:
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-                values = (self.evaluate(left, frame), self.evaluate(right, frame))
-                return _native(lambda: _BINARY[type(op)](*values), node)
-            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
-                values = (self.evaluate(left, frame), self.evaluate(right, frame))
-                if any(isinstance(value, Unknown) for value in values):
+            case ast.BinOp(left=left, op=binary, right=right) if type(binary) in _BINARY:
+                compute = _BINARY[type(binary)]
+                first, second = self.evaluate(left, frame), self.evaluate(right, frame)
+                return _native(lambda: compute(first, second), node)
+            case ast.Compare(left=left, ops=[comparison], comparators=[right]) if type(comparison) in _COMPARISONS:
+                compute = _COMPARISONS[type(comparison)]
+                first, second = self.evaluate(left, frame), self.evaluate(right, frame)
+                if isinstance(first, Unknown) or isinstance(second, Unknown):
                     return Unknown(node)
-                return _native(lambda: _COMPARISONS[type(op)](*values), node)
-            case ast.UnaryOp(op=op, operand=operand):
+                return _native(lambda: compute(first, second), node)
+            case ast.UnaryOp(op=unary, operand=operand):
                 value = self.evaluate(operand, frame)
                 if isinstance(value, Unknown):
                     return Unknown(node)
-                if isinstance(op, ast.Not):
+                if isinstance(unary, ast.Not):
                     return not value
-                return -value if isinstance(op, ast.USub) and isinstance(value, int | float) else Unknown(node)
-            case ast.BoolOp(op=op, values=operands):
-                return self._boolean(op, operands, node, frame)
+                return -value if isinstance(unary, ast.USub) and isinstance(value, int | float) else Unknown(node)
+            case ast.BoolOp(op=joiner, values=operands):
+                return self._boolean(joiner, operands, node, frame)
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 chosen = self.evaluate(test, frame)
                 return (

@@ -7,14 +7,17 @@ the releases differ, the installed release's own `get_kwargs` is looked at.
 from __future__ import annotations
 
 import ast
-from collections.abc import ItemsView, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nexus_orch.facts.flags_eval import Evaluator
 from nexus_orch.facts.flags_expressions import Frame
 from nexus_orch.facts.flags_tree import Module
 from nexus_orch.facts.flags_values import ClassValue, Unknown, Value
+
+if TYPE_CHECKING:
+    from _collections_abc import dict_items
 
 Kind = Literal["bool", "int", "float", "str", "none", "literal", "list", "tuple", "set", "dict", "dataclass", "other"]
 
@@ -84,7 +87,7 @@ class FieldKeywords(dict[str, Value]):
         self[name] = keywords
         return keywords
 
-    def items(self) -> ItemsView[str, Value]:
+    def items(self) -> dict_items[str, Value]:
         """Every field, made now if it was not asked for yet."""
         self.update({name: self[name] for name in self._fields})
         return super().items()
