@@ -1,0 +1,66 @@
+"""The command line itself: help, unknown commands, exit codes, output that nobody reads any more."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nexus_orch import __version__
+from nexus_orch.cli import COMMANDS, guard, main
+from nexus_orch.errors import ConfigError, ExitCode, InterruptedByEnvironment, LaunchError, PlanError, Problem
+
+NEXUS = str(Path(sys.executable).with_name("nexus"))
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == ExitCode.GOOD
+    told = capsys.readouterr().out
+    assert all(f"  {name} " in told and entry.summary in told for name, entry in COMMANDS.items())
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"run"}))
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([name, "--help"])
+    assert left.value.code == 0
+    assert f"nexus {name}" in capsys.readouterr().out
+
+
+def test_an_unknown_command_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["paln"]) == ExitCode.CONFIG
+    assert "did you mean 'nexus plan'?" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == ExitCode.GOOD
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ConfigError, 2), (PlanError, 3), (LaunchError, 4), (InterruptedByEnvironment, 5)]
+)
+def test_an_error_is_one_message_and_one_exit_code(
+    error: type[ConfigError], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> int:
+        raise error(Problem("first", "a.b", 1, "command line", "do this"), Problem("second"))
+
+    assert guard(fail) == code
+    told = capsys.readouterr().err
+    assert told == "error: 2 problems\nfirst\n    a.b = 1  (command line)\n    remedy: do this\nsecond\n"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    script = f"{NEXUS} plan hardware=rtx4090x2 model=qwen32b | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "qwen32b" in done.stdout
+
+
+def test_options_may_stand_between_the_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["plan", "hardware=rtx4090x2", "--format", "json", "model=qwen32b"])
+    assert code in (ExitCode.GOOD, ExitCode.DOES_NOT_FIT)
+    assert capsys.readouterr().out.startswith("{")
