@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 
 from packaging.version import InvalidVersion, Version
@@ -59,9 +60,10 @@ class Hybrid:
             nothing = (0,) * len(needs)
             reason = "everything fits on the card" if pinned is None else "pinned to nothing"
             return Placement(nothing, nothing, 0, 0, (_offload_choice(0.0, pinned, reason),))
-        grouping = _choose_grouping(needs, targets) if _has_prefetch(facts) else None
-        if grouping is not None and _wants_prefetch(needs, max(targets), spec):
-            return _prefetch_placement(needs, grouping, spec)
+        if _has_prefetch(facts) and _wants_prefetch(needs, spec):
+            grouping = _choose_grouping(needs, targets)
+            if grouping is not None:
+                return _prefetch_placement(needs, grouping, spec)
         return _uva_placement(needs, max(targets), spec, facts)
 
 
@@ -88,6 +90,7 @@ def _has_prefetch(facts: Facts) -> bool:
     return _version(facts) >= Version("0.19.1")
 
 
+@cache
 def _pinned_size(size: int) -> int:
     """torch's pinned allocator gives the next power of two (aten/src/ATen/core/CachingHostAllocator.h); seen on an
     H100: 832 MiB for the tensors of a layer of 444.5 MiB."""
@@ -146,10 +149,13 @@ def _chosen_layers(count: int, size: int, chosen: int) -> list[int]:
 
 def _choose_grouping(needs: Sequence[Need], targets: Sequence[int]) -> _Grouping | None:
     """The grouping that offloads least and leaves the missing room after its own buffer; None when there is none."""
+    layers = [[sum(parameters) for parameters in need.parameter_bytes] for need in needs]
+    share = max(target / max(1, sum(sizes)) for sizes, target in zip(layers, targets, strict=True))
     best: _Grouping | None = None
-    for size in range(1, min(LARGEST_GROUP, max(len(need.layer_bytes) for need in needs)) + 1):
-        for chosen in range(1, size + 1):
-            found = _try_grouping(needs, targets, size, chosen)
+    for size in range(1, min(LARGEST_GROUP, max(map(len, layers))) + 1):
+        # The layers left over after the last whole group stay on the card: fewer than the share can never suffice.
+        for chosen in range(max(1, math.ceil(size * share)), size + 1):
+            found = _try_grouping(layers, targets, size, chosen)
             if found is None:
                 continue
             if best is None or sum(found.offloaded) < sum(best.offloaded):
@@ -158,14 +164,14 @@ def _choose_grouping(needs: Sequence[Need], targets: Sequence[int]) -> _Grouping
     return best
 
 
-def _try_grouping(needs: Sequence[Need], targets: Sequence[int], size: int, chosen: int) -> _Grouping | None:
+def _try_grouping(layers: Sequence[Sequence[int]], targets: Sequence[int], size: int, chosen: int) -> _Grouping | None:
     offloaded, pools = [], []
-    for need, target in zip(needs, targets, strict=True):
-        sizes = [sum(need.parameter_bytes[index]) for index in _chosen_layers(len(need.layer_bytes), size, chosen)]
-        pool = max(sizes, default=0)
-        if sum(sizes) - pool < target:
+    for sizes, target in zip(layers, targets, strict=True):
+        moved = [sizes[index] for index in _chosen_layers(len(sizes), size, chosen)]
+        pool = max(moved, default=0)
+        if sum(moved) - pool < target:
             return None
-        offloaded.append(sum(sizes))
+        offloaded.append(sum(moved))
         pools.append(pool)
     return _Grouping(size, chosen, tuple(offloaded), tuple(pools))
 
@@ -174,7 +180,7 @@ def _has_experts(needs: Sequence[Need]) -> bool:
     return any(sum(need.active_layer_bytes) < 0.9 * sum(map(sum, need.parameter_bytes)) for need in needs)
 
 
-def _wants_prefetch(needs: Sequence[Need], target: int, spec: RunSpec) -> bool:
+def _wants_prefetch(needs: Sequence[Need], spec: RunSpec) -> bool:
     """Whether copying whole layers ahead serves this workload in less time than reading weights in place.
 
     Both move the offloaded bytes over the bus: prefetch all of them once for each step, UVA those that are used, and

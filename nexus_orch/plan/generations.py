@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from packaging.version import InvalidVersion, Version
@@ -44,6 +45,7 @@ class Generation:
 _V2_MOE_FROM_0_25 = frozenset({"deepseek_v2", "deepseek_v3", "qwen2_moe", "granitemoe"})
 
 
+@cache
 def parse_version(text: str) -> Version:
     """A vLLM version; one that cannot be read counts as the newest known release."""
     try:
