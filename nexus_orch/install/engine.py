@@ -10,7 +10,14 @@ from typing import Any
 
 from nexus_orch import paths
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.install.engines import ENGINE_FILE, Engine, discard_folder, engine_lock, read_engine_folder
+from nexus_orch.install.engines import (
+    ENGINE_FILE,
+    Engine,
+    discard_folder,
+    engine_lock,
+    read_engine_folder,
+    sweep_discarded,
+)
 from nexus_orch.install.environment import remove_torn_installs, write_alias_metadata
 from nexus_orch.install.failures import InstallError, judge_not_offered, parse_offered_versions
 from nexus_orch.install.journal import write_json
@@ -45,15 +52,16 @@ def install_engine(
     told = SilentReporter() if reporter is None else reporter
     folder = paths.engines_dir() / recipe.name
     with hold_lock(engine_lock(recipe.name), lambda holder: told.note(f"waiting for {holder}, which installs it")):
+        sweep_discarded(folder)
         engine = _read_own_folder(folder)
-        if engine is not None and force:
-            discard_folder(folder)
-        elif engine is not None and engine.state == "ready":
+        if engine is not None and engine.state == "ready" and not force:
             _tidy(folder)
             return engine
-        (folder / ENGINE_FILE).unlink(missing_ok=True)
         workshop = Workshop(folder, told, indexes)
         installation = Installation(recipe, choose_base_python(python, recipe.requires_python), workshop)
+        if engine is not None and force:
+            discard_folder(folder)
+        (folder / ENGINE_FILE).unlink(missing_ok=True)
         workshop.check_disk(recipe.disk_bytes)
         try:
             installation.finish(run_steps(installation.steps(), workshop.journal, told))

@@ -100,7 +100,10 @@ def choose_engine(wanted: str, engines: Sequence[Engine]) -> Engine:
     found = choose_newest([engine for engine in engines if wanted in (engine.version, engine.device)])
     if found is not None:
         return found
-    names = [engine.name for engine in engines]
+    raise ConfigError(_make_unknown(wanted, [engine.name for engine in engines]))
+
+
+def _make_unknown(wanted: str, names: Sequence[str]) -> Problem:
     near = difflib.get_close_matches(wanted, names, n=1)
     if near:
         remedy = f"did you mean '{near[0]}'?"
@@ -108,7 +111,7 @@ def choose_engine(wanted: str, engines: Sequence[Engine]) -> Engine:
         remedy = f"one of: {', '.join(names)}"
     else:
         remedy = "no engine is installed yet: nexus engine install cpu"
-    raise ConfigError(Problem(f"unknown engine '{wanted}'", remedy=remedy))
+    return Problem(f"unknown engine '{wanted}'", remedy=remedy)
 
 
 def choose_newest(engines: Sequence[Engine]) -> Engine | None:
@@ -125,13 +128,17 @@ def engine_lock(name: str) -> Path:
 def remove_engine(name: str) -> int:
     """Remove an environment, ready or not, and return its size in bytes as far as it is known.
 
-    Raises ConfigError when it is unknown, was not made by nexus_orch, is being installed or is in use.
+    Only the exact name will do. Raises ConfigError when it is unknown, was not made by nexus_orch, is being installed
+    or is in use.
     """
-    folder = paths.engines_dir() / name
-    if name in _folder_names() and read_engine_folder(folder) is None:
+    engines = {engine.name: engine for engine in read_engines()}
+    engine = engines.get(name)
+    if engine is None and name in _folder_names():
         remedy = "remove it by hand if you do not need it"
+        folder = paths.engines_dir() / name
         raise ConfigError(Problem("this folder was not made by nexus_orch", "folder", folder, remedy=remedy))
-    engine = choose_engine(name, [engine for engine in read_engines() if engine.name == name] or read_engines())
+    if engine is None:
+        raise ConfigError(_make_unknown(name, list(engines)))
     with hold_lock(engine_lock(engine.name), lambda holder: _refuse_busy(engine.name, holder)):
         users = find_users(engine.path)
         if users:
@@ -143,9 +150,14 @@ def remove_engine(name: str) -> int:
 
 def discard_folder(folder: Path) -> None:
     """Remove a folder so that it is never seen half removed: it is renamed first."""
-    doomed = folder.with_name(f".{folder.name}.removed.{os.getpid()}")
-    folder.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(folder.with_name(f".{folder.name}.removed.{os.getpid()}"))
+    sweep_discarded(folder)
+
+
+def sweep_discarded(folder: Path) -> None:
+    """Remove what is left of this folder's former selves, also when the call that discarded them was killed."""
+    for doomed in folder.parent.glob(f".{folder.name}.removed.*"):
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def find_users(folder: Path) -> tuple[int, ...]:
