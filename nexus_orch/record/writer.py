@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from nexus_orch.errors import InterruptedByEnvironment
@@ -47,15 +46,12 @@ class RunWriter:
         self._family: set[ProcessId] = set()
 
     def write(self, event: Event) -> None:
-        """Append an event."""
-        self._journal.append(event)
-
-    def write_family(self, time: float, attempt: int, processes: Iterable[ProcessId]) -> None:
-        """Append those of these engine processes that the journal does not have yet."""
-        new = tuple(process for process in processes if process not in self._family)
-        if new:
-            self._family.update(new)
-            self._journal.append(Family(time, attempt, new))
+        """Append an event; of a family only the processes that the journal does not have yet."""
+        if isinstance(event, Family):
+            event = replace(event, processes=tuple(key for key in event.processes if key not in self._family))
+            self._family.update(event.processes)
+        if not isinstance(event, Family) or event.processes:
+            self._journal.append(event)
 
     def judge(self, time: float, attempt: int, verdict: Verdict) -> None:
         """Append a verdict when it says something new: another one, another stage, or clearly more progress."""

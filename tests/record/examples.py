@@ -7,6 +7,7 @@ from pathlib import Path
 from nexus_orch.record.events import (
     AttemptEnded,
     Created,
+    Family,
     Finished,
     Launched,
     Planned,
@@ -149,7 +150,7 @@ def write_start(folder: RunFolder, supervisor: ProcessId = SUPERVISOR, engine: P
     write_command(folder, Command(("vllm", "serve"), {"HF_TOKEN": "hf_do_not_tell"}, secrets=frozenset({"HF_TOKEN"})))
     writer.write(Planned(START + 19, 2, encode_plan(plan)))
     writer.write(Launched(START + 20, 2, engine, 8000, "http://127.0.0.1:8000", engine.pid, "mark-of-the-engine"))
-    writer.write_family(START + 26, 2, (engine, WORKER))
+    writer.write(Family(START + 26, 2, (engine, WORKER)))
     writer.judge(START + 21, 2, Starting(Stage.STARTING))
     writer.judge(START + 30, 2, Starting(Stage.LOADING, 0.0))
     writer.judge(START + 70, 2, Starting(Stage.PROFILING))

@@ -132,9 +132,9 @@ def test_only_news_is_written_of_verdicts(folder: RunFolder) -> None:
 def test_a_process_is_written_once(folder: RunFolder) -> None:
     first, second = ProcessId(1, 1.0), ProcessId(1, 9.0)
     writer = RunWriter(folder)
-    writer.write_family(1.0, 1, [first])
-    writer.write_family(2.0, 1, [first])
-    writer.write_family(3.0, 1, [first, second])
+    writer.write(Family(1.0, 1, (first,)))
+    writer.write(Family(2.0, 1, (first,)))
+    writer.write(Family(3.0, 1, (first, second)))
     writer.close()
     assert read_journal(folder.journal).entries == (Family(1.0, 1, (first,)), Family(3.0, 1, (second,)))
 

@@ -1,0 +1,169 @@
+"""One frame of the live view: a picture of the run as lines that fit a given size. Draws nothing by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich.text import Text
+
+from nexus_orch.types import Degraded, Failed, Ready, Stage, Starting, Stopped
+from nexus_orch.view.meters import UNICODE, Glyphs, make_bar, make_gpu_lines, make_host_lines, make_server_lines
+from nexus_orch.view.picture import Level, Picture, ShownLine
+from nexus_orch.view.words import render_bytes, render_duration
+
+LOG_LINES_WANTED = 5
+"""The other sections give way until so many lines of the log can be seen."""
+ANSWER_LINES, MESSAGES_SHOWN, PROGRESS_WIDTH = 6, 3, 20
+
+_LEVEL_STYLES: dict[Level, str] = {"plain": "", "warning": "yellow", "error": "bold red"}
+
+
+def make_frame(picture: Picture, width: int, height: int, glyphs: Glyphs = UNICODE) -> list[Text]:
+    """The lines of one frame: exactly `height`, each at most `width` cells wide."""
+    top = [_title(picture, width, glyphs), _state(picture, width, glyphs), _stages(picture, width, glyphs)]
+    hint = _hint(picture)
+    body = _fit(_sections(picture, width, glyphs), room=height - len(top) - LOG_LINES_WANTED - 2)
+    rows = max(0, height - len(top) - len(body) - 2)
+    log = [_rule(_log_title(picture), width, glyphs), *_log_lines(picture, rows)]
+    blank = [Text() for _ in range(rows + 1 - len(log))]
+    frame = [*[*top, *body, *log, *blank][: max(0, height - 1)], hint]
+    for line in frame:
+        line.no_wrap = True
+        line.truncate(width, overflow="ellipsis")
+    return frame[:height]
+
+
+def _sections(picture: Picture, width: int, glyphs: Glyphs) -> list[list[Text]]:
+    """The filled sections in their order on the screen, each with its title in the first line."""
+    gpus = [picture.gpus[index] for index in sorted(picture.gpus)]
+    lines: dict[str, Iterable[Text]] = {
+        "GPU": make_gpu_lines(gpus, width, glyphs),
+        "host": make_host_lines(picture.host, width, glyphs) if picture.host else (),
+        "server": make_server_lines(picture.metrics, width),
+        "answer": _answer_lines(picture),
+        "messages": [Text(f" {text}") for text in list(picture.messages)[-MESSAGES_SHOWN:]],
+    }
+    sections = [[_rule(title, width, glyphs), *found] for title, found in lines.items()]
+    return [section for section in sections if len(section) > 1]
+
+
+def _fit(sections: list[list[Text]], room: int) -> list[Text]:
+    """As many lines as there is room for. The last sections are shortened first, down to one line each; the first one
+    (the cards) is the last to give way, and says how much is missing."""
+    excess = sum(map(len, sections)) - max(room, 0)
+    for section in reversed(sections[1:]):
+        cut = min(max(excess, 0), len(section) - 2)
+        del section[len(section) - cut :]
+        excess -= cut
+    while excess > 0 and len(sections) > 1:
+        excess -= len(sections.pop())
+    if excess > 0 and sections:
+        missing = min(excess + 1, len(sections[0]) - 1)
+        sections[0][-missing:] = [Text(f" and {missing} more", style="dim")]
+    return [line for section in sections for line in section]
+
+
+def _rule(title: str, width: int, glyphs: Glyphs) -> Text:
+    head = f"{glyphs.rule * 2} {title} "
+    return Text(head + glyphs.rule * max(0, width - len(head)), style="dim")
+
+
+def _sides(left: Text, right: Text, width: int) -> Text:
+    """Two texts at the two ends of a line; the left one gives way."""
+    left.truncate(max(0, width - right.cell_len - 1), overflow="ellipsis")
+    left.pad_right(max(0, width - left.cell_len - right.cell_len))
+    return left.append_text(right)
+
+
+def _title(picture: Picture, width: int, glyphs: Glyphs) -> Text:
+    engine = f"vLLM {picture.engine_version}" if picture.engine_version else ""
+    rest = [part for part in (picture.strategy, engine) if part]
+    left = Text(" ").append(picture.model or "nexus_orch", style="bold")
+    left.append("".join(f"{glyphs.between}{part}" for part in rest))
+    return _sides(left, Text(f"{picture.url} ", style="cyan"), width)
+
+
+def _state(picture: Picture, width: int, glyphs: Glyphs) -> Text:
+    name, style = _name_state(picture)
+    line = Text(" ").append(f"{glyphs.dot} {name}", style=style)
+    if picture.stage is not None:
+        line.append(f"  {render_duration(picture.stage_seconds(picture.stage))}")
+    match picture.verdict:
+        case Starting(progress=progress, detail=detail):
+            if progress is not None:
+                line.append("  ").append_text(make_bar(progress, PROGRESS_WIDTH, glyphs, "cyan")).append(
+                    f" {progress:.0%}"
+                )
+            line.append(f"  {_one_line(detail)}", style="dim")
+        case Degraded(reason=reason) | Stopped(reason=reason):
+            line.append(f"  {_one_line(reason)}")
+        case Failed(evidence=evidence):
+            line.append(f"  {_one_line(evidence[0])}" if evidence else "")
+    attempt = f"attempt {picture.attempt} " if picture.attempt > 1 else ""
+    return _sides(line, Text(attempt, style="yellow"), width)
+
+
+def _name_state(picture: Picture) -> tuple[str, str]:
+    match picture.verdict:
+        case Ready():
+            return "ready", "bold green"
+        case Degraded():
+            return "degraded", "bold yellow"
+        case Failed(cause=cause):
+            return f"failed: {cause}", "bold red"
+        case Stopped():
+            return "stopped", "bold"
+    return (picture.stage or Stage.STARTING).value, "bold cyan"
+
+
+def _stages(picture: Picture, width: int, glyphs: Glyphs) -> Text:
+    """All stages in one line, with their durations where there is room for them."""
+    timed = _stage_marks(picture, glyphs, timed=True)
+    return timed if timed.cell_len <= width else _stage_marks(picture, glyphs, timed=False)
+
+
+def _stage_marks(picture: Picture, glyphs: Glyphs, *, timed: bool) -> Text:
+    line = Text(" ")
+    for stage in Stage:
+        mark, style = glyphs.open, "dim"
+        if stage == picture.stage:
+            mark, style = (glyphs.dot, "green") if stage == Stage.READY else (glyphs.now, "bold cyan")
+        elif stage in picture.stages:
+            mark, style = glyphs.done, "green"
+        seconds = picture.stage_seconds(stage) if timed and stage not in (Stage.READY, picture.stage) else None
+        took = "" if seconds is None else f" {render_duration(seconds)}"
+        line.append(f"{mark} {stage.value}{took}  ", style=style)
+    line.rstrip()
+    return line
+
+
+def _answer_lines(picture: Picture) -> list[Text]:
+    if picture.answer is None:
+        return []
+    style = "bold" if picture.answer.ok else "red"
+    return [Text(f" {line}", style=style) for line in picture.answer.detail.strip().splitlines()[:ANSWER_LINES]]
+
+
+def _log_title(picture: Picture) -> str:
+    return f"log ({render_bytes(picture.dropped_bytes)} dropped)" if picture.dropped_bytes else "log"
+
+
+def _log_lines(picture: Picture, rows: int) -> Iterator[Text]:
+    shown = [line for line in picture.lines if line.text.strip()]
+    for line in shown[-rows:] if rows > 0 else ():
+        yield _log_line(line)
+
+
+def _log_line(line: ShownLine) -> Text:
+    text = Text(" ")
+    if line.process:
+        text.append(f"{line.process} ", style="dim")
+    return text.append(line.text, style=_LEVEL_STYLES[line.level])
+
+
+def _hint(picture: Picture) -> Text:
+    return Text(f" Ctrl-C stops   the whole log: nexus logs {picture.run_id}".rstrip(), style="dim")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

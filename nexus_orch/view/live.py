@@ -1,0 +1,123 @@
+"""The live view in a terminal: the whole screen, drawn again a few times a second, given back as it was at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TextIO, cast
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from nexus_orch.types import Command, Failed, Observation, Plan, Probed, Ready, Stopped, Verdict
+from nexus_orch.view.frame import make_frame
+from nexus_orch.view.meters import ASCII, UNICODE
+from nexus_orch.view.picture import Picture, render_changes
+from nexus_orch.view.plan import render_plan
+from nexus_orch.view.stream import QuietStream
+from nexus_orch.view.words import render_duration, render_rate
+
+STARTING_SECONDS = 0.2
+SERVING_SECONDS = 1.0
+"""The least time between two frames. While it serves little changes, and the view must cost next to nothing."""
+
+
+class LiveView:
+    """Draws when something was observed and the last frame is old enough; there is no thread.
+
+    The screen is a second one, as in `less`: what the terminal showed before is there again afterwards, followed by
+    what is worth keeping (messages, the answer, the end). `clock` counts seconds for the frame rate only.
+    """
+
+    def __init__(
+        self, stream: TextIO, *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = QuietStream(stream)
+        self._console = console or Console(file=cast("TextIO", self._stream), force_terminal=True, highlight=False)
+        self._glyphs = ASCII if self._console.options.ascii_only else UNICODE
+        self._clock = clock
+        self._picture = Picture()
+        self._live: Live | None = None
+        self._drawn = float("-inf")
+        self._kept: list[Text] = []
+
+    def plan(self, plan: Plan, command: Command | None = None, *, run_id: str = "", url: str = "") -> None:
+        before = self._picture.settings
+        self._picture.plan(plan, run_id, url)
+        if before is None:
+            argv, env = ((), {}) if command is None else (command.argv, command.shown_env)
+            self._console.print(render_plan(plan, argv, env, self._console.width, ascii_only=self._glyphs is ASCII))
+        for change in render_changes(before or plan.settings, plan.settings):
+            self.message(f"attempt {self._picture.attempt + 1}: {change}")
+        self._draw(urgent=True)
+
+    def observe(self, observation: Observation) -> None:
+        self._picture.observe(observation)
+        self._draw()
+
+    def verdict(self, verdict: Verdict) -> None:
+        before, stage = self._picture.verdict, self._picture.stage
+        self._picture.judge(verdict)
+        if type(verdict) is not type(before):
+            self._keep_verdict(verdict)
+        self._draw(urgent=type(verdict) is not type(before) or self._picture.stage != stage)
+
+    def message(self, text: str) -> None:
+        self._picture.messages.extend(text.splitlines())
+        self._kept.append(Text(text))
+        self._draw(urgent=True)
+
+    def answer(self, question: str, answer: Probed) -> None:
+        self._picture.answer = answer
+        rate = answer.values.get("tokens_per_second")
+        self._kept.append(Text(question, style="dim"))
+        self._kept.append(Text(answer.detail.strip(), style="bold" if answer.ok else "red"))
+        if rate is not None:
+            self._kept.append(Text(f"{render_rate(rate)} tokens/s", style="dim"))
+        self._draw(urgent=True)
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        for text in self._kept:
+            self._console.print(text, soft_wrap=True)
+        self._kept.clear()
+        self._stream.flush()
+
+    def _keep_verdict(self, verdict: Verdict) -> None:
+        picture = self._picture
+        match verdict:
+            case Ready():
+                spans = (
+                    (stage.value, picture.stage_seconds(stage)) for stage in picture.stages if stage.value != "ready"
+                )
+                took = ", ".join(f"{name} {render_duration(seconds)}" for name, seconds in spans)
+                self._kept.append(Text(f"ready: {picture.url}  ({took})", style="green"))
+            case Failed(cause=cause, evidence=evidence):
+                first = f": {evidence[0]}" if evidence else ""
+                self._kept.append(Text(f"attempt {picture.attempt} failed, {cause}{first}", style="red"))
+            case Stopped(reason=reason):
+                self._kept.append(Text(f"stopped: {reason}"))
+
+    def _draw(self, *, urgent: bool = False) -> None:
+        now = self._clock()
+        pause = SERVING_SECONDS if self._picture.is_serving else STARTING_SECONDS
+        if self._stream.is_gone or (not urgent and now - self._drawn < pause):
+            return
+        self._drawn = now
+        size = self._console.size
+        frame = Group(*make_frame(self._picture, size.width, size.height, self._glyphs))
+        if self._live is None:
+            self._live = Live(
+                frame,
+                console=self._console,
+                screen=True,
+                auto_refresh=False,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start(refresh=True)
+        else:
+            self._live.update(frame, refresh=True)

@@ -1,0 +1,58 @@
+"""What every view of a run can do, and which one a terminal, a pipe or a machine gets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal, Protocol, TextIO
+
+from nexus_orch.types import Command, Observation, Plan, Probed, Verdict
+
+ViewFormat = Literal["auto", "live", "plain", "json"]
+
+
+class RunView(Protocol):
+    """Shows a run while it is on. For one thread; no method raises because the terminal or the reader went away."""
+
+    def plan(self, plan: Plan, command: Command | None = None, *, run_id: str = "", url: str = "") -> None:
+        """The plan of the next attempt, told before it is launched. Secrets of the command are not shown."""
+
+    def observe(self, observation: Observation) -> None:
+        """Something was seen of the engine."""
+
+    def verdict(self, verdict: Verdict) -> None:
+        """What the observations up to now mean."""
+
+    def message(self, text: str) -> None:
+        """A sentence of nexus_orch's own for the user."""
+
+    def answer(self, question: str, answer: Probed) -> None:
+        """What the server answered to the user's question, after it was observed."""
+
+    def close(self) -> None:
+        """The run is over: give the terminal back. Nothing is shown after that."""
+
+
+def make_view(view_format: ViewFormat, stream: TextIO) -> RunView:
+    """The view for this stream; `auto` takes the live one for a terminal that can show it, else plain lines."""
+    chosen = choose_format(view_format, stream, os.environ)
+    if chosen == "json":
+        from nexus_orch.view.jsonl import JsonLinesView  # noqa: PLC0415 - only the chosen view is loaded
+
+        return JsonLinesView(stream)
+    if chosen == "plain":
+        from nexus_orch.view.plain import PlainView  # noqa: PLC0415
+
+        return PlainView(stream)
+    from nexus_orch.view.live import LiveView  # noqa: PLC0415 - rich is slow to import
+
+    return LiveView(stream)
+
+
+def choose_format(view_format: ViewFormat, stream: TextIO, environ: Mapping[str, str]) -> ViewFormat:
+    """live, plain or json: `auto` decided by the stream and by TERM."""
+    if view_format != "auto":
+        return view_format
+    if not stream.isatty() or environ.get("TERM") in ("dumb", "unknown"):
+        return "plain"
+    return "live"
