@@ -27,6 +27,7 @@ from nexus_orch.types.observation import (
     Probed,
     ProcessSample,
     Started,
+    StopAsked,
 )
 from nexus_orch.types.plan import Choice, GpuEstimate, HostEstimate, Origin, Plan, Prediction
 from nexus_orch.types.spec import (
@@ -97,6 +98,7 @@ __all__ = [
     "Stage",
     "Started",
     "Starting",
+    "StopAsked",
     "Stopped",
     "TensorHeader",
     "Verdict",

@@ -91,4 +91,13 @@ class Exited:
     returncode: int
 
 
-Observation = Started | LogLine | Metric | GpuSample | HostSample | Probed | Exited
+@dataclass(frozen=True)
+class StopAsked:
+    """The engine is about to be told to stop, because the run is done or somebody wants it to end."""
+
+    time: float
+    attempt: int
+    reason: str
+
+
+Observation = Started | LogLine | Metric | GpuSample | HostSample | Probed | StopAsked | Exited
