@@ -94,9 +94,10 @@ class Doubt:
     above: int
 
 
-def kv_doubt(generation: Generation, activation: int) -> Doubt:
-    """The range of the estimate. Sorting is assumed where FlashInfer may sample instead, so that it reaches upwards."""
+def kv_doubt(generation: Generation, activation: int, ranks: int) -> Doubt:
+    """The range of the estimate. Sorting is assumed where FlashInfer may sample instead, so that it reaches upwards;
+    with several ranks NCCL's buffers are the largest unknown."""
     constants = measured("uncertainty")
-    base = constants["base_mib"] * MIB
+    base = (constants["base_mib"] + (constants["parallel_mib"] if ranks > 1 else 0)) * MIB
     below = base + constants["activation_share_below"] * activation
     return Doubt(int(below), int(base + constants["activation_share_above"][generation.sampler] * activation))

@@ -156,7 +156,7 @@ class Draft:
         """How far the KV cache's real size may lie from the estimate."""
         if "measured.activation_bytes" in self.inputs.wishes.lessons:
             return Doubt(FREE_MARGIN_BYTES, FREE_MARGIN_BYTES)
-        return kv_doubt(self.generation, self.activation_bytes)
+        return kv_doubt(self.generation, self.activation_bytes, self.division.ranks)
 
     def needs(self, utilization: float) -> tuple[Need, ...]:
         """What a loader is told about each card."""

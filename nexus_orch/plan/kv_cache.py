@@ -134,8 +134,9 @@ def make_layout(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -
         return CacheLayout(0, (), rules, shape.batched_tokens)
     if len(kinds) == 1 or not rules.hybrid:
         total = sum(kind.page_bytes * count for kind, count in kinds.items())
-        groups = tuple(CacheGroup(count, kind.block_size, kind.window, kind.is_state) for kind, count in kinds.items())
-        return CacheLayout(total, groups[:1], rules, shape.batched_tokens)
+        leading = min(kinds, key=lambda kind: kind.is_state)
+        group = CacheGroup(sum(kinds.values()), leading.block_size, leading.window, leading.is_state)
+        return CacheLayout(total, (group,), rules, shape.batched_tokens)
     least, most = min(kinds.values()), max(kinds.values())
     size = most if rules.even_groups and most < 1.5 * least else least
     split = tuple(

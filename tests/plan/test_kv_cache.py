@@ -9,7 +9,9 @@ from nexus_orch.plan.kv_cache import CacheLayout, CacheRules, CacheShape, make_l
 from nexus_orch.types import GIB
 from tests.plan.cases import config_of, launches, plan_launch
 
-PRINTED = [launch for launch in launches() if "kv_tokens" in launch["measured"] and launch["measured"]["kv_cache_gib"] > 3]
+PRINTED = [
+    launch for launch in launches() if "kv_tokens" in launch["measured"] and launch["measured"]["kv_cache_gib"] > 3
+]
 
 
 def _layout(name: str, tensor: int = 1, *, block: int = 16, batched: int = 2048, **rules: bool) -> CacheLayout:

@@ -39,7 +39,8 @@ def test_the_allocator_rounds(size: int, whole: bool, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "stages", "expected"), [(80, 4, (20, 20, 20, 20)), (61, 4, (15, 15, 16, 15)), (5, 3, (2, 2, 1)), (3, 1, (3,))]
+    ("layers", "stages", "expected"),
+    [(80, 4, (20, 20, 20, 20)), (61, 4, (15, 15, 16, 15)), (5, 3, (2, 2, 1)), (3, 1, (3,))],
 )
 def test_layers_are_divided_as_vllm_divides_them(layers: int, stages: int, expected: tuple[int, ...]) -> None:
     assert stage_sizes(layers, stages) == expected
