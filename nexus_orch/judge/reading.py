@@ -1,0 +1,57 @@
+"""A log read so far: stage, numbers and evidence, line by line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nexus_orch.judge.lines import parse_line
+from nexus_orch.judge.measured import Measured, measure
+from nexus_orch.judge.patterns import Patterns, shipped_patterns
+from nexus_orch.judge.signatures import Evidence, add_evidence, shorten
+from nexus_orch.judge.stages import advance
+from nexus_orch.types import Starting
+
+
+@dataclass(frozen=True)
+class LogReading:
+    """What the lines of one start have told. `is_up` only says that the HTTP server listens, not that it can answer."""
+
+    starting: Starting = field(default_factory=Starting)
+    measured: Measured = field(default_factory=Measured)
+    evidence: Evidence = field(default_factory=Evidence)
+    is_up: bool = False
+    offload_lines: tuple[str, ...] = ()
+    """The lines that asked for an offload and that say what was loaded: shown when nothing was offloaded."""
+
+    @property
+    def is_over(self) -> bool:
+        """True when this start has come to an end that a further start in the same log may follow."""
+        return self.is_up or bool(self.evidence.matches) or bool(self.evidence.errors) or self.evidence.told_to_stop
+
+
+def follow(reading: LogReading, text: str, patterns: Patterns | None = None) -> LogReading:
+    """The reading after one more line. A log with several starts is judged by its last one."""
+    table = patterns or shipped_patterns()
+    record = parse_line(text, table)
+    if reading.is_up and record.is_access and not table.markers.told_to_stop.match(record.message):
+        return reading
+    if reading.is_over and table.markers.new_start.match(record.message):
+        reading = LogReading()
+    measured = reading.measured if record.is_access else measure(reading.measured, record, table)
+    starting = reading.starting
+    if not reading.is_up:
+        starting = advance(starting, record, eager=measured.enforce_eager is True, patterns=table)
+    is_up = reading.is_up or table.markers.server_up.match(record.message) is not None
+    evidence = add_evidence(reading.evidence, record, starting.stage, is_up=is_up, patterns=table)
+    offload_lines = reading.offload_lines
+    if measured is not reading.measured and _tells_of_offload(reading.measured, measured):
+        offload_lines = (*offload_lines, shorten(record.text))
+    return LogReading(starting, measured, evidence, is_up, offload_lines)
+
+
+def _tells_of_offload(before: Measured, after: Measured) -> bool:
+    asked = after.requested_offload_bytes or after.requested_prefetch_group_size
+    if not asked:
+        return False
+    was_asked = before.requested_offload_bytes or before.requested_prefetch_group_size
+    return not was_asked or (not before.of_ranks("weights_bytes") and bool(after.of_ranks("weights_bytes")))
