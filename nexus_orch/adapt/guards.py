@@ -33,7 +33,7 @@ def guard_cpu_threads(plan: Plan, engine: EngineFacts) -> Part:
     if binding is not None:
         return Part(env={_OMP_VARIABLE: str(binding)})
     example = "|".join(f"{4 * rank}-{4 * rank + 3}" for rank in range(ranks))
-    key = "serve.tensor_parallel"
+    key = max(("serve.tensor_parallel", "serve.pipeline_parallel"), key=lambda name: plan.settings.get(name) or 1)
     problem = Problem(
         f"{ranks} ranks on the CPU engine need their cores named, or a NUMA node each",
         key,

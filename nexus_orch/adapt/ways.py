@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 from packaging.specifiers import SpecifierSet
@@ -52,6 +53,9 @@ class UnwritableError(ValueError):
         self.nearest = nearest
 
 
+_parse_releases = cache(SpecifierSet)
+
+
 @dataclass(frozen=True)
 class Way:
     """How the releases in `releases` (on `device`, when one is named) take a setting.
@@ -77,7 +81,7 @@ class Way:
         """True when this way is that release's on that device."""
         if self.device is not None and self.device != device:
             return False
-        return not self.releases or SpecifierSet(self.releases).contains(release, prereleases=True)
+        return not self.releases or _parse_releases(self.releases).contains(release, prereleases=True)
 
 
 Table = Mapping[str, tuple[Way, ...]]

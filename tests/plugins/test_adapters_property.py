@@ -1,0 +1,93 @@
+"""Whatever the settings, the release and the device: the adapters keep their promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nexus_orch.adapt.extra_args import find_flag, parse_extra_args
+from nexus_orch.adapt.settings import SETTINGS
+from nexus_orch.facts.engine import make_assumed_engine
+from nexus_orch.facts.flags_catalogue import catalogue_releases
+from nexus_orch.types import Origin
+from tests.plugins.plans import plan_of, render
+
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "model.dtype": st.sampled_from(["auto", "float16", "bfloat16", "float32", "half", "int8"]),
+    "model.quantization": st.sampled_from(["awq", "gptq", "fp8", "gguf", "bitsandbytes", "mxfp4", "nonsense"]),
+    "model.max_model_len": st.integers(1, 200_000),
+    "model.trust_remote_code": st.booleans(),
+    "model.served_name": st.sampled_from(["m", "my model"]),
+    "serve.tensor_parallel": st.integers(1, 8),
+    "serve.pipeline_parallel": st.integers(1, 4),
+    "memory.gpu_memory_utilization": st.floats(0.1, 1.0),
+    "memory.cpu_offload_gib": st.floats(0, 64) | st.integers(0, 64),
+    "memory.offload_backend": st.sampled_from(["auto", "uva", "prefetch"]),
+    "memory.prefetch.group_size": st.integers(0, 32),
+    "memory.prefetch.num_in_group": st.integers(1, 8),
+    "memory.prefetch.step": st.integers(1, 3),
+    "memory.kv_offload_gib": st.floats(0, 64),
+    "memory.swap_gib": st.floats(0, 16),
+    "memory.enforce_eager": st.booleans(),
+    "memory.kv_cache.dtype": st.sampled_from(["auto", "fp8", "fp8_e5m2", "float16", "float32", "nvfp4"]),
+    "memory.kv_cache.block_size": st.sampled_from([1, 8, 16, 24, 32, 40, 64, 128, 256]),
+    "memory.kv_cache.max_blocks": st.integers(1, 100_000),
+    "memory.kv_cache.size_gib": st.floats(0.1, 80) | st.integers(1, 80),
+    "memory.kv_cache.calculate_scales": st.booleans(),
+    "serve.max_num_seqs": st.integers(1, 1024),
+    "serve.max_num_batched_tokens": st.integers(1, 32_768),
+    "serve.host": st.sampled_from(["127.0.0.1", "0.0.0.0"]),
+    "serve.port": st.integers(1, 65_535),
+}
+
+some_settings = st.fixed_dictionaries({}, optional=VALUES)
+releases = st.sampled_from(catalogue_releases())
+origins: st.SearchStrategy[Origin] = st.sampled_from(["pinned", "derived", "learned"])
+
+
+def test_every_setting_of_the_table_is_tried() -> None:
+    assert VALUES.keys() == SETTINGS.keys()
+
+
+@settings(max_examples=300, deadline=None)
+@given(some_settings, releases, origins, st.booleans())
+def test_what_is_said_is_known_to_the_engine(wanted: dict[str, Any], version: str, origin: Origin, cpu: bool) -> None:
+    engine = make_assumed_engine(version, cpu=cpu)
+    rendering = render(plan_of(wanted, origin), version, cpu=cpu)
+    words = rendering.argv[1:] if rendering.argv[0] == "--model" else rendering.argv[2:]
+    for given_option in parse_extra_args([word for word in words if word != "/models/m"]):
+        flag = find_flag(engine, given_option.name)
+        assert flag is not None, given_option.name
+        if flag.choices:
+            assert given_option.values[0] in map(str, flag.choices)
+        assert bool(given_option.values) is (flag.kind not in ("store_true", "bool_optional"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(some_settings, releases, st.booleans())
+def test_a_pinned_setting_is_said_or_refused_and_never_changed(wanted: dict[str, Any], version: str, cpu: bool) -> None:
+    rendering = render(plan_of(wanted), version, cpu=cpu)
+    changed = {choice.key for choice in rendering.choices if not choice.key.startswith("engine.env.")}
+    assert not changed
+    for problem in rendering.problems:
+        assert problem.key in wanted
+        assert problem.remedy
+        assert problem.value == wanted[str(problem.key)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(some_settings, releases, st.sampled_from(["derived", "learned"]), st.booleans())
+def test_a_derived_setting_never_stops_the_run(wanted: dict[str, Any], version: str, origin: Origin, cpu: bool) -> None:
+    rendering = render(plan_of(wanted, origin), version, cpu=cpu)
+    assert {problem.cause for problem in rendering.problems} <= {"cpu_binding"}
+    assert all(choice.reason for choice in rendering.choices)
+
+
+@settings(max_examples=100, deadline=None)
+@given(some_settings, releases, origins, st.booleans())
+def test_the_same_plan_gives_the_same_words(wanted: dict[str, Any], version: str, origin: Origin, cpu: bool) -> None:
+    backwards = dict(reversed(list(wanted.items())))
+    first, second = (render(plan_of(some, origin), version, cpu=cpu) for some in (wanted, backwards))
+    assert first == second

@@ -1,0 +1,114 @@
+"""serve.extra_args against the engine's real options."""
+
+from __future__ import annotations
+
+import pytest
+
+from nexus_orch.adapt.extra_args import parse_extra_args
+from nexus_orch.errors import render_problems
+from tests.plugins.plans import plan_of, render
+
+GOOD = [
+    ("0.32.0", ["--seed", "7"]),
+    ("0.32.0", ["--seed=7"]),
+    ("0.32.0", ["--max_logprobs", "5"]),
+    ("0.32.0", ["--no-enable-prefix-caching"]),
+    ("0.32.0", ["--enable-prefix-caching", "--max-logprobs", "-1"]),
+    ("0.32.0", ["-dp", "2"]),
+    ("0.32.0", ["-O3"]),
+    ("0.32.0", ["-O", "3"]),
+    ("0.7.3", ["-O3"]),
+    ("0.32.0", ["--compilation-config", '{"mode": 3}']),
+    ("0.32.0", ["--compilation-config.mode", "3", "--compilation_config.cudagraph_mode=NONE"]),
+    ("0.32.0", ["--kv-cache-dtype-skip-layers", "0", "1", "sliding_window"]),
+    ("0.32.0", ["--max-num-batched-tokens", "8k"]),
+    ("0.32.0", ["--distributed-executor-backend", "anything"]),
+    ("0.32.0", ["--quantization", "a_method_of_a_plugin"]),
+    ("0.7.3", ["--enable-chunked-prefill", "false"]),
+    ("0.7.3", ["--enable-chunked-prefill"]),
+    ("0.19.1", ["--hf-overrides", '{"a": 1}']),
+    ("0.32.0", ["--hf-token"]),
+]
+
+BAD = [
+    ("0.32.0", ["--max-num-seq", "4"], "0.32.0 has no --max-num-seq", "did you mean --max-num-seqs?"),
+    ("0.32.0", ["--swap-space", "4"], "has no --swap-space", "0.16.0 and earlier of vLLM have it"),
+    ("0.16.0", ["--offload-backend=uva"], "has no --offload-backend", "0.19.1 and later of vLLM have it"),
+    ("0.8.5.post1", ["--no-enforce-eager"], "has no --no-enforce-eager", "did you mean"),
+    ("0.32.0", ["--zzzzqq"], "has no --zzzzqq", "nexus engine flags"),
+    ("0.32.0", ["--seed"], "--seed needs a value", None),
+    ("0.32.0", ["--seed", "x"], "--seed does not take x: it is no int", None),
+    ("0.32.0", ["--seed", "1", "2"], "takes one value, not 2", None),
+    ("0.32.0", ["--enable-prefix-caching=yes"], "takes no value", None),
+    ("0.32.0", ["--headless", "true"], "takes no value", None),
+    ("0.32.0", ["--watermark", "much"], "it is no float", None),
+    ("0.32.0", ["--runner", "pool"], "does not take pool; did you mean pooling?", None),
+    ("0.32.0", ["--compilation-config", "{mode: 3}"], "it is no JSON", None),
+    ("0.32.0", ["--seed.x", "3"], "takes no keys of JSON", None),
+    ("0.32.0", ["stray", "--seed", "1"], "this word belongs to no option", "every value follows"),
+    ("0.5.5", ["-O3"], "0.5.5 has no -O", None),
+]
+
+
+@pytest.mark.parametrize(("version", "extra_args"), GOOD)
+def test_what_the_engine_takes_is_passed_on_at_the_end(version: str, extra_args: list[str]) -> None:
+    rendering = render(plan_of({"serve.port": 8000}, extra_args=extra_args), version)
+    assert rendering.problems == ()
+    assert rendering.argv == ("serve", "/models/m", "--port", "8000", *extra_args)
+
+
+@pytest.mark.parametrize(("version", "extra_args", "message", "remedy"), BAD)
+def test_a_mistake_is_told_with_its_remedy(
+    version: str, extra_args: list[str], message: str, remedy: str | None
+) -> None:
+    (problem,) = render(plan_of({}, extra_args=extra_args), version).problems
+    assert message in problem.message
+    assert (problem.key, problem.origin) == ("serve.extra_args", "my.yaml")
+    assert remedy is None or remedy in (problem.remedy or "")
+
+
+def test_an_unknown_option_has_a_cause() -> None:
+    (problem,) = render(plan_of({}, extra_args=["--nothing"]), "0.32.0").problems
+    assert problem.cause == "unrecognized_argument"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "extra_args"),
+    [
+        ("model.max_model_len", 4096, ["--max-model-len", "2048"]),
+        ("model.max_model_len", 4096, ["--max_model_len=2048"]),
+        ("serve.tensor_parallel", 1, ["-tp", "2"]),
+        ("memory.gpu_memory_utilization", 0.9, ["--device-memory-utilization", "0.8"]),
+        ("memory.enforce_eager", True, ["--no-enforce-eager"]),
+        ("model.path", "/models/m", ["--model", "/models/other"]),
+        ("serve.port", 8000, ["--port", "9000"]),
+    ],
+)
+def test_an_option_given_both_ways_is_a_problem(key: str, value: object, extra_args: list[str]) -> None:
+    (problem,) = render(plan_of({key: value}, "derived", extra_args=extra_args), "0.32.0").problems
+    assert f"{key} says" in problem.message
+    assert f"set {key} instead" in (problem.remedy or "")
+
+
+@pytest.mark.parametrize("extra_args", [["--api-key", "s3cret"], ["--api-key=s3cret"], ["--hf-token", "s3cret"]])
+def test_a_secret_on_the_command_line_is_refused_and_not_shown(extra_args: list[str]) -> None:
+    rendering = render(plan_of({}, extra_args=["--seed", "1", *extra_args]), "0.32.0")
+    (problem,) = rendering.problems
+    assert "can be read by every process" in problem.message
+    assert "s3cret" not in render_problems(rendering.problems)
+    assert not any("s3cret" in word for word in rendering.argv)
+
+
+def test_all_mistakes_come_at_once() -> None:
+    rendering = render(plan_of({}, extra_args=["--one", "--seed", "x", "--two"]), "0.32.0")
+    assert len(rendering.problems) == 3
+
+
+def test_options_with_their_values() -> None:
+    options = list(parse_extra_args(["--a", "1", "-2", "--b", "--c=x y", "-d"]))
+    assert [(option.name, option.values) for option in options] == [
+        ("--a", ("1", "-2")),
+        ("--b", ()),
+        ("--c", ("x y",)),
+        ("-d", ()),
+    ]
