@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nexus_orch import paths
 from nexus_orch.errors import ConfigError, InterruptedByEnvironment, Problem
 from nexus_orch.record.find import find_runs
 from nexus_orch.record.run_record import AttemptRecord, RunRecord, read_run
@@ -86,6 +87,11 @@ class AttemptRow:
     cause: str | None
     returncode: int | None
     settings: Mapping[str, Any]
+
+
+def history_path() -> Path:
+    """The history of this user: `<home>/history.sqlite`."""
+    return paths.home_dir() / "history.sqlite"
 
 
 def remember_run(path: Path, runs_dir: Path, record: RunRecord) -> None:

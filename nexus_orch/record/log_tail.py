@@ -29,7 +29,7 @@ class _Piece:
 class LogFollower:
     """Reads what a log file has gained since the last time, across cut-overs of `path` to `path`.1.
 
-    It starts at `offset` of the file that is there at the first call.
+    It starts at the beginning of the file that is there at the first call, or behind what `read_last` gave.
     """
 
     path: Path
@@ -37,6 +37,25 @@ class LogFollower:
     gaps: int = 0
     """How often the log was cut over twice before its older piece had been read to the end."""
     _piece: _Piece | None = None
+
+    def read_last(self, lines: int) -> bytes:
+        """The last lines of what is there now, older piece included; `read_new` goes on behind them.
+
+        The end may be an incomplete line: the log may be growing. Raises OSError.
+        """
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return b""
+        with file:
+            newest, found = _read_tail(file, lines)
+            self.offset = file.seek(0, os.SEEK_CUR)
+            self._piece = _identify(file, min(self.offset, HEAD_BYTES))
+        older = self.path.with_name(self.path.name + ".1")
+        if found < lines and older.exists():
+            with older.open("rb") as file:
+                return _read_tail(file, lines - found)[0] + newest
+        return newest
 
     def read_new(self) -> bytes:
         """The next new bytes, at most 1 MiB; nothing when there are none yet. Raises OSError when unreadable."""
@@ -74,32 +93,22 @@ class LogFollower:
         return data
 
 
-def read_last_lines(path: Path, count: int) -> list[bytes]:
-    """The last lines of a log without their line ends, from both of its pieces, reading no more than needed.
-
-    The last one may be incomplete: the log may be growing. Raises OSError.
-    """
-    newest = _read_last_lines(path, count)
-    older = path.with_name(path.name + ".1")
-    if len(newest) < count and older.exists():
-        return _read_last_lines(older, count - len(newest)) + newest
-    return newest
-
-
-def _read_last_lines(path: Path, count: int) -> list[bytes]:
-    if count <= 0:
-        return []
+def _read_tail(file: BinaryIO, lines: int) -> tuple[bytes, int]:
+    """The last lines, and how many there were; reads no more than needed and leaves the file at the end it has seen."""
+    end = position = file.seek(0, os.SEEK_END)
     chunks: list[bytes] = []
     line_ends = 0
-    with path.open("rb") as file:
-        position = file.seek(0, os.SEEK_END)
-        while position > 0 and line_ends <= count:
-            size = min(CHUNK_BYTES, position)
-            position = file.seek(position - size)
-            chunks.append(file.read(size))
-            line_ends += chunks[-1].count(b"\n")
-    lines = b"".join(reversed(chunks)).split(b"\n")
-    return (lines[:-1] if lines[-1] == b"" else lines)[-count:]
+    while position > 0 and line_ends <= lines:
+        size = min(CHUNK_BYTES, position)
+        position = file.seek(position - size)
+        chunks.append(file.read(size))
+        line_ends += chunks[-1].count(b"\n")
+    file.seek(end)
+    found = b"".join(reversed(chunks)).split(b"\n")
+    last = [found.pop()]  # what follows the last line end: nothing, or an incomplete line
+    wanted = lines - (1 if last[0] else 0)
+    kept = found[max(0, len(found) - wanted) :] if wanted > 0 else []
+    return b"\n".join(kept + last) if lines > 0 else b"", len(kept) + (1 if last[0] else 0)
 
 
 def _identify(file: BinaryIO, head_bytes: int) -> _Piece:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from nexus_orch.errors import ExitCode
 from nexus_orch.record.events import (
     SAMPLE_TYPES,
     AttemptEnded,
@@ -33,7 +34,8 @@ IsAlive = Callable[[ProcessId, str], bool]
 
 AttemptEntry = Planned | Launched | Judged | AttemptEnded | Exited
 
-_GOOD_ENDS = (0, 130)
+_STOPPED = (ExitCode.GOOD, ExitCode.ENVIRONMENT, ExitCode.INTERRUPTED)
+"""Without a cause, a run that ended so was stopped by somebody."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def make_record(path: Path, journal: Journal, latest: Latest | None, is_alive: I
             record = _including_attempt(record, entry)
         serving = _serving_state(entry, serving)
     if record.exit_code is not None:
-        failed = record.cause is not None or record.exit_code not in _GOOD_ENDS
+        failed = record.cause is not None or record.exit_code not in _STOPPED
         return replace(record, state="failed" if failed else "stopped", stopping=False)
     if record.supervisor is None or not is_alive(record.supervisor, record.host):
         return replace(record, state="lost", stopping=False)

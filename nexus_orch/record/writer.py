@@ -74,7 +74,8 @@ class RunWriter:
 
     def close(self) -> None:
         """Write the last samples, and wait until the disk has the journal."""
-        self._write_latest()
+        if self._latest != Latest():
+            self._write_latest()
         self._journal.close()
 
     def _sample(self, sample: Sample) -> None:

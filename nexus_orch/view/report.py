@@ -11,6 +11,7 @@ from nexus_orch.record.codec import encode
 from nexus_orch.record.run_record import AttemptRecord, RunRecord
 from nexus_orch.types import Failed, Lesson, Stage
 from nexus_orch.view.picture import render_changes
+from nexus_orch.view.server import GENERATION_RATE, PROMPT_RATE
 from nexus_orch.view.words import (
     NOTHING,
     render_bytes,
@@ -22,8 +23,8 @@ from nexus_orch.view.words import (
 
 EVIDENCE_LINES = 5
 METRIC_PEAKS = (
-    ("prompt_tokens_per_second", "tokens in"),
-    ("generation_tokens_per_second", "tokens out"),
+    (PROMPT_RATE, "tokens in"),
+    (GENERATION_RATE, "tokens out"),
 )
 
 

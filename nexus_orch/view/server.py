@@ -18,14 +18,17 @@ class Reading:
     unit: str = ""
 
 
+PROMPT_RATE = "prompt_tokens_per_second"
+GENERATION_RATE = "generation_tokens_per_second"
+
 READINGS = (
-    Reading("requests_running", "running", render_count),
-    Reading("requests_waiting", "waiting", render_count),
+    Reading("running", "running", render_count),
+    Reading("waiting", "waiting", render_count),
     Reading("kv_cache_usage", "KV", render_fraction),
-    Reading("prefix_cache_hit_rate", "prefix hits", render_fraction),
-    Reading("prompt_tokens_per_second", "in", render_rate, " tok/s"),
-    Reading("generation_tokens_per_second", "out", render_rate, " tok/s"),
-    Reading("preemptions_total", "preemptions", render_count),
+    Reading("prefix_hit_rate", "prefix hits", render_fraction),
+    Reading(PROMPT_RATE, "in", render_rate, " tok/s"),
+    Reading(GENERATION_RATE, "out", render_rate, " tok/s"),
+    Reading("preemptions", "preemptions", render_count),
 )
 
 

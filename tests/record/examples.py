@@ -161,7 +161,7 @@ def write_start(folder: RunFolder, supervisor: ProcessId = SUPERVISOR, engine: P
         writer.observe(make_gpu(START + second, 0, 21.0 + (second == 97)))
         writer.observe(make_gpu(START + second, 1, 20.5))
         writer.observe(make_host(START + second, 40.0))
-        writer.observe(Metric(START + second, 2, {"requests_running": 1.0}))
+        writer.observe(Metric(START + second, 2, {"running": 1.0, "generation_tokens_per_second": 4.0 + second / 100}))
     return writer
 
 

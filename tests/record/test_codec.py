@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from math import inf, isnan, nan
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -15,21 +15,19 @@ from nexus_orch.record.run_folder import decode_plan, encode_plan
 from nexus_orch.types import (
     Exited,
     Failed,
-    GpuSample,
-    HostSample,
     Lesson,
     LogLine,
     Metric,
+    Observation,
     Plan,
     Probed,
     Ready,
     Stage,
-    Started,
     Starting,
 )
 from tests.record.examples import SPEC, make_plan
 
-OBSERVATIONS: tuple[type[Any], ...] = (Started, LogLine, Metric, GpuSample, HostSample, Probed, Exited)
+OBSERVATIONS: tuple[type[Any], ...] = get_args(Observation)
 ANY_JSON = st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.lists(st.integers()))
 LESSONS = st.builds(Lesson, key=st.text(), value=ANY_JSON, source=st.text())
 FREE_FIELDS: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {

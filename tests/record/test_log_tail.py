@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus_orch.record.log_tail import CHUNK_BYTES, LogFollower, read_last_lines
+from nexus_orch.record.log_tail import CHUNK_BYTES, LogFollower
 
 
 @pytest.fixture
@@ -35,9 +35,12 @@ def test_what_a_log_gains_is_read_once(log: Path) -> None:
     assert _drain(follower) == b"o\n"
 
 
-def test_a_follower_can_start_in_the_middle(log: Path) -> None:
-    log.write_bytes(b"old\nnew\n")
-    assert _drain(LogFollower(log, offset=4)) == b"new\n"
+def test_a_follower_goes_on_behind_the_last_lines(log: Path) -> None:
+    log.write_bytes(b"one\ntwo\nth")
+    follower = LogFollower(log)
+    assert follower.read_last(2) == b"two\nth"
+    _append(log, b"ree\n")
+    assert _drain(follower) == b"ree\n"
 
 
 def test_nothing_is_lost_when_the_log_is_cut_over(log: Path) -> None:
@@ -78,23 +81,35 @@ def test_a_log_cut_over_twice_is_followed_with_a_gap(log: Path) -> None:
     assert follower.gaps == 1
 
 
+def _read_last(log: Path, lines: int) -> bytes:
+    return LogFollower(log).read_last(lines)
+
+
 def test_the_last_lines_are_read_from_the_end(log: Path) -> None:
     log.write_bytes(b"".join(b"line %d\n" % number for number in range(100_000)))
     assert log.stat().st_size > CHUNK_BYTES
-    assert read_last_lines(log, 3) == [b"line 99997", b"line 99998", b"line 99999"]
-    assert len(read_last_lines(log, 50_000)) == 50_000
-    assert len(read_last_lines(log, 1_000_000)) == 100_000
-    assert read_last_lines(log, 0) == []
+    assert _read_last(log, 3) == b"line 99997\nline 99998\nline 99999\n"
+    assert _read_last(log, 50_000).count(b"\n") == 50_000
+    assert _read_last(log, 1_000_000) == log.read_bytes()
+    assert _read_last(log, 0) == b""
 
 
 def test_the_last_lines_reach_into_the_older_piece(log: Path) -> None:
     log.with_name("engine.log.1").write_bytes(b"one\ntwo\n")
     log.write_bytes(b"three\nfour")
-    assert read_last_lines(log, 3) == [b"two", b"three", b"four"]
-    assert read_last_lines(log, 2) == [b"three", b"four"]
-    assert read_last_lines(log, 9) == [b"one", b"two", b"three", b"four"]
+    assert _read_last(log, 1) == b"four"
+    assert _read_last(log, 2) == b"three\nfour"
+    assert _read_last(log, 3) == b"two\nthree\nfour"
+    assert _read_last(log, 9) == b"one\ntwo\nthree\nfour"
 
 
-def test_an_empty_log_has_no_lines(log: Path) -> None:
+def test_a_line_that_was_cut_over_in_the_middle_is_whole_again(log: Path) -> None:
+    log.with_name("engine.log.1").write_bytes(b"one\ntw")
+    log.write_bytes(b"o\nthree\n")
+    assert _read_last(log, 9) == b"one\ntwo\nthree\n"
+
+
+def test_a_missing_or_empty_log_has_no_lines(log: Path) -> None:
+    assert _read_last(log, 5) == b""
     log.touch()
-    assert read_last_lines(log, 5) == []
+    assert _read_last(log, 5) == b""

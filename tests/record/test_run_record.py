@@ -43,6 +43,8 @@ def _judged(verdict: Starting | Ready | Degraded | Stopped | Failed) -> Judged:
         ((_judged(Ready()), _judged(Stopped("asked"))), "ready"),
         ((_judged(Ready()), Finished(START + 9, 0)), "stopped"),
         ((_judged(Ready()), Finished(START + 9, 130)), "stopped"),
+        ((_judged(Ready()), Finished(START + 9, 5)), "stopped"),
+        ((_judged(Ready()), Finished(START + 9, 5, "engine_dead")), "failed"),
         ((_judged(FAILED), Finished(START + 9, 4, "weights_oom")), "failed"),
         ((Finished(START + 9, 3),), "failed"),
     ],
