@@ -49,12 +49,15 @@ def activation_bytes(architecture: Architecture, generation: Generation, batch: 
 def _feed_forward_bytes(architecture: Architecture, tokens: int, tensor_parallel: int, hidden_bytes: int) -> int:
     """Gate and up together, their product, and the hidden states around them."""
     copies = measured("activation")["feed_forward_hidden_copies"]
-    widest = 0
+    widest = 0.0
     for layer, _ in architecture.distinct_layers:
-        dense = 3 * layer.mlp_width
-        routed = layer.experts_per_token * (max(2 * layer.expert_width, architecture.hidden_size) + layer.expert_width)
-        widest = max(widest, dense, routed)
-    return int(tokens * widest * ACTIVATION_DTYPE_BYTES / tensor_parallel + copies * hidden_bytes)
+        dense = 3 * layer.mlp_width / tensor_parallel
+        width = layer.expert_width / tensor_parallel
+        # The workspaces of fused experts: one row for each expert that a token is routed to, whose outputs are as wide
+        # as the hidden size on every rank (layers/fused_moe).
+        routed = layer.experts_per_token * (max(2 * width, architecture.hidden_size) + width)
+        widest = max(widest, dense, routed if layer.experts_per_token else 0.0)
+    return int(tokens * widest * ACTIVATION_DTYPE_BYTES + copies * hidden_bytes)
 
 
 def non_torch_bytes(gpu: GpuFacts, generation: Generation, tensor_parallel: int, pipeline_parallel: int) -> int:

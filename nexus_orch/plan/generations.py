@@ -32,6 +32,8 @@ class Generation:
     """Capture sizes go in steps of 8 up to 512 (before 0.11.2), not of 16 from 256 on."""
     whole_segments: bool
     """See `nexus_orch.plan.weights.allocated_bytes`."""
+    largest_batches: bool
+    """Cards of 160 GiB and more take 16,384 tokens at once by default (seen in 0.32.0)."""
     profiles_prompt: bool
     """Without chunked prefill the profile runs one prompt of max_model_len tokens (V0)."""
     pool_reserved: bool
@@ -93,6 +95,7 @@ def choose_generation(
         both_graph_kinds=version >= Version("0.10.2"),
         fine_graph_sizes=version < Version("0.11.2"),
         whole_segments=version >= Version("0.20"),
+        largest_batches=version >= Version("0.32"),
         profiles_prompt=v0,
         pool_reserved=version >= Version("0.28"),
         offload_ignored=ignored and v2,
@@ -101,10 +104,10 @@ def choose_generation(
 
 
 def _sampler(version: Version, v2: bool) -> Sampler:
-    """Sorted up to 0.15, fused from 0.16 (a Triton kernel for top-k and top-p); the V2 runner up to 0.28 takes the
-    largest logit while profiling. FlashInfer's sampler (used up to 0.11.0 where it is installed) is fused as well:
-    the plan cannot see it and keeps to the safe side."""
-    if v2 and version < Version("0.30"):
+    """Sorted up to 0.15, fused from 0.16 (a Triton kernel for top-k, top-p); the V2 runner up to 0.32 skips top-k and
+    top-p while profiling. FlashInfer's sampler (used up to 0.11.0 where it is installed) is fused as well: the plan
+    cannot see it and keeps to the safe side."""
+    if v2 and version < Version("0.33"):
         return "greedy"
     return "fused" if version >= Version("0.16") else "sorted"
 
@@ -127,6 +130,7 @@ def _cpu(version: Version) -> Generation:
         both_graph_kinds=False,
         fine_graph_sizes=False,
         whole_segments=False,
+        largest_batches=False,
         profiles_prompt=False,
         pool_reserved=True,
         offload_ignored=True,
@@ -141,7 +145,7 @@ def default_batching(device_bytes: int, device_name: str, generation: Generation
         return 2048 * ranks, 128 * ranks
     if generation.name == "V0":
         return 2048, 256
-    if device_bytes >= 160 * GIB and generation.cache.null_block:
+    if device_bytes >= 160 * GIB and generation.largest_batches:
         return 16384, 1024
     if device_bytes >= 70 * GIB and "a100" not in device_name.lower():
         return 8192, 1024

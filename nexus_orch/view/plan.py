@@ -31,10 +31,14 @@ _PARTS = (
 
 def print_plan(plan: Plan, argv: Sequence[str], env: Mapping[str, str], stream: TextIO) -> None:
     """Print the plan to a terminal in colour, to a pipe as plain text. `env` must be free of secrets."""
-    console = Console(file=stream, highlight=False, soft_wrap=False)
-    if not stream.isatty():
-        console.width = min(max(console.width, 80), WIDEST)
-    console.print(render_plan(plan, argv, env, console.width, ascii_only=_is_ascii(stream)))
+    console = Console(file=stream, highlight=False)
+    if stream.isatty():
+        console.print(render_plan(plan, argv, env, console.width, ascii_only=_is_ascii(stream)))
+        return
+    console.width = min(max(console.width, 80), WIDEST)
+    with console.capture() as captured:
+        console.print(render_plan(plan, argv, env, console.width, ascii_only=_is_ascii(stream)))
+    stream.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def render_plan(

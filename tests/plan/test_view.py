@@ -36,6 +36,7 @@ def test_the_verdict_comes_first() -> None:
 def test_a_pipe_gets_plain_text_of_at_most_its_width() -> None:
     text = _text(plan_of(Q32, make_gpu(), make_gpu()))
     assert "\x1b" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
     assert max(map(len, text.splitlines())) <= 140
     for word in ("GPU 0 and 1", "weights", "KV cache", "host RAM", "tokens/s", "OMP_NUM_THREADS=4", "'some model'"):
         assert word in text
