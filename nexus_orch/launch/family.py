@@ -45,7 +45,7 @@ class EngineRecord:
     """What must be written down of an engine, so that another process can find and stop all of it.
 
     `pgid` is its process group and session (None on Windows), `mark` the value of `MARK_VARIABLE` in its environment,
-    `family` the descendants seen so far and `supervisor` the process that started it.
+    `family` the living descendants seen last and `supervisor` the process that started it.
     """
 
     run_id: str

@@ -69,7 +69,7 @@ class RunningEngine:
 
     @property
     def record(self) -> EngineRecord:
-        """What to write down, with the descendants seen up to now. Changes when the family grows."""
+        """What to write down, with the descendants seen last. Changes when the family does."""
         with self._lock:
             return self._record
 
@@ -87,17 +87,16 @@ class RunningEngine:
         return self._child.returncode
 
     def family(self) -> tuple[ProcessKey, ...]:
-        """The main process and every descendant ever seen, alive or not; cheap."""
+        """The main process, and those of its descendants that lived when they were last looked for; cheap."""
         record = self.record
         return (record.key, *record.family)
 
     def find_new_descendants(self) -> None:
-        """Look for descendants now, and remember them."""
-        known = self.family()
-        new = tuple(key for key in find_descendants(known) if key not in known)
-        if new:
-            with self._lock:
-                self._record = replace(self._record, family=(*self._record.family, *new))
+        """Look for descendants now, and forget those that have ended (compilers come and go)."""
+        living = find_descendants(self.family())
+        with self._lock:
+            family = tuple(key for key in living if key != self._record.key)
+            self._record = replace(self._record, family=family)
 
     def wait(self, timeout_seconds: float | None = None) -> int | None:
         """The return code once the main process has ended and `Exited` was emitted; None when it has not."""

@@ -15,17 +15,18 @@ DEFAULT_UTILIZATION = 0.92
 BLOCK = 16
 
 
+START_FAILED = 1
+DIED_SERVING = 0
+"""vLLM 0.32.0 shuts down in good order when its engine has died, and ends with 0 (measured on the CPU engine)."""
+
+
 @dataclass(frozen=True)
 class Failure:
-    """`text` is printed when `stage` has been reached, and the process ends with `exit_code`.
-
-    With `kills_core` the core is killed by that signal instead, and the server finds out.
-    """
+    """`text` is printed when `stage` has been reached; with `kills_core`, the core is killed by that signal before."""
 
     cause: Cause
     stage: str
-    text: str = ""
-    exit_code: int = 1
+    text: str
     kills_core: int = 0
 
 
@@ -58,10 +59,13 @@ def choose_failure(engine: FakeEngine, options: Options, voices: Voices) -> Fail
     if stage is None:
         raise ValueError(f"the fake engine cannot fail as {cause}; it can as {', '.join(_STAGES)}")
     if cause == "host_oom":
-        return Failure(cause, stage, kills_core=9)
+        return Failure(cause, stage, render_core_death(voices, 9) + _init_failed(voices), kills_core=9)
     if cause == "illegal_instruction":
-        return Failure(cause, stage, kills_core=4)
-    return Failure(cause, stage, _render(_message(cause, engine, options, utilization), voices))
+        return Failure(cause, stage, render_core_death(voices, 4) + _engine_dead(voices), kills_core=4)
+    message = _message(cause, engine, options, utilization)
+    if stage == "request":
+        return Failure(cause, stage, _traceback(message, voices, "encountered a fatal error") + _engine_dead(voices))
+    return Failure(cause, stage, _traceback(message, voices, "failed to start") + _init_failed(voices))
 
 
 def render_unrecognized(options: tuple[str, ...]) -> str:
@@ -82,32 +86,45 @@ def render_port_in_use() -> str:
 
 
 def render_core_death(voices: Voices, signal_number: int) -> str:
-    """What is printed when EngineCore's worker is killed while the server runs."""
+    """What EngineCore prints when its worker was killed."""
     died = f"Worker proc VllmWorker-0 died unexpectedly (exit code: {-signal_number}), shutting down executor."
-    dead = "EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause."
+    return voices.core("multiproc_executor.py:315", died, "ERROR")
+
+
+def render_death_while_serving(voices: Voices, signal_number: int) -> str:
+    """What is printed when EngineCore's worker is killed while the server runs, up to the server's orderly end."""
     return (
-        voices.core("multiproc_executor.py:315", died, "ERROR")
-        + voices.core("core.py:1512", "EngineCore encountered a fatal error.", "ERROR")
-        + voices.core("core.py:1512", "RuntimeError: cancelled", "ERROR")
-        + voices.server("async_llm.py:906", "AsyncLLM output_handler failed.", "ERROR")
-        + voices.server("async_llm.py:906", f"vllm.v1.engine.exceptions.{dead}", "ERROR")
+        render_core_death(voices, signal_number)
+        + _traceback("RuntimeError: Executor failed.", voices, "encountered a fatal error")
+        + _engine_dead(voices)
     )
 
 
-def _render(message: str, voices: Voices) -> str:
-    source = "core.py:1231"
+def _traceback(message: str, voices: Voices, what: str) -> str:
     lines = (
-        "EngineCore failed to start.",
+        f"EngineCore {what}.",
         "Traceback (most recent call last):",
         '  File "/opt/venv/lib/python3.12/site-packages/vllm/v1/engine/core.py", line 1200, in run_engine_core',
-        "    engine_core = EngineCoreProc(*args, engine_index=dp_rank, **kwargs)",
         message,
     )
+    return "".join(voices.core("core.py:1231", line, "ERROR") for line in lines)
+
+
+def _init_failed(voices: Voices) -> str:
     return (
-        "".join(voices.core(source, line, "ERROR") for line in lines)
-        + f"(APIServer pid={voices.server_pid}) Traceback (most recent call last):\n"
-        + f"(APIServer pid={voices.server_pid}) RuntimeError: Engine core initialization failed. "
+        f"(APIServer pid={voices.server_pid}) Traceback (most recent call last):\n"
+        f"(APIServer pid={voices.server_pid}) RuntimeError: Engine core initialization failed. "
         "See root cause above. Failed core proc(s): {}\n"
+    )
+
+
+def _engine_dead(voices: Voices) -> str:
+    dead = "EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause."
+    return (
+        voices.server("async_llm.py:906", "AsyncLLM output_handler failed.", "ERROR")
+        + voices.server("async_llm.py:906", f"vllm.v1.engine.exceptions.{dead}", "ERROR")
+        + "INFO:     Shutting down\nINFO:     Waiting for application shutdown.\n"
+        "INFO:     Application shutdown complete.\n"
     )
 
 

@@ -16,9 +16,11 @@ from types import FrameType
 from nexus_orch.testing.boot_log import READY, Step, Voices, make_banner, make_boot_log, make_shutdown_log
 from nexus_orch.testing.engine import FakeEngine, parse_behaviour
 from nexus_orch.testing.failure_log import (
+    DIED_SERVING,
+    START_FAILED,
     Failure,
     choose_failure,
-    render_core_death,
+    render_death_while_serving,
     render_port_in_use,
     render_unrecognized,
 )
@@ -68,7 +70,7 @@ class _Run:
                     listener.server_bind()
             except OSError:
                 print_text(render_port_in_use())
-                return 1
+                return START_FAILED
             return self._boot(listener)
         except _Stopped:
             self._end_core()
@@ -113,26 +115,22 @@ class _Run:
             if limit is not None and self.state.requests >= limit and not self.state.running:
                 self._kill_core(SIGKILL)
             self._pause(POLL_SECONDS)
-        return self._report_core_death(-self.core.returncode)
+        return self._die(render_death_while_serving(self.voices, -self.core.returncode), DIED_SERVING)
 
     def _fail(self, failure: Failure) -> int:
         if failure.kills_core:
             self._kill_core(failure.kills_core)
-            return self._report_core_death(failure.kills_core)
-        print_text(failure.text)
+        return self._die(failure.text, DIED_SERVING if failure.stage == "request" else START_FAILED)
+
+    def _die(self, last_words: str, exit_code: int) -> int:
+        self._pause(POLL_SECONDS)  # a signal to the whole group may have reached EngineCore first
+        print_text(last_words)
         self.state.died.set()
+        if self.state.ready and self.engine.health == "always":
+            self._stall()  # it lies on
         self._end_core()
         self._pause(ANSWER_SECONDS)
-        return failure.exit_code
-
-    def _report_core_death(self, signal_number: int) -> int:
-        self._pause(POLL_SECONDS)  # a signal to the whole group may have reached EngineCore first
-        print_text(render_core_death(self.voices, signal_number))
-        self.state.died.set()
-        if self.engine.health == "always":
-            self._stall()  # it lies on
-        self._pause(ANSWER_SECONDS)
-        return 1
+        return exit_code
 
     def _say(self, steps: Iterable[Step], pause_seconds: float) -> None:
         for step in steps:

@@ -75,7 +75,7 @@ def test_failures_of_the_first_request(cause: Cause, evidence: str, start: Start
     watched = start(FakeEngine(fails=cause).command(free_port))
     watched.wait_until_ready()
     assert _complete(free_port) == 500
-    assert watched.wait_for_exit().returncode == 1
+    assert watched.wait_for_exit().returncode == 0  # as vLLM 0.32.0: an orderly end
     assert any(evidence in line.text for line in watched.lines)
 
 
@@ -149,7 +149,7 @@ def test_it_dies_after_so_many_requests(start: Start, free_port: int) -> None:
     watched = start(FakeEngine(dies_after_requests=2).command(free_port))
     watched.wait_until_ready()
     assert [_complete(free_port), _complete(free_port)] == [200, 200]
-    assert watched.wait_for_exit().returncode == 1
+    assert watched.wait_for_exit().returncode == 0
     watched.wait_for_line("Worker proc VllmWorker-0 died unexpectedly (exit code: -9)")
 
 
@@ -158,7 +158,7 @@ def test_it_dies_with_its_core(start: Start, free_port: int) -> None:
     watched.wait_until_ready()
     os.kill(watched.wait_for_family(2)[1].pid, signal.SIGKILL)
     watched.wait_for_line("EngineDeadError")
-    assert watched.wait_for_exit().returncode == 1
+    assert watched.wait_for_exit().returncode == 0
 
 
 def test_metrics_count_what_was_generated(start: Start, free_port: int) -> None:

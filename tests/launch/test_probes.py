@@ -122,7 +122,7 @@ def test_a_question_is_answered_as_a_stream(serve: Callable[..., Server]) -> Non
     assert len(pieces) == 5
     assert probed.values["output_tokens"] == 5
     assert 0 < probed.values["time_to_first_token_seconds"] < probed.values["total_seconds"]
-    assert 0 < probed.values["tokens_per_second"] <= 200
+    assert probed.values["tokens_per_second"] > 0
 
 
 def test_without_a_chat_template_the_text_is_completed(serve: Callable[..., Server]) -> None:

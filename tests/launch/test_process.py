@@ -16,7 +16,7 @@ from nexus_orch.launch.family import MARK_VARIABLE
 from nexus_orch.launch.process import make_child_env, start_engine
 from nexus_orch.testing import FakeEngine
 from nexus_orch.types import Command, Exited, LogLine, Observation, Started
-from tests.launch.engines import Watched, python
+from tests.launch.engines import PATIENCE_SECONDS, Watched, python
 
 Start = Callable[..., Watched]
 
@@ -68,14 +68,18 @@ def test_record_names_engine_and_supervisor(start: Start) -> None:
     assert record.create_time == pytest.approx(psutil.Process(record.pid).create_time(), abs=1)
 
 
-def test_family_grows_with_the_children_that_are_seen(start: Start, free_port: int) -> None:
-    watched = start(FakeEngine(workers=2).command(free_port))
+def test_family_is_who_lives_and_stays_when_the_parent_is_gone(start: Start, free_port: int) -> None:
+    watched = start(FakeEngine(workers=1, core_outlives=True).command(free_port))
     watched.wait_until_ready()
-    family = watched.wait_for_family(4)
-    assert family[0] == watched.engine.record.key
-    watched.stop()
+    main, core, worker = watched.wait_for_family(3)
+    assert main == watched.engine.record.key
+    psutil.Process(main.pid).kill()
     watched.wait_for_exit()
-    assert watched.engine.family() == family  # who was seen stays in the record
+    psutil.Process(core.pid).kill()
+    psutil.Process(core.pid).wait(PATIENCE_SECONDS)
+    watched.engine.find_new_descendants()
+    assert watched.engine.record.family == (worker,)
+    assert watched.engine.family() == (main, worker)
 
 
 def test_exit_is_told_although_a_child_holds_the_pipe(start: Start) -> None:
