@@ -46,52 +46,61 @@ class Source:
 class Plugins:
     """The loaded plugins, with a typed method for each hook."""
 
-    def __init__(self, manager: pluggy.PluginManager, places: Mapping[str, str]) -> None:
+    def __init__(self, manager: pluggy.PluginManager, places: Mapping[str, str], *, trace: bool = False) -> None:
         self._manager = manager
+        self._trace = trace
         self.places = places
         """Where each plugin was loaded from, by its name."""
 
     def loaders(self) -> dict[str, Loader]:
         """The loaders by name. Raises PluginError when two plugins offer one name."""
-        return self._offers("nexus_loaders", lambda loader: loader.name, ("name", "supports", "place"))
+        return self._offers("nexus_loaders", "name", ("supports", "place"))
 
     def adapters(self) -> dict[str, Adapter]:
         """The adapters by name. Raises PluginError when two plugins offer one name."""
-        return self._offers("nexus_adapters", lambda adapter: adapter.name, ("name", "versions", "render"))
+        return self._offers("nexus_adapters", "name", ("versions", "render"))
 
     def engines(self) -> dict[str, EngineProvider]:
         """The engine providers by kind. Raises PluginError when two plugins offer one kind."""
-        return self._offers("nexus_engines", lambda engine: engine.kind, ("kind", "find", "command"))
+        return self._offers("nexus_engines", "kind", ("find", "command"))
 
-    def _offers(self, hook: str, name_of: Callable[[Any], str], needed: Sequence[str]) -> dict[str, Any]:
-        caller = getattr(self._manager.hook, hook)
-        implementations = [impl.plugin_name for impl in reversed(caller.get_hookimpls())]  # pluggy calls the last first
+    def _offers(self, hook: str, name_attribute: str, needed: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         origins: dict[str, str] = {}
         problems: list[Problem] = []
-        for plugin, offers in zip(implementations, self._call(caller, implementations), strict=True):
-            for offer in offers if isinstance(offers, list | tuple) else [offers]:
-                lacking = [attribute for attribute in needed if not hasattr(offer, attribute)]
-                if lacking:
-                    message = f"{hook} of plugin '{plugin}' returned {offer!r}, which has no {', '.join(lacking)}"
-                    problems.append(Problem(message, value=self.places[plugin], remedy="return a list of such objects"))
-                elif name_of(offer) in found:
-                    first = origins[name_of(offer)]
-                    message = f"plugins '{first}' and '{plugin}' both offer '{name_of(offer)}' in {hook}"
-                    remedy = f"rename one, or {BLOCK_VARIABLE}={first}"
-                    problems.append(Problem(message, value=self.places[plugin], remedy=remedy))
-                else:
-                    found[name_of(offer)], origins[name_of(offer)] = offer, plugin
+        for plugin, offer in self._ask(hook):
+            lacking = [attribute for attribute in (name_attribute, *needed) if not hasattr(offer, attribute)]
+            if lacking:
+                message = f"{hook} of plugin '{plugin}' returned {offer!r}, which has no {', '.join(lacking)}"
+                problems.append(Problem(message, "plugin", self.places[plugin], remedy="return a list of such objects"))
+                continue
+            name = getattr(offer, name_attribute)
+            if name in found:
+                message = f"plugins '{origins[name]}' and '{plugin}' both offer '{name}' in {hook}"
+                remedy = f"rename one, or {BLOCK_VARIABLE}={origins[name]}"
+                problems.append(Problem(message, "plugin", self.places[plugin], remedy=remedy))
+                continue
+            found[name], origins[name] = offer, plugin
         if problems:
             raise PluginError(*problems)
         return dict(sorted(found.items()))
 
-    def _call(self, caller: Any, plugins: Sequence[str]) -> list[Any]:
-        try:
-            results: list[Any] = caller()
-        except Exception as error:
-            raise PluginError(_problem_of(error, f"a plugin fails in {caller.name}", ", ".join(plugins))) from error
-        return results
+    def _ask(self, hook: str) -> Iterator[tuple[str, Any]]:
+        """Each offer with the plugin that it comes from. The implementations are called one by one, so that a failure
+        has a name."""
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            plugin = implementation.plugin_name
+            try:
+                offers = implementation.function()
+            except Exception as error:
+                place = self.places[plugin]
+                raise PluginError(
+                    _problem_of(error, f"plugin '{plugin}' fails in {hook}", place, _spare(plugin))
+                ) from error
+            offers = list(offers) if isinstance(offers, list | tuple) else [offers]
+            if self._trace:
+                sys.stderr.write(f"trace: {hook}() of {plugin} returned {offers!r}\n")
+            yield from ((plugin, offer) for offer in offers)
 
 
 def load_plugins(project: Path | None = None) -> Plugins:
@@ -120,24 +129,23 @@ def load_plugins(project: Path | None = None) -> Plugins:
     problems += [_unknown_block(name, [source.name for source in sources]) for name in sorted(unknown)]
     if problems:
         raise PluginError(*problems)
-    if os.environ.get(TRACE_VARIABLE, "") not in ("", "0"):
-        manager.add_hookcall_monitoring(lambda name, impls, kwargs: None, _trace)
-    return Plugins(manager, places)
+    return Plugins(manager, places, trace=os.environ.get(TRACE_VARIABLE, "") not in ("", "0"))
 
 
 def _register(manager: pluggy.PluginManager, source: Source) -> list[Problem]:
-    remedy = f"mend it, or leave it out with {BLOCK_VARIABLE}={source.name}"
     try:
         module = source.import_it()
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it becomes a problem
-        return [_problem_of(error, f"plugin '{source.name}' cannot be imported", source.place, remedy)]
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything; it becomes a problem
+        return [_problem_of(error, f"plugin '{source.name}' cannot be imported", source.place, _spare(source.name))]
     problems = list(_judge_hooks(manager, source, module))
     if not problems:
         try:
             manager.register(module, name=source.name)
         except pluggy.PluginValidationError as error:
             text = " ".join(str(error).split())
-            problems.append(Problem(f"plugin '{source.name}': {text}", value=source.place, remedy=remedy))
+            problems.append(
+                Problem(f"plugin '{source.name}': {text}", key="plugin", value=source.place, remedy=_spare(source.name))
+            )
     return problems
 
 
@@ -153,13 +161,17 @@ def _judge_hooks(manager: pluggy.PluginManager, source: Source, module: ModuleTy
         if is_marked and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             remedy = f"did you mean {near[0]}?" if near else f"known hooks: {', '.join(known)}"
-            yield Problem(f"plugin '{source.name}' has an unknown hook '{name}'", value=place, remedy=remedy)
+            yield Problem(
+                f"plugin '{source.name}' has an unknown hook '{name}'", key="plugin", value=place, remedy=remedy
+            )
         elif name in known and not is_marked:
             remedy = "write @nexus_orch.hookimpl above it"
-            yield Problem(f"plugin '{source.name}': {name} is not marked as a hook", value=place, remedy=remedy)
+            yield Problem(
+                f"plugin '{source.name}': {name} is not marked as a hook", key="plugin", value=place, remedy=remedy
+            )
 
 
-def _problem_of(error: Exception, message: str, place: str, remedy: str | None = None) -> Problem:
+def _problem_of(error: BaseException, message: str, place: str, remedy: str) -> Problem:
     """What a plugin's own error means, in one line with the deepest place in a file that is not ours."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
@@ -167,7 +179,7 @@ def _problem_of(error: Exception, message: str, place: str, remedy: str | None =
         line = frames[-1].lineno
     where = place if line is None else f"{place}, line {line}"
     text = error.msg if isinstance(error, SyntaxError) else str(error)
-    return Problem(f"{message}: {type(error).__name__}: {text}".rstrip(": "), value=where, remedy=remedy)
+    return Problem(f"{message}: {type(error).__name__}: {text}".rstrip(": "), key="plugin", value=where, remedy=remedy)
 
 
 def _unknown_block(name: str, names: Sequence[str]) -> Problem:
@@ -176,9 +188,8 @@ def _unknown_block(name: str, names: Sequence[str]) -> Problem:
     return Problem("there is no such plugin to block", key=BLOCK_VARIABLE, value=name, remedy=remedy)
 
 
-def _trace(outcome: Any, name: str, impls: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    plugins = ", ".join(impl.plugin_name for impl in reversed(impls))
-    sys.stderr.write(f"trace: {name}({', '.join(kwargs)}) asked {plugins or 'nobody'}\n")
+def _spare(name: str) -> str:
+    return f"mend it, or leave it out with {BLOCK_VARIABLE}={name}"
 
 
 # Where plugins are

@@ -45,7 +45,9 @@ def read_engine(path: str | Path) -> EngineFacts:
         check_interpreter(given)
         found = find_package(given)
         if found is None:
-            raise ConfigError(Problem("this interpreter has no vLLM", value=str(given), remedy=_INSTALL))
+            raise ConfigError(
+                Problem("this interpreter has no vLLM", key="engine.python", value=str(given), remedy=_INSTALL)
+            )
         root, python = found, given
     distribution = read_distribution(root)
     flags, notes = read_engine_flags(root, distribution.version)
@@ -202,7 +204,7 @@ def read_distribution(root: Path) -> Distribution:
             continue
         if match:
             return Distribution("vllm", match[1])
-    raise ConfigError(Problem("this vLLM tells no version", value=str(root), remedy="install it again"))
+    raise ConfigError(Problem("this vLLM tells no version", key="engine", value=str(root), remedy="install it again"))
 
 
 def _owns_package(folder: Path) -> bool:
