@@ -17,6 +17,7 @@ from pathlib import Path
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
@@ -75,7 +76,7 @@ def run_app(
         if not _is_sweep(flags):
             compose_request(request)
             _start_hydra(job, request, program, arguments)
-            return job.result(None)
+            return job.result()
         # Decided once, so that the folder is the same for a point that runs in another process
         sweep_dir = check_sweep(request)
         quoted = QuotedString(str(sweep_dir), Quote.single).with_quotes()
@@ -133,6 +134,8 @@ def _home_resolver() -> Iterator[None]:
 def _start_hydra(job: HydraJob | None, request: Request, program: str, arguments: Sequence[str]) -> ExitCode:
     """Hand the command line to `@hydra.main`; it calls `job`. Raises ConfigError for what Hydra refuses."""
     main = hydra.main(config_path=str(shipped.conf_dir()), config_name=PRIMARY, version_base=VERSION_BASE)(job or _idle)
+    config = HydraConfig.instance()
+    before = config.cfg
     try:
         with searching(request.path), changed_arguments(program, arguments), changed_environment({_FULL_ERROR: "1"}):
             main()
@@ -142,6 +145,8 @@ def _start_hydra(job: HydraJob | None, request: Request, program: str, arguments
         if job is not None and job.working:
             raise  # a bug in the task, which must not look like a mistake of the user
         raise make_config_error(error, request.path, request.overrides) from error
+    finally:
+        config.cfg = before  # --cfg and --help leave theirs behind
     return ExitCode.GOOD
 
 

@@ -29,6 +29,8 @@ class HydraJob:
         self.outcomes: list[JobOutcome] = []
         self.error: NexusError | None = None
         """What the task of a run raised; kept, because Hydra would print it with a traceback."""
+        self.sweep_dir: Path | None = None
+        """The folder of the sweep that called, if one did: a file may ask for a sweep (`hydra.mode: MULTIRUN`) too."""
         self.working = False
         """Whether the task is at work: an error that is not a NexusError, and comes out of it, is a bug of ours."""
         self._task = task
@@ -38,8 +40,10 @@ class HydraJob:
 
     def __call__(self, cfg: DictConfig) -> float | None:
         self.working = True
+        info = _read_info()
+        self.sweep_dir = info.sweep_dir
         with changed_environment(self._hidden):
-            outcome = self._work(cfg, _read_info())
+            outcome = self._work(cfg, info)
         self.working = False
         self.outcomes.append(outcome)
         return outcome.objective
@@ -61,14 +65,15 @@ class HydraJob:
             files = loader.compute_defaults_list(node.job.config_name, texts, RunMode.RUN).defaults
         return make_run(cfg, node.runtime.choices, find_origins(files, file_folders(node), overrides))
 
-    def result(self, sweep_dir: Path | None) -> AppResult:
-        """What became of all jobs. Raises the NexusError that the task of a run raised."""
+    def result(self, sweep_dir: Path | None = None) -> AppResult:
+        """What became of all jobs; `sweep_dir` where it is known. Raises what the task of a run raised."""
         if self.error is not None:
             raise self.error
         failures = [outcome.exit_code for outcome in self.outcomes if outcome.exit_code != ExitCode.GOOD]
         all_failed = bool(failures) and len(failures) == len(self.outcomes)
         code = failures[0] if all_failed else ExitCode.GOOD
-        return AppResult("run" if sweep_dir is None else "multirun", code, sweep_dir)
+        folder = sweep_dir or self.sweep_dir
+        return AppResult("run" if folder is None else "multirun", code, folder)
 
 
 def _read_info() -> JobInfo:

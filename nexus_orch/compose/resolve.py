@@ -19,21 +19,23 @@ def resolve(cfg: DictConfig, origins: Mapping[str, str]) -> tuple[dict[str, Any]
     """
     problems: list[Problem] = []
     values: dict[str, Any] = {}
-    for name in map(str, cfg):
+    for name in cfg:
         if name != "hydra":
-            values |= _resolve_child(cfg, name, name, origins, problems)
+            values |= _resolve_child(cfg, name, str(name), origins, problems)
     return values, problems
 
 
 def _resolve_child(
-    parent: DictConfig, name: str, key: str, origins: Mapping[str, str], problems: list[Problem]
+    parent: DictConfig, name: Any, key: str, origins: Mapping[str, str], problems: list[Problem]
 ) -> dict[str, Any]:
+    """The child as {name: value}, or nothing when it has no value; names such as 1 become text, as in JSON."""
     try:
         child = parent[name]
         if isinstance(child, DictConfig):
-            parts = [_resolve_child(child, part, f"{key}.{part}", origins, problems) for part in map(str, child)]
-            return {name: {part: value for found in parts for part, value in found.items()}}
-        return {name: OmegaConf.to_container(child, resolve=True) if isinstance(child, ListConfig) else child}
+            names: list[Any] = list(child)
+            parts = [_resolve_child(child, part, f"{key}.{part}", origins, problems) for part in names]
+            return {str(name): {part: value for found in parts for part, value in found.items()}}
+        return {str(name): OmegaConf.to_container(child, resolve=True) if isinstance(child, ListConfig) else child}
     except MissingMandatoryValue:
         problems.append(Problem(f"{key} must be set", key, "???", origins.get(key), f"write {key}=VALUE"))
     except OmegaConfBaseException as error:

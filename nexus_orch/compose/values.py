@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -31,21 +32,30 @@ _LONGEST_SHOWN = 80
 def judge_values(values: Mapping[str, Any], origins: Origins) -> list[Problem]:
     """All that is wrong with the composed values; `origins` tells where each was written. Empty when all is well."""
     problems: dict[str, Problem] = {}
-    for error in Draft202012Validator(read_schema()).iter_errors(values):
-        path = ".".join(str(part) for part in error.absolute_path)
+    for error in _validator().iter_errors(values):
+        parts = [str(part) for part in error.absolute_path]
+        path = ".".join(parts)
         if error.validator == "additionalProperties":
-            names = (f"{path}.{name}".lstrip(".") for name in error.instance if name not in error.schema["properties"])
-            problems |= {name: make_unknown_key(name, _at(values, name), origins.get(name)) for name in names}
+            for name, value in error.instance.items():
+                if name not in error.schema["properties"]:
+                    key = ".".join([*parts, name])
+                    problems[key] = make_unknown_key(key, value, origins.get(key))
         elif error.validator is None:  # the schema `false`, of `defaults` only; jsonschema 4.26 leaves the name out
-            name = f"{path}.defaults"
-            problems[name] = make_unknown_key(name, error.instance, origins.get(name))
+            key = f"{path}.defaults"
+            problems[key] = make_unknown_key(key, error.instance, origins.get(key))
         elif "propertyNames" in error.absolute_schema_path:
             problems[path] = _make_bad_name(path, error.instance, origins)
         else:
-            problems.setdefault(path, _make_bad_value(path, values, origins))
-    for path in _not_numbers(values):
-        problems[path] = _make_bad_value(path, values, origins)
-    return list({problem.key: problem for problem in problems.values()}.values())
+            problem = _make_bad_value(parts, values, origins)
+            problems.setdefault(str(problem.key), problem)
+    for place in _not_numbers(values):
+        problems.setdefault(".".join(place), _make_bad_value(place, values, origins))
+    return list(problems.values())
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(read_schema())
 
 
 def make_unknown_key(key: str, value: object, origin: str | None) -> Problem:
@@ -60,14 +70,14 @@ def _make_bad_name(key: str, name: str, origins: Origins) -> Problem:
     return Problem(f"{name!r} is no name of an environment variable", key, name, origins.get(key), remedy)
 
 
-def _make_bad_value(path: str, values: Mapping[str, Any], origins: Origins) -> Problem:
-    owner = find_owner(path)
-    inside = owner != path and holds_any_name(owner)
-    key = path if inside else owner
-    value = _at(values, key)
+def _make_bad_value(parts: Sequence[str], values: Mapping[str, Any], origins: Origins) -> Problem:
+    """The problem of the value at these names; one item of a list is told as the whole list."""
+    owner = find_owner(".".join(parts))
     schema: Schema = known_keys()[owner]
-    if inside:
-        schema = schema.get("additionalProperties", schema)
+    depth = owner.count(".") + 1
+    if len(parts) > depth and holds_any_name(owner):
+        schema, depth = schema.get("additionalProperties", schema), len(parts)
+    key, value = ".".join(parts[:depth]), _at(values, parts[:depth])
     message = f"{key} must be {render_expected(schema)}{_render_mismatch(schema, value)}"
     shown = _HIDDEN if schema.get("writeOnly") else _shown(value)
     return Problem(message, key, shown, origins.get(key), _render_remedy(key, schema, value))
@@ -92,7 +102,8 @@ def _render_remedy(key: str, schema: Schema, value: object) -> str:
     if "array" in types:
         return f"write a list, with each number in quotes: {key}=['--flag','1']"
     if "string" in types and isinstance(value, bool | int | float):
-        return f"put it into quotes: {key}=\"'{value}'\""
+        written = str(value).lower() if isinstance(value, bool) else value
+        return f"put it into quotes: {key}=\"'{written}'\""
     if isinstance(value, str) and {"integer", "number"} & set(types):
         return "write a plain number; ${oc.decode:${oc.env:NAME}} makes one of an environment variable"
     advice = f"write {key}=auto if in doubt" if "anyOf" in schema else "choose such a value"
@@ -115,18 +126,18 @@ def _settled(key: str, value: Any) -> Any:
     return int(value) if isinstance(value, float) and "integer" in types_of(schema) else value
 
 
-def _not_numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The keys whose value is NaN, which no range of a schema catches."""
+def _not_numbers(values: Mapping[str, Any], parents: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The places whose value is NaN, which no range of a schema catches."""
     for name, value in values.items():
         if isinstance(value, float) and math.isnan(value):
-            yield f"{prefix}{name}"
+            yield (*parents, name)
         elif isinstance(value, dict):
-            yield from _not_numbers(value, f"{prefix}{name}.")
+            yield from _not_numbers(value, (*parents, name))
 
 
-def _at(values: Mapping[str, Any], key: str) -> Any:
+def _at(values: Mapping[str, Any], parts: Sequence[str]) -> Any:
     value: Any = values
-    for part in key.split("."):
+    for part in parts:
         value = value[part]
     return value
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,9 +18,12 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.version import VersionBase
 
 from nexus_orch.compose.run import compose_run
+from nexus_orch.compose.values import judge_values
 from nexus_orch.errors import ConfigError
-from nexus_orch.types import EngineSpec, LimitsSpec, MemorySpec, ProbeSpec, RunSpec, ServeSpec, WorkloadSpec
+from nexus_orch.types import EngineSpec, LimitsSpec, MemorySpec, ProbeSpec, ServeSpec, WorkloadSpec
 from tests.compose.conftest import Project
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_the_shipped_defaults_pin_nothing() -> None:
@@ -65,13 +69,21 @@ def test_names_inside_a_mapping_are_added_with_a_plus(project: Project) -> None:
     assert spec.model.config["hidden_size"] == 64
 
 
-@pytest.mark.parametrize("group", ["memory", "engine", "serve", "workload", "profile"])
-def test_every_shipped_option_composes(group: str) -> None:
-    folder = Path(__file__).parents[2] / "conf" / group
-    options = sorted(file.stem for file in folder.glob("*.yaml"))
-    assert options
-    for option in options:
-        assert isinstance(compose_run([f"{group}={option}"]), RunSpec)
+def test_names_that_yaml_takes_for_numbers_become_text(project: Project) -> None:
+    project.write("model/mine.yaml", "config: {layers: {0: full, 1: sliding}}")
+    assert project.compose("model=mine").model.config == {"layers": {"0": "full", "1": "sliding"}}
+
+
+@pytest.mark.parametrize("group", ["memory", "engine", "serve", "workload"])
+def test_every_shipped_option_is_valid(group: str) -> None:
+    files = sorted((REPOSITORY / "conf" / group).glob("*.yaml"))
+    shipped_values = [{group: yaml.safe_load(file.read_text())} for file in files]
+    assert [judge_values(values, {}) for values in shipped_values] == [[]] * len(files)
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "conf/profile").glob("*.yaml")), ids=lambda file: str(file.stem))
+def test_every_shipped_profile_composes(file: Path) -> None:
+    assert compose_run([f"profile={file.stem}"]).limits.attempts == 3
 
 
 def test_a_profile_chooses_groups_and_sets_keys() -> None:
@@ -174,14 +186,7 @@ class TestOrigins:
             assert spec.origin(key) == "command line"
 
     def test_anchors_and_merges(self, project: Project) -> None:
-        project.write(
-            "memory/mine.yaml",
-            "preload: &shared",
-            "  channels: 4",
-            "kv_cache:",
-            "  <<: {block_size: 16}",
-            "  dtype: fp8",
-        )
+        project.write("memory/mine.yaml", "kv_cache:", "  dtype: fp8", "  <<: {block_size: 16, dtype: int8}")
         spec = project.compose("memory=mine")
         assert spec.memory.kv_cache.block_size == 16
         assert spec.origin("memory.kv_cache.block_size") == "lab/conf/memory/mine.yaml:3"
@@ -201,7 +206,7 @@ class TestOrigins:
 
 
 def _line_of(path: str, key: str) -> int:
-    lines = (Path(__file__).parents[2] / "conf" / path).read_text().splitlines()
+    lines = (REPOSITORY / "conf" / path).read_text().splitlines()
     return next(number for number, line in enumerate(lines, start=1) if line.strip().startswith(f"{key}:"))
 
 
