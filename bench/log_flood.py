@@ -1,7 +1,8 @@
 """A child that prints 50 MB/s is never blocked by the log pump, and the pump's memory stays bounded.
 
 The child wants to print 60 MB/s for ten seconds and measures what it achieves; first into /dev/null, then into the
-pump of a process that does all that a session does with lines: tell which matter, write the file, put them on a queue.
+pump of a process that does with lines what a session does: ask the judge which matter (here: all), write the file, put
+them on a queue.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from queue import Queue
 
 import psutil
 
+from nexus_orch.judge.important import is_important
 from nexus_orch.launch.process import start_engine
 from nexus_orch.types import MIB, Command, Exited, LogLine, Observation
 
@@ -67,7 +69,7 @@ def main() -> int:
             emit=queue.put,
             log_path=Path(folder) / "engine.log",
             log_bytes=64 * MIB,
-            important=lambda line: "Error" in line or "ERROR" in line,
+            important=is_important,
             backlog=queue.qsize,
         )
         lines = _consume(queue)

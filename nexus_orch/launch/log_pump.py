@@ -30,9 +30,9 @@ PROGRESS_SECONDS = 0.5
 """How often the state of an unfinished line (a progress bar) is told, when it changed."""
 
 LINES_PER_SECOND = 1_000
-IMPORTANT_LINES_PER_SECOND = 20_000
+IMPORTANT_LINES_PER_SECOND = 5_000
 BURST_SECONDS = 5.0
-"""Ordinary lines are passed on at 1,000 a second, important ones at 20,000, after a burst of five times as many."""
+"""Ordinary lines are passed on at 1,000 a second, important ones at 5,000, after a burst of five times as many."""
 
 BACKLOG_LINES = 10_000
 """With so many observations waiting for the consumer, ordinary lines are dropped; with ten times as many, all are."""
