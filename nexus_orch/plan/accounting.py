@@ -13,6 +13,10 @@ from nexus_orch.types import MIB, GpuFacts
 
 ACTIVATION_DTYPE_BYTES = 2
 
+LONGEST_WHOLE_PROMPT = 32768
+"""Beyond this context V0 prefills in chunks by itself, and its profile no longer holds a whole prompt
+(engine/arg_utils.py of 0.6 and 0.7)."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -37,7 +41,9 @@ def activation_bytes(architecture: Architecture, generation: Generation, batch: 
     (data/measured.json, `activation`). Logits are gathered on every rank, so that tensor parallelism does not help.
     """
     constants = measured("activation")[generation.sampler]
-    tokens = max(batch.batched_tokens, batch.max_model_len) if generation.profiles_prompt else batch.batched_tokens
+    tokens = batch.batched_tokens
+    if generation.profiles_prompt and batch.max_model_len <= LONGEST_WHOLE_PROMPT:
+        tokens = max(tokens, batch.max_model_len)
     hidden = tokens * architecture.hidden_size * ACTIVATION_DTYPE_BYTES
     requests = min(batch.requests, tokens)
     logits = int(

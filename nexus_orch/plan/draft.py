@@ -118,6 +118,16 @@ class Draft:
         learned = self.inputs.wishes.quantity("measured.weights_bytes")
         return learned if learned is not None else self.weights.stages[self.stage_of(card)].total_bytes
 
+    def freed_bytes(self, card: int, offloaded: int) -> int:
+        """Device memory that offloading so many bytes of parameters frees: what the allocator added goes with them."""
+        stage = self.weights.stages[self.stage_of(card)]
+        plain = sum(map(sum, stage.parameter_bytes))
+        return offloaded * sum(stage.layer_bytes) // plain if plain else 0
+
+    def kept_bytes(self, card: int, offloaded: int) -> int:
+        """The weights that stay on this card."""
+        return max(0, self.weights_bytes(card) - self.freed_bytes(card, offloaded))
+
     def free_bytes(self, card: int) -> int:
         learned = self.inputs.wishes.quantity(f"machine.free_bytes.{self.gpus[card].index}")
         return learned if learned is not None else self.gpus[card].free_bytes
@@ -192,8 +202,7 @@ def kv_bytes(draft: Draft, budgets: Sequence[int], offloaded: Sequence[int], poo
     reserved = draft.generation.pool_reserved
     return tuple(
         budgets[card]
-        - draft.weights_bytes(card)
-        + offloaded[card]
+        - draft.kept_bytes(card, offloaded[card])
         - draft.fixed_bytes(card)
         - (pools[card] if reserved else 0)
         for card in range(len(draft.gpus))

@@ -85,6 +85,7 @@ def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Input
     capability = facts.machine.gpus[0].compute_capability if facts.machine.gpus else None
     scheme = choose_scheme(facts.model.config, wishes.spec.model.quantization, capability)
     dtype, problems = _choose_dtype(wishes, facts, architecture)
+    problems += _kv_dtype_problems(wishes)
     if isinstance(scheme, Problem):
         problems.append(scheme)
         scheme = UNQUANTIZED
@@ -117,6 +118,22 @@ def _dtype_problems(wishes: Wishes, choice: Choice, lacking: list[str]) -> list[
         message = f"{lacking[0]} has no bfloat16"
         return [Problem(message, **common, remedy="model.dtype=float16", cause="unsupported_dtype")]
     return []
+
+
+def _kv_dtype_problems(wishes: Wishes) -> list[Problem]:
+    name = wishes.spec.memory.kv_cache.dtype
+    if name not in ("float32", "float"):
+        return []
+    return [
+        Problem(
+            "no release of vLLM keeps its KV cache in float32",
+            key="memory.kv_cache.dtype",
+            value=name,
+            origin=wishes.problem_origin("memory.kv_cache.dtype"),
+            remedy="leave it unset, or memory.kv_cache.dtype=fp8",
+            cause="unsupported_dtype",
+        )
+    ]
 
 
 def _too_old(scheme: Scheme, facts: Facts, oldest: tuple[int, int]) -> Problem:

@@ -76,6 +76,11 @@ class Settled:
     def max_model_len(self) -> Choice:
         """The pinned context, else the model's limit, else the longest that surely fits."""
         limit, longest = self.draft.inputs.architecture.longest_context, self.longest()
+        if self.draft.generation.profiles_prompt:
+            reason = (
+                "this engine profiles a prompt of the whole context: a longer one takes memory and must be asked for"
+            )
+            return self._context(self.draft.want.context, reason)
         sure = self.longest(-self.draft.doubt.below)
         if sure >= limit:
             return self._context(limit, "the model's own limit, and the KV cache holds it")
@@ -118,7 +123,7 @@ class Settled:
         return GpuEstimate(
             total_bytes=draft.gpus[card].total_bytes,
             budget_bytes=self.budgets[card],
-            weights_bytes=draft.weights_bytes(card) - offloaded,
+            weights_bytes=draft.kept_bytes(card, offloaded),
             offloaded_bytes=offloaded,
             kv_cache_bytes=taken,
             activation_bytes=draft.activation_bytes,

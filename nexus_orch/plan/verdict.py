@@ -63,7 +63,7 @@ def _judge_free(settled: Settled) -> list[Problem]:
 def _judge_card(settled: Settled, card: int, remedy: str) -> Problem | None:
     """Loading, profiling and the KV cache of one card, in the order in which they happen."""
     draft, gpu = settled.draft, settled.draft.gpus[card]
-    weights = draft.weights_bytes(card) - settled.placement.offloaded_bytes[card]
+    weights = draft.kept_bytes(card, settled.placement.offloaded_bytes[card])
     free, fixed = draft.free_bytes(card), draft.fixed_bytes(card)
     where = f"GPU {gpu.index} ({gpu.name})"
     if weights + draft.non_torch_bytes(card) > free:

@@ -57,6 +57,7 @@ def test_a_model_that_does_not_fit_is_offloaded_as_little_as_needed() -> None:
         ({"memory.gpu_memory_utilization": 0.995}, "memory_busy"),
         ({"model.dtype": "int3"}, "unsupported_dtype"),
         ({"model.quantization": "awq"}, "unsupported_quantization"),
+        ({"memory.kv_cache.dtype": "float32"}, "unsupported_dtype"),
     ],
 )
 def test_what_cannot_work_has_a_cause_and_a_remedy(settings: dict[str, Any], expected: str) -> None:
