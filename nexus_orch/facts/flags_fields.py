@@ -9,15 +9,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from nexus_orch.facts.flags_eval import Evaluator
 from nexus_orch.facts.flags_expressions import Frame
 from nexus_orch.facts.flags_tree import Module
 from nexus_orch.facts.flags_values import ClassValue, Unknown, Value
-
-if TYPE_CHECKING:
-    from _collections_abc import dict_items
 
 Kind = Literal["bool", "int", "float", "str", "none", "literal", "list", "tuple", "set", "dict", "dataclass", "other"]
 
@@ -73,24 +70,9 @@ class Rules:
     """Fields that take `32k` and the like, with the function that reads them."""
 
 
-class FieldKeywords(dict[str, Value]):
-    """The keyword arguments of `add_argument` for each field of a class, made when one is asked for."""
-
-    def __init__(self, evaluator: Evaluator, cls: ClassValue, rules: Rules) -> None:
-        super().__init__()
-        self._evaluator = evaluator
-        self._fields = dict(_fields(evaluator, cls))
-        self._rules = rules
-
-    def __missing__(self, name: str) -> dict[str, Value]:
-        keywords = _keywords(self._evaluator, name, self._fields[name], self._rules)
-        self[name] = keywords
-        return keywords
-
-    def items(self) -> dict_items[str, Value]:
-        """Every field, made now if it was not asked for yet."""
-        self.update({name: self[name] for name in self._fields})
-        return super().items()
+def make_field_keywords(evaluator: Evaluator, cls: ClassValue, rules: Rules) -> dict[str, dict[str, Value]]:
+    """The keyword arguments of `add_argument` for each field of a configuration class."""
+    return {name: _keywords(evaluator, name, field, rules) for name, field in dict(_fields(evaluator, cls)).items()}
 
 
 def read_rules(evaluator: Evaluator, module: Module) -> Rules:
@@ -173,7 +155,7 @@ def _keywords(evaluator: Evaluator, name: str, field: Field, rules: Rules) -> di
 
 
 def _literal(hint: Hint, *, is_open: bool) -> dict[str, Value]:
-    values = sorted(hint.values, key=lambda value: (isinstance(value, str), value))
+    values = sorted(hint.values, key=lambda value: (type(value).__name__, value))
     return {"metavar": values} if is_open else {"choices": values}
 
 
@@ -197,7 +179,7 @@ def hints_of(evaluator: Evaluator, node: ast.expr, module: Module, rules: Rules)
         case ast.Constant(value=v) if v is Ellipsis:
             yield Hint("literal", (Ellipsis,))
         case ast.Constant(value=str(text)):
-            yield from hints_of(evaluator, ast.parse(text, mode="eval").body, module, rules)
+            yield from hints_of(evaluator, _parse_annotation(text), module, rules)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             yield from hints_of(evaluator, left, module, rules)
             yield from hints_of(evaluator, right, module, rules)
@@ -207,6 +189,14 @@ def hints_of(evaluator: Evaluator, node: ast.expr, module: Module, rules: Rules)
             yield from _named(evaluator, node, module, rules)
         case _:
             yield Hint("other")
+
+
+def _parse_annotation(text: str) -> ast.expr:
+    """An annotation that is written as a string; a constant, which stands for no known type, when it is no Python."""
+    try:
+        return ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return ast.Constant(0)
 
 
 def _generic(evaluator: Evaluator, name: str, argument: ast.expr, module: Module, rules: Rules) -> Iterator[Hint]:

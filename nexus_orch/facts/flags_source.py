@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nexus_orch.facts.flags_eval import Declaration, Evaluator, Intrinsic
 from nexus_orch.facts.flags_expressions import Frame
-from nexus_orch.facts.flags_fields import FieldKeywords, Rules, hints_of, read_rules
+from nexus_orch.facts.flags_fields import Rules, hints_of, make_field_keywords, read_rules
 from nexus_orch.facts.flags_tree import SourceTree
 from nexus_orch.facts.flags_values import (
     ClassValue,
@@ -115,7 +115,7 @@ def _make_intrinsics() -> dict[str, Intrinsic]:
         module = function.module
         if module.name not in rules_of:
             rules_of[module.name] = read_rules(evaluator, module)
-        return FieldKeywords(evaluator, cls, rules_of[module.name])
+        return make_field_keywords(evaluator, cls, rules_of[module.name])
 
     def get_args(evaluator: Evaluator, node: ast.Call, frame: Frame) -> Value:
         for hint in hints_of(evaluator, node.args[0], frame.module, Rules()):

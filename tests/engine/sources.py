@@ -205,6 +205,7 @@ CONFIG = """
         some: set[Literal["x", "y"]] = Field(default_factory=set)
         nested: Nested = Field(default_factory=Nested)
         other: Unresolvable = None
+        worse: "no Python at all" = None
         size: int = 4
 """
 

@@ -49,6 +49,7 @@ def test_all_options_are_found_and_nothing_else(flags: dict[str, Flag]) -> None:
         "--wide-pair",
         "--wide-size",
         "--wide-some",
+        "--wide-worse",
     ]
 
 
@@ -83,6 +84,7 @@ def test_all_options_are_found_and_nothing_else(flags: dict[str, Flag]) -> None:
         ("--wide-some", {"nargs": "+", "choices": ("x", "y"), "default": []}),
         ("--wide-nested", {"kind": "json", "type": "optional(json.loads)", "default_text": "Nested()"}),
         ("--wide-other", {"kind": "value", "type": "str"}),
+        ("--wide-worse", {"kind": "value", "type": "str"}),
         ("--wide-size", {"type": "human_readable_int", "default": 4}),
     ],
 )
