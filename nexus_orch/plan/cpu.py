@@ -139,47 +139,49 @@ def make_cpu_plan(inputs: Inputs, division: Division, problems: list[Problem]) -
 
 
 def _judge(run: _CpuRun) -> list[Problem]:
-    wishes, found = run.inputs.wishes, []
-    strategy = run.inputs.spec.memory.strategy
-    if strategy == "hybrid":
+    found = []
+    if run.inputs.spec.memory.strategy == "hybrid":
         found.append(
             Problem(
                 "on a CPU engine all weights are in host RAM anyway",
                 key="memory.strategy",
-                value=strategy,
-                origin=wishes.problem_origin("memory.strategy"),
+                value="hybrid",
+                origin=run.inputs.wishes.problem_origin("memory.strategy"),
                 remedy="leave memory.strategy unset",
                 cause="offload_unsupported",
             )
         )
     if run.required_bytes > run.available_bytes:
-        found.append(
-            Problem(
-                f"weights ({run.weights_bytes / GIB:.2f} GiB), KV cache ({run.kv_bytes * run.ranks / GIB:.2f} GiB) and "
-                f"processes ({run.process_bytes / GIB:.2f} GiB) take {run.required_bytes / GIB:.2f} GiB of RAM, and "
-                f"{run.available_bytes / GIB:.2f} GiB are available",
-                key="hardware.host.ram_gib",
-                remedy=f"free {(run.required_bytes - run.available_bytes) / GIB:.2f} GiB, or choose a smaller model or "
-                "a shorter context",
-                cause="host_oom",
-            )
-        )
-    length = int(run.context.value)
-    if run.cache.request_blocks(length) > run.num_blocks:
-        longest = run.cache.longest(run.num_blocks, length)
-        need = math.ceil(run.cache.request_bytes(length) / GIB)
-        found.append(
-            Problem(
-                f"a context of {length:,} tokens needs {run.cache.request_bytes(length) / GIB:.2f} GiB of KV cache: "
-                f"with {run.kv_bytes / GIB:g} GiB the longest that fits is {longest:,}",
-                key="model.max_model_len",
-                value=length,
-                origin=wishes.problem_origin("model.max_model_len"),
-                remedy=f"fits with max_model_len <= {longest:,}, or memory.kv_cache.size_gib={need}",
-                cause="context_too_long",
-            )
-        )
+        found.append(_too_little_ram(run))
+    if run.cache.request_blocks(int(run.context.value)) > run.num_blocks:
+        found.append(_too_long(run))
     return found
+
+
+def _too_little_ram(run: _CpuRun) -> Problem:
+    missing = (run.required_bytes - run.available_bytes) / GIB
+    return Problem(
+        f"weights ({run.weights_bytes / GIB:.2f} GiB), KV cache ({run.kv_bytes * run.ranks / GIB:.2f} GiB) and "
+        f"processes ({run.process_bytes / GIB:.2f} GiB) take {run.required_bytes / GIB:.2f} GiB of RAM, and "
+        f"{run.available_bytes / GIB:.2f} GiB are available",
+        key="hardware.host.ram_gib",
+        remedy=f"free {missing:.2f} GiB, or choose a smaller model or a shorter context",
+        cause="host_oom",
+    )
+
+
+def _too_long(run: _CpuRun) -> Problem:
+    length = int(run.context.value)
+    longest, needed = run.cache.longest(run.num_blocks, length), run.cache.request_bytes(length)
+    return Problem(
+        f"a context of {length:,} tokens needs {needed / GIB:.2f} GiB of KV cache: with {run.kv_bytes / GIB:g} GiB the "
+        f"longest that fits is {longest:,}",
+        key="model.max_model_len",
+        value=length,
+        origin=run.inputs.wishes.problem_origin("model.max_model_len"),
+        remedy=f"fits with max_model_len <= {longest:,}, or memory.kv_cache.size_gib={math.ceil(needed / GIB)}",
+        cause="context_too_long",
+    )
 
 
 def _choices(run: _CpuRun) -> tuple[Choice, ...]:

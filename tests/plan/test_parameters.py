@@ -95,3 +95,38 @@ def test_a_vision_tower_that_is_not_known_is_said() -> None:
 def test_rope_scaling_extends_the_context(scaling: dict[str, object] | None, longest: int) -> None:
     config = {**config_of("Qwen/Qwen2.5-7B-Instruct"), "rope_scaling": scaling}
     assert parse_architecture(config).longest_context == longest
+
+
+def test_what_a_published_config_leaves_to_its_class_is_filled_in() -> None:
+    """google/gemma-3-4b-it names neither its heads nor its vocabulary."""
+    config = config_of("google/gemma-3-4b-it")
+    left_out = ("num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size", "layer_types")
+    text = {key: value for key, value in config["text_config"].items() if key not in left_out}
+    assert count_parameters(parse_architecture({**config, "text_config": text})) == count_parameters(
+        parse_architecture(config)
+    )
+
+
+def test_qwen2_moe_has_a_shared_expert() -> None:
+    """Qwen1.5-MoE-A2.7B: 14.3 billion parameters, 2.7 billion of them active."""
+    counts = count_parameters(
+        parse_architecture(
+            {
+                "model_type": "qwen2_moe",
+                "hidden_size": 2048,
+                "intermediate_size": 5632,
+                "moe_intermediate_size": 1408,
+                "shared_expert_intermediate_size": 5632,
+                "num_attention_heads": 16,
+                "num_key_value_heads": 16,
+                "num_hidden_layers": 24,
+                "num_experts": 60,
+                "num_experts_per_tok": 4,
+                "vocab_size": 151936,
+                "max_position_embeddings": 8192,
+                "tie_word_embeddings": False,
+            }
+        )
+    )
+    assert counts.total == pytest.approx(14.3e9, rel=0.005)
+    assert counts.active == pytest.approx(2.7e9, rel=0.01)

@@ -36,6 +36,7 @@ FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
     "opt": dense.opt,
     "falcon": dense.falcon,
     "mixtral": sparse.mixtral,
+    "qwen2_moe": sparse.qwen2_moe,
     "qwen3_moe": sparse.qwen3_moe,
     "qwen3_vl_moe": sparse.qwen3_moe,
     "gpt_oss": sparse.gpt_oss,
@@ -57,6 +58,19 @@ FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
     "minimax_text_01": hybrid.minimax_text,
 }
 
+_CLASS_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "gemma3": {
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "vocab_size": 262208,
+        "max_position_embeddings": 131072,
+        "sliding_window": 4096,
+        "sliding_window_pattern": 6,
+    },
+}
+"""What published config.json files leave to the defaults of their class (transformers, Gemma3TextConfig)."""
+
 _TIED_BY_DEFAULT = frozenset({"gemma2", "gemma3", "gemma3_text", "gemma4", "cohere", "opt", "falcon"})
 """Families whose configuration class in transformers ties the embeddings unless told otherwise."""
 
@@ -71,6 +85,9 @@ def parse_architecture(config: Mapping[str, Any]) -> Architecture:
     outer = ConfigReader(config)
     text = outer.section("text_config") or outer
     model_type = outer.text("model_type") or text.text("model_type")
+    defaults = _CLASS_DEFAULTS.get(model_type or "")
+    if defaults is not None and text is not outer:
+        text = ConfigReader({**defaults, **text.config}, text.prefix, text.problems)
     family = FAMILIES.get(model_type or "") or FAMILIES.get((model_type or "").removesuffix("_text"))
     if model_type is None or family is None:
         raise ConfigError(_unknown(model_type), *outer.problems)

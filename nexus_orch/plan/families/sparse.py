@@ -60,6 +60,21 @@ def minimax_m2(reader: ConfigReader) -> tuple[Layer, ...]:
     return _every_layer(reader, tuple(blocks.attention(shape, norm=norm)), shape)
 
 
+def qwen2_moe(reader: ConfigReader) -> tuple[Layer, ...]:
+    """Qwen1.5 and Qwen2 MoE: a gated shared expert beside the routed ones, a bias on Q, K and V."""
+    shape, routed = blocks.read_heads(reader), read_experts(reader)
+    shared = reader.integer("shared_expert_intermediate_size")
+    parameters = (
+        *blocks.attention(shape, qkv_bias=reader.flag("qkv_bias", True)),
+        *blocks.experts(routed),
+        *blocks.mlp(shape.hidden, shared, name="mlp.shared_expert"),
+        blocks.replicated_linear("mlp.shared_expert_gate", shape.hidden, 1, linear=False),
+        *blocks.norms(shape.hidden),
+    )
+    layer = Layer(parameters, shape.cache(), shared, routed.width, routed.per_token)
+    return (layer,) * layer_count(reader)
+
+
 def qwen3_moe(reader: ConfigReader) -> tuple[Layer, ...]:
     """Qwen3 MoE: some layers may stay dense (mlp_only_layers, decoder_sparse_step)."""
     shape = blocks.read_heads(reader)
