@@ -68,7 +68,7 @@ class Plugins:
         found: dict[str, Any] = {}
         origins: dict[str, str] = {}
         problems: list[Problem] = []
-        for plugin, offer in self._ask(hook):
+        for plugin, offer in self._ask(hook, name_attribute):
             lacking = [attribute for attribute in (name_attribute, *needed) if not hasattr(offer, attribute)]
             if lacking:
                 message = f"{hook} of plugin '{plugin}' returned {offer!r}, which has no {', '.join(lacking)}"
@@ -85,7 +85,7 @@ class Plugins:
             raise PluginError(*problems)
         return dict(sorted(found.items()))
 
-    def _ask(self, hook: str) -> Iterator[tuple[str, Any]]:
+    def _ask(self, hook: str, name_attribute: str) -> Iterator[tuple[str, Any]]:
         """Each offer with the plugin that it comes from. The implementations are called one by one, so that a failure
         has a name."""
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
@@ -99,7 +99,8 @@ class Plugins:
                 ) from error
             offers = list(offers) if isinstance(offers, list | tuple) else [offers]
             if self._trace:
-                sys.stderr.write(f"trace: {hook}() of {plugin} returned {offers!r}\n")
+                names = [str(getattr(offer, name_attribute, offer)) for offer in offers]
+                sys.stderr.write(f"trace: {hook}() of {plugin} offers {', '.join(names)}\n")
             yield from ((plugin, offer) for offer in offers)
 
 
