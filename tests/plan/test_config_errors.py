@@ -70,7 +70,7 @@ def test_damaged_configs_give_config_errors_only(name: str, data: st.DataObject)
     config = dict(config_of(name))
     for key in data.draw(st.lists(st.sampled_from(sorted(config)), min_size=1, max_size=3)):
         config[key] = data.draw(VALUES)
-    if isinstance(config.get("text_config"), dict):
+    if isinstance(config.get("text_config"), dict) and config["text_config"]:
         text = dict(config["text_config"])
         text[data.draw(st.sampled_from(sorted(text)))] = data.draw(VALUES)
         config["text_config"] = text
