@@ -18,9 +18,7 @@ from nexus_orch.types import RunSpec
 def work(spec: RunSpec, job: JobInfo) -> JobOutcome:
     """The task: a model of 13 tokens does not fit, all others score their length."""
     length = spec.model.max_model_len or 0
-    _say(
-        job=job.number, mode=job.mode, name=spec.name, length=length, overrides=job.overrides, origins=len(spec.origins)
-    )
+    _say(job=job.number, mode=job.mode, name=spec.name, length=length, overrides=job.overrides)
     if length == 13:
         return JobOutcome(ExitCode.DOES_NOT_FIT)
     return JobOutcome(ExitCode.GOOD, float(length))
