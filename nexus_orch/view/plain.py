@@ -32,6 +32,7 @@ PROGRESS_SECONDS = 10.0
 WARNINGS_PER_ATTEMPT = 40
 EVIDENCE_LINES = 3
 LONGEST_WARNING = 300
+TIME_WIDTH = 12
 
 
 class PlainView:
@@ -94,7 +95,7 @@ class PlainView:
         self._say(f"question: {question}")
         self._say("answer:" if rate is None else f"answer, {render_rate(rate)} tokens/s:")
         for line in answer.detail.strip().splitlines():
-            self._stream.write_line(f"    {line}")
+            self._more(line)
 
     def close(self) -> None:
         self._stream.flush()
@@ -120,9 +121,9 @@ class PlainView:
     def _failed(self, verdict: Failed) -> None:
         self._say(f"failed: {verdict.cause}")
         for line in verdict.evidence[:EVIDENCE_LINES]:
-            self._stream.write_line(f"    {line}")
+            self._more(line)
         if verdict.remedy:
-            self._stream.write_line(f"    remedy: {verdict.remedy}")
+            self._more(f"remedy: {verdict.remedy}")
 
     def _log(self, line: LogLine) -> None:
         """Warnings and errors, of each place in vLLM's source the first one: some are repeated for every weight."""
@@ -147,7 +148,11 @@ class PlainView:
     def _say(self, text: str) -> None:
         first = self._picture.first_time
         elapsed = render_duration(0.0 if first is None else self._picture.now - first)
-        self._stream.write_line(f"{elapsed:>12}  {' '.join(text.split())}")
+        self._stream.write_line(f"{elapsed:>{TIME_WIDTH}}  {' '.join(text.split())}")
+
+    def _more(self, text: str) -> None:
+        """A line that belongs to the one before it."""
+        self._stream.write_line(f"{'':{TIME_WIDTH}}    {text}")
 
 
 def _place(line: ShownLine) -> str:
