@@ -192,7 +192,7 @@ class Installation:
         return {"requirement": self.requirement}
 
     def write_metadata(self, _: Results) -> dict[str, Any]:
-        write_alias_metadata(self.environment, self.recipe.module, self.recipe.version)
+        write_alias_metadata(self.environment, self.recipe.module, f"{self.recipe.version}+{self.recipe.device}")
         return {}
 
     def check(self, _: Results) -> dict[str, Any]:
@@ -200,7 +200,7 @@ class Installation:
         device = {"VLLM_TARGET_DEVICE": self.recipe.device}
         result = self.workshop.run(f"import {self.recipe.module}", [str(self.python), "-I", "-c", code], device)
         version = result.lines[-1].strip() if result.lines else ""
-        if version != self.recipe.version:
+        if version.partition("+")[0] != self.recipe.version:
             message = f"{self.recipe.module} {version or '(no version)'} was installed instead of {self.recipe.version}"
             raise InstallError(Problem(message, "log", self.workshop.log, remedy="repeat the command with --force"))
         return {"version": version}

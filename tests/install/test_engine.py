@@ -41,7 +41,7 @@ def test_an_engine_is_made_once_and_touches_nothing_of_the_caller(
     assert len(told.done) == 7
     assert engine.state == "ready"
     assert engine.python == venv_python(folder / "venv")
-    assert _versions(engine.python) == {"torch": "2.13.0+cpu", "tiny_dep": "1.4", "tiny_vllm": "1.0"}
+    assert _versions(engine.python) == {"torch": "2.13.0+cpu", "tiny_dep": "1.4", "tiny_vllm": "1.0+cpu"}
     assert not elsewhere.exists()
     assert sorted(found.name for found in folder.iterdir()) == [
         "engine.json",
@@ -93,7 +93,7 @@ def test_a_killed_installer_is_taken_over(no_process_left: None, shelf: Shelf) -
     engine = install_engine(make_tiny_recipe(), reporter=told)
     assert len(told.skipped) >= 2
     assert len(told.skipped) + len(told.done) == 7
-    assert _versions(engine.python) == {"torch": "2.13.0+cpu", "tiny_dep": "1.4", "tiny_vllm": "1.0"}
+    assert _versions(engine.python) == {"torch": "2.13.0+cpu", "tiny_dep": "1.4", "tiny_vllm": "1.0+cpu"}
 
 
 def test_an_engine_may_bring_its_own_dependencies(shelf: Shelf) -> None:

@@ -33,9 +33,10 @@ def test_what_a_killed_pip_left_half_done_is_taken_back(site_packages: Path, tmp
 
 def test_the_alias_is_found_by_its_name_and_is_no_torn_installation(site_packages: Path, tmp_path: Path) -> None:
     for _ in range(2):
-        write_alias_metadata(tmp_path / "venv", "vllm", "0.32.0")
+        write_alias_metadata(tmp_path / "venv", "vllm", "0.32.0+cpu")
     found = importlib.metadata.Distribution.discover(path=[str(site_packages)])
-    assert [(distribution.name, distribution.version) for distribution in found] == [("vllm", "0.32.0")]
+    assert [(distribution.name, distribution.version) for distribution in found] == [("vllm", "0.32.0+cpu")]
+    assert [folder.name for folder in site_packages.iterdir()] == ["vllm-0.32.0.dist-info"]
     assert remove_torn_installs(tmp_path / "venv") == ()
 
 
