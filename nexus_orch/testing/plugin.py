@@ -49,10 +49,12 @@ def nexus_engines():
 def write_fake_plugin(project: Path, engine: FakeEngine | None = None) -> Path:
     """Write `plugins/engine_fake.py` into a project folder, for `nexus-run --project DIR engine.kind=fake ...`.
 
-    The engine runs on the CPU or on CUDA as the plan says. Returns the plugin's path.
+    A folder that is no project yet gets an empty `conf/`. The engine runs on the CPU or on CUDA as the plan says.
+    Returns the plugin's path.
     """
     behaviour = (engine or FakeEngine()).env[VARIABLE]
     path = project / "plugins" / "engine_fake.py"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (project / "conf", path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     path.write_text(_TEMPLATE.format(behaviour=behaviour), encoding="utf-8")
     return path

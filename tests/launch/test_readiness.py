@@ -63,6 +63,12 @@ def test_health_before_it_is_ready_is_not_believed(watch: Callable[..., Watch], 
     assert ("completion", True) not in told
 
 
+def test_a_port_that_opens_late_is_waited_for(watch: Callable[..., Watch], start: Start, free_port: int) -> None:
+    watched = watch()
+    start(FakeEngine(port_delay_seconds=0.5).command(free_port)).wait_until_ready()
+    assert [watched.next() for _ in range(3)] == [("health", False), ("health", True), ("completion", True)]
+
+
 @pytest.mark.parametrize("completions", ["error", "empty", "hang"])
 def test_completions_that_fail_are_tried_again(
     completions: str, watch: Callable[..., Watch], start: Start, free_port: int
