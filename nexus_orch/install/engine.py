@@ -19,7 +19,7 @@ from nexus_orch.install.engines import (
     sweep_discarded,
 )
 from nexus_orch.install.environment import remove_torn_installs, write_alias_metadata
-from nexus_orch.install.failures import InstallError, judge_not_offered, parse_offered_versions
+from nexus_orch.install.failures import InstallError, judge_not_offered, parse_offered_versions, tell_os_errors
 from nexus_orch.install.journal import write_json
 from nexus_orch.install.lock import hold_lock
 from nexus_orch.install.progress import Reporter, SilentReporter
@@ -51,7 +51,10 @@ def install_engine(
     """
     told = SilentReporter() if reporter is None else reporter
     folder = paths.engines_dir() / recipe.name
-    with hold_lock(engine_lock(recipe.name), lambda holder: told.note(f"waiting for {holder}, which installs it")):
+    with (
+        tell_os_errors(f"install {recipe.name}", folder),
+        hold_lock(engine_lock(recipe.name), lambda holder: told.note(f"waiting for {holder}, which installs it")),
+    ):
         sweep_discarded(folder)
         engine = _read_own_folder(folder)
         if engine is not None and engine.state == "ready" and not force:

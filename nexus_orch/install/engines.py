@@ -20,6 +20,7 @@ from packaging.version import Version
 
 from nexus_orch import paths
 from nexus_orch.errors import ConfigError, Problem
+from nexus_orch.install.failures import tell_os_errors
 from nexus_orch.install.journal import Journal, read_json
 from nexus_orch.install.lock import hold_lock
 from nexus_orch.install.steps import StepsState, read_state
@@ -139,7 +140,10 @@ def remove_engine(name: str) -> int:
         raise ConfigError(Problem("this folder was not made by nexus_orch", "folder", folder, remedy=remedy))
     if engine is None:
         raise ConfigError(_make_unknown(name, list(engines)))
-    with hold_lock(engine_lock(engine.name), lambda holder: _refuse_busy(engine.name, holder)):
+    with (
+        tell_os_errors(f"remove {name}", engine.path),
+        hold_lock(engine_lock(engine.name), lambda holder: _refuse_busy(engine.name, holder)),
+    ):
         users = find_users(engine.path)
         if users:
             remedy = f"stop process {', '.join(map(str, users))} first (nexus ps, nexus stop)"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from nexus_orch.errors import ExitCode, NexusError, Problem
 
@@ -96,6 +98,19 @@ def judge_failure(what: str, returncode: int, lines: Sequence[str], log: str) ->
     reason = sign.reason or "its last lines are below"
     shown = "".join(f"\n    | {line}" for line in _choose_lines(lines))
     return Problem(f"could not {what}: {reason} ({ended}){shown}", key="log", value=log, remedy=sign.remedy)
+
+
+@contextmanager
+def tell_os_errors(what: str, folder: Path) -> Iterator[None]:
+    """Turn an error of the operating system (no permission, a full disk) into an InstallError. `what` says what should
+    be done ("install cpu-0.32.0"), `folder` where."""
+    try:
+        yield
+    except OSError as error:
+        sign = _choose_sign(1, [str(error)])
+        remedy = "choose another place with NEXUS_HOME=DIR" if sign is _UNKNOWN else sign.remedy
+        message = f"could not {what}: {error.strerror or error}"
+        raise InstallError(Problem(message, "file", error.filename or folder, remedy=remedy)) from error
 
 
 def judge_not_offered(returncode: int, lines: Sequence[str]) -> bool:

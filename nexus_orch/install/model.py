@@ -20,7 +20,7 @@ from typing import Any
 from nexus_orch import data, paths
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.install.engines import choose_newest, read_engines
-from nexus_orch.install.failures import InstallError
+from nexus_orch.install.failures import InstallError, tell_os_errors
 from nexus_orch.install.journal import read_json, write_json
 from nexus_orch.install.lock import hold_lock
 from nexus_orch.install.progress import Reporter, SilentReporter
@@ -113,7 +113,10 @@ def fetch_model(
     if is_fetched(recipe.name) and not force and not workshop.path.exists():
         return folder
     lock = paths.models_dir() / f".{recipe.name}.lock"
-    with hold_lock(lock, lambda holder: told.note(f"waiting for {holder}, which fetches it")):
+    with (
+        tell_os_errors(f"fetch {recipe.name}", folder),
+        hold_lock(lock, lambda holder: told.note(f"waiting for {holder}, which fetches it")),
+    ):
         if force or is_fetched(recipe.name):
             shutil.rmtree(workshop.path, ignore_errors=True)
         if is_fetched(recipe.name) and not force:

@@ -123,3 +123,13 @@ def test_model_fetch_of_a_model_that_is_there(capsys: pytest.CaptureFixture[str]
     (folder / "nexus_model.json").write_text(json.dumps({"files": {"config.json": 2}}))
     assert main(["model", "fetch", "smollm2_135m"]) == 0
     assert capsys.readouterr().out == f"smollm2_135m is ready: SmolLM2-135M-Instruct in {folder}\n"
+
+
+@pytest.mark.parametrize("arguments", [["engine", "install", "cpu"], ["model", "fetch", "smollm2_135m"]])
+def test_a_home_that_is_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NEXUS_HOME", str(tmp_path / "file"))
+    assert main(arguments) == 5
+    assert "NEXUS_HOME=DIR" in capsys.readouterr().err

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import pytest
 
-from nexus_orch.install.failures import SHOWN_LINES, judge_failure, judge_not_offered, parse_offered_versions
+from nexus_orch.install.failures import (
+    SHOWN_LINES,
+    InstallError,
+    judge_failure,
+    judge_not_offered,
+    parse_offered_versions,
+    tell_os_errors,
+)
 
 UNREACHABLE = [
     "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('Failed to establish a new "
@@ -80,3 +90,19 @@ def test_an_unreachable_index_is_not_one_that_lacks_it() -> None:
     assert judge_not_offered(1, UNKNOWN_RELEASE)
     assert not judge_not_offered(1, UNREACHABLE)
     assert not judge_not_offered(0, UNKNOWN_RELEASE)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), r"No space left(.|\n)*/x/y(.|\n)*free some space"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), r"Permission denied(.|\n)*who owns the folder"),
+        (OSError("odd"), r"odd(.|\n)*/home(.|\n)*NEXUS_HOME=DIR"),
+    ],
+)
+def test_errors_of_the_operating_system_become_messages(error: OSError, told: str) -> None:
+    with (
+        pytest.raises(InstallError, match=r"could not install it: " + told),
+        tell_os_errors("install it", Path("/home")),
+    ):
+        raise error
