@@ -183,7 +183,7 @@ def _changed_attempt(attempt: AttemptRecord, entry: AttemptEntry) -> AttemptReco
         case Planned():
             changes = {"plan": entry.plan}
         case Launched():
-            changes = {"started": entry.time, "engine": entry.engine}
+            changes = {"started": entry.time, "engine": entry.engine, "stages": ((Stage.STARTING, entry.time),)}
         case Judged():
             changes = {"verdict": entry.verdict, "stages": _reached(attempt, entry)}
         case AttemptEnded():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from rich.text import Text
 
@@ -24,7 +24,7 @@ def make_frame(picture: Picture, width: int, height: int, glyphs: Glyphs = UNICO
     hint = _hint(picture)
     body = _fit(_sections(picture, width, glyphs), room=height - len(top) - LOG_LINES_WANTED - 2)
     rows = max(0, height - len(top) - len(body) - 2)
-    log = [_rule(_log_title(picture), width, glyphs), *_log_lines(picture, rows)]
+    log = [_rule(_log_title(picture), width, glyphs), *map(_log_line, picture.last_lines(rows))]
     blank = [Text() for _ in range(rows + 1 - len(log))]
     frame = [*[*top, *body, *log, *blank][: max(0, height - 1)], hint]
     for line in frame:
@@ -146,12 +146,6 @@ def _answer_lines(picture: Picture) -> list[Text]:
 
 def _log_title(picture: Picture) -> str:
     return f"log ({render_bytes(picture.dropped_bytes)} dropped)" if picture.dropped_bytes else "log"
-
-
-def _log_lines(picture: Picture, rows: int) -> Iterator[Text]:
-    shown = [line for line in picture.lines if line.text.strip()]
-    for line in shown[-rows:] if rows > 0 else ():
-        yield _log_line(line)
 
 
 def _log_line(line: ShownLine) -> Text:

@@ -34,6 +34,9 @@ KEPT_LINES = 200
 
 _ERROR = re.compile(r"^Traceback \(most recent call last\)|^[\w.]*(Error|Exception)\b")
 _WARNING = re.compile(r"\b\w*Warning: ")
+_OWN_REQUESTS = ('"GET /health HTTP/', '"GET /metrics HTTP/')
+"""The server's notes of being watched: one a second, mostly by us."""
+
 _CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Terminal control sequences (ECMA-48 CSI, OSC and two-character escapes) and single control characters."""
 
@@ -91,7 +94,8 @@ class Picture:
     gpus: dict[int, GpuSample] = field(default_factory=dict)
     host: HostSample | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
-    lines: deque[ShownLine] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
+    """The last lines of the log as they came: taking them apart can wait until they are drawn."""
     dropped_bytes: int = 0
     messages: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
     answer: Probed | None = None
@@ -113,6 +117,17 @@ class Picture:
         later = [time for time in self.stages.values() if time > self.stages[stage]]
         return min(later, default=self.now) - self.stages[stage]
 
+    def last_lines(self, count: int) -> list[ShownLine]:
+        """The last lines of the log that are not blank, the newest last."""
+        shown: list[ShownLine] = []
+        for text in reversed(self.lines):
+            if len(shown) >= count:
+                break
+            line = make_shown_line(text)
+            if line.text.strip():
+                shown.append(line)
+        return shown[::-1]
+
     def plan(self, plan: Plan, run_id: str, url: str) -> None:
         """A new attempt begins with this plan."""
         self.model, self.strategy, self.engine_version = plan.model, plan.loader, plan.engine_version
@@ -128,7 +143,8 @@ class Picture:
                 self._begin_attempt(observation)
             case LogLine():
                 self.dropped_bytes += observation.dropped_bytes
-                self.lines.append(make_shown_line(observation.text))
+                if not any(request in observation.text for request in _OWN_REQUESTS):
+                    self.lines.append(observation.text)
             case GpuSample():
                 self.gpus[observation.index] = observation
             case HostSample():

@@ -21,7 +21,7 @@ from nexus_orch.types import (
     Stopped,
     Verdict,
 )
-from nexus_orch.view.picture import Picture, ShownLine, render_changes
+from nexus_orch.view.picture import Picture, make_shown_line, render_changes
 from nexus_orch.view.plan import print_plan
 from nexus_orch.view.server import render_readings
 from nexus_orch.view.stream import QuietStream
@@ -129,11 +129,11 @@ class PlainView:
         """Warnings and errors, of each place in vLLM's source the first one: some are repeated for every weight."""
         if line.dropped_bytes:
             self._say(f"{render_bytes(line.dropped_bytes)} of the engine's output was dropped")
-        shown = self._picture.lines[-1]
-        if shown.level == "plain" or len(self._warned) >= WARNINGS_PER_ATTEMPT:
+        if len(self._warned) >= WARNINGS_PER_ATTEMPT:
             return
-        place = _place(shown)
-        if place not in self._warned:
+        shown = make_shown_line(line.text)
+        place = shown.module or shown.text
+        if shown.level != "plain" and place not in self._warned:
             self._warned.add(place)
             self._say(f"{shown.level}: {shown.text[:LONGEST_WARNING]}")
 
@@ -153,10 +153,6 @@ class PlainView:
     def _more(self, text: str) -> None:
         """A line that belongs to the one before it."""
         self._stream.write_line(f"{'':{TIME_WIDTH}}    {text}")
-
-
-def _place(line: ShownLine) -> str:
-    return line.module or line.text
 
 
 def _describe_status(picture: Picture) -> str:

@@ -55,7 +55,7 @@ def make_comparisons(record: RunRecord) -> list[Comparison]:
     found = [
         Comparison(name, _fullest(plan, key), measured.get(key), "bytes")
         for name, key in (
-            ("weights on the card", "weights_bytes"),
+            ("weights on the device", "weights_bytes"),
             ("weights in host RAM", "offloaded_bytes"),
             ("KV cache", "kv_cache_bytes"),
             ("activations", "activation_bytes"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Literal, Protocol, TextIO
 
@@ -55,4 +56,13 @@ def choose_format(view_format: ViewFormat, stream: TextIO, environ: Mapping[str,
         return view_format
     if not stream.isatty() or environ.get("TERM") in ("dumb", "unknown"):
         return "plain"
-    return "live"
+    return "plain" if _is_old_console(stream) else "live"
+
+
+def _is_old_console(stream: TextIO) -> bool:
+    """A console of Windows before 10 knows no control sequences."""
+    if sys.platform != "win32":
+        return False
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console(file=stream).legacy_windows

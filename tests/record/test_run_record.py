@@ -114,7 +114,7 @@ def test_attempts_are_told_with_their_stages_causes_and_lessons(tmp_path: Path) 
     assert (first.number, first.started, first.ended) == (1, START + 2, START + 18)
     assert isinstance(first.verdict, Failed) and first.verdict.cause == "weights_oom"
     assert first.lessons[0].key == "measured.weights_bytes"
-    assert first.stages == ((Stage.STARTING, START + 3), (Stage.LOADING, START + 8))
+    assert first.stages == ((Stage.STARTING, START + 2), (Stage.LOADING, START + 8))
     assert second.plan["choices"][1]["value"] == 16.0
     assert [stage for stage, _ in second.stages] == ["starting", "loading", "profiling", "warming", "ready"]
     assert second.verdict == Stopped("Ctrl-C")
@@ -128,7 +128,7 @@ def test_a_new_attempt_forgets_the_processes_of_the_old_one() -> None:
         Launched(START + 50, 2, again, 8001, "http://127.0.0.1:8001", 77),
     )
     assert record.family == (again,)
-    assert record.stage is None
+    assert record.stage == Stage.STARTING
     assert record.url == "http://127.0.0.1:8001"
 
 

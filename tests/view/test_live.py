@@ -183,6 +183,13 @@ def test_warnings_and_errors_stand_out() -> None:
     assert styles == [[], ["yellow"], ["bold red"]]
 
 
+def test_the_servers_notes_of_being_watched_are_left_out() -> None:
+    picture = Picture()
+    for path in ("/health", "/metrics", "/v1/models"):
+        picture.observe(LogLine(START, 1, f'INFO:     127.0.0.1:59412 - "GET {path} HTTP/1.1" 200 OK'))
+    assert [line.text for line in picture.last_lines(9)] == ['127.0.0.1:59412 - "GET /v1/models HTTP/1.1" 200 OK']
+
+
 def test_a_terminal_without_unicode_gets_plain_signs() -> None:
     frame = make_frame(_picture(), 80, 24, ASCII)
     answered = "".join(line.plain for line in frame)

@@ -20,24 +20,24 @@ REPORT = """\
 
 ## Plan and measurement
 
-|                     |       planned |      measured | difference |
-| ------------------- | ------------: | ------------: | ---------: |
-| weights on the card |      16.0 GiB |      16.2 GiB |        +1% |
-| weights in host RAM |      14.0 GiB |             - |          - |
-| KV cache            |       3.0 GiB |             - |          - |
-| activations         |       1.0 GiB |             - |          - |
-| other               |       512 MiB |             - |          - |
-| KV cache            | 24,000 tokens | 23,552 tokens |        -2% |
-| concurrency         |  2.9 requests |             - |          - |
-| one request         |  4.2 tokens/s |  4.1 tokens/s |        -2% |
+|                       |       planned |      measured | difference |
+| --------------------- | ------------: | ------------: | ---------: |
+| weights on the device |      16.0 GiB |      16.2 GiB |        +1% |
+| weights in host RAM   |      14.0 GiB |             - |          - |
+| KV cache              |       3.0 GiB |             - |          - |
+| activations           |       1.0 GiB |             - |          - |
+| other                 |       512 MiB |             - |          - |
+| KV cache              | 24,000 tokens | 23,552 tokens |        -2% |
+| concurrency           |  2.9 requests |             - |          - |
+| one request           |  4.2 tokens/s |  4.1 tokens/s |        -2% |
 
 ## Timeline
 
 | attempt | stage     |      after |        took |
 | ------: | --------- | ---------: | ----------: |
-|       1 | starting  |      3.0 s |       5.0 s |
+|       1 | starting  |      2.0 s |       6.0 s |
 |       1 | loading   |      8.0 s |        10 s |
-|       2 | starting  |       21 s |       9.0 s |
+|       2 | starting  |       20 s |        10 s |
 |       2 | loading   |       30 s |        40 s |
 |       2 | profiling | 1 min 10 s |        15 s |
 |       2 | warming   | 1 min 25 s |        10 s |
@@ -82,7 +82,7 @@ def test_a_run_as_markdown(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -
 def test_a_run_as_json(record: RunRecord) -> None:
     report = make_report(record)
     weights = report["comparison"][0]
-    assert (weights["name"], weights["unit"]) == ("weights on the card", "bytes")
+    assert (weights["name"], weights["unit"]) == ("weights on the device", "bytes")
     assert weights["difference"] == pytest.approx(0.0125)
     first, second = report["attempts"]
     assert first["verdict"]["cause"] == "weights_oom"
