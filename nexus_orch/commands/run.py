@@ -91,8 +91,10 @@ def _as_point(spec: RunSpec) -> RunSpec:
 
 
 def _render_end(outcome: RunOutcome) -> Sequence[str]:
-    return [f"error: {problem.message}\n" + (f"    remedy: {problem.remedy}\n" if problem.remedy else "")
-            for problem in outcome.problems] + [f"    all of it: nexus logs {outcome.run_id}\n"]
+    return [
+        f"error: {problem.message}\n" + (f"    remedy: {problem.remedy}\n" if problem.remedy else "")
+        for problem in outcome.problems
+    ] + [f"    all of it: nexus logs {outcome.run_id}\n"]
 
 
 def _served_point(job: JobInfo, outcome: RunOutcome, seconds: float) -> Point:

@@ -62,6 +62,7 @@ def run_app(
         sys.stdout.write(f"{program} {__version__} (Hydra {hydra.__version__})\n")
         return _PRINTED
     flags = _parse_flags(arguments, program)
+    arguments = _flags_first(arguments, flags.overrides)
     if flags.shell_completion:
         return _complete(arguments, named or project, plugin_conf_dirs, program)
     extra = None if flags.config_dir is None else Path(flags.config_dir)
@@ -103,7 +104,7 @@ def _parse_flags(arguments: Sequence[str], program: str) -> Namespace:
     complaint = io.StringIO()
     try:
         with redirect_stderr(complaint), changed_arguments(program, arguments):
-            flags: Namespace = get_args_parser().parse_args()
+            flags: Namespace = get_args_parser().parse_intermixed_args(arguments)
     except SystemExit as error:
         reason = complaint.getvalue().strip().rpartition("error: ")[2]
         raise ConfigError(Problem(reason, origin="command line", remedy=f"{program} --hydra-help")) from error
@@ -111,6 +112,13 @@ def _parse_flags(arguments: Sequence[str], program: str) -> Namespace:
         remedy = "--project DIR brings a conf folder of your own, --config-dir DIR adds one"
         raise ConfigError(Problem("the shipped profiles stay", "--config-path", flags.config_path, None, remedy))
     return flags
+
+
+def _flags_first(arguments: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Hydra's parser wants all overrides in one row; here flags may stand between them."""
+    left = list(overrides)
+    flags = [word for word in arguments if not (left and word == left[0] and left.pop(0))]
+    return [*flags, *overrides]
 
 
 def _only_prints(flags: Namespace) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nexus_orch.launch.probes import probe_completion, probe_health
@@ -46,13 +46,19 @@ class ReadinessWatch:
         attempt: int,
         emit: Callable[[Observation], None],
         is_idle: Callable[[], bool] | None = None,
+        is_ours: Callable[[], bool] | None = None,
         times: WatchTimes | None = None,
     ) -> None:
-        """`is_idle` says whether the server has no requests, as its own metrics tell; a busy one is not rechecked."""
+        """`is_idle` says whether the server has no requests, as its own metrics tell; a busy one is not rechecked.
+
+        `is_ours` says whether the engine itself listens on the port: another server that took it first must not count
+        as this one being ready.
+        """
         self._server = server
         self._attempt = attempt
         self._emit = emit
         self._is_idle = is_idle or _always
+        self._is_ours = is_ours or _always
         self._times = times or WatchTimes()
         self._stop = threading.Event()
         self._healthy: bool | None = None
@@ -100,6 +106,8 @@ class ReadinessWatch:
 
     async def _is_healthy(self, client: httpx.AsyncClient, *, tell_failures: bool = False) -> bool:
         probed = await probe_health(client, self._attempt)
+        if probed.ok and not self._is_ours():
+            probed = replace(probed, ok=False, detail="another process answers on this port")
         if probed.ok != self._healthy or (tell_failures and not probed.ok):
             self._emit(probed)
         self._healthy = probed.ok

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from nexus_orch.errors import ExitCode
 from nexus_orch.judge.important import is_important
 from nexus_orch.judge.verdict import Expected, RunState, judge_stall, step
+from nexus_orch.launch.ports import listens
 from nexus_orch.launch.process import RunningEngine, start_engine
 from nexus_orch.launch.question import ask_question
 from nexus_orch.launch.readiness import ReadinessWatch
@@ -34,13 +35,13 @@ from nexus_orch.types import (
     LimitsSpec,
     Metric,
     Observation,
-    ProbeSpec,
     Probed,
+    ProbeSpec,
     Ready,
     StopAsked,
     Verdict,
 )
-from nexus_orch.view import RunView
+from nexus_orch.view.run_view import RunView
 
 TICK_SECONDS = 0.5
 """How often stop requests, the engine's family and the stall limit are looked at when nothing else happens."""
@@ -102,6 +103,7 @@ def run_attempt(scene: Scene) -> AttemptEnd:
 
 def _take_down(release: Release, loop: _Loop) -> None:
     """Stop the engine in a thread, so that what it still says is taken in, shown and recorded meanwhile."""
+    loop.announce_stop()
     stopping = threading.Thread(target=release.take_down, name="nexus-stop", daemon=True)
     stopping.start()
     while stopping.is_alive():
@@ -112,7 +114,13 @@ def _take_down(release: Release, loop: _Loop) -> None:
 @contextmanager
 def _watching(scene: Scene, engine: RunningEngine, loop: _Loop) -> Iterator[None]:
     """The threads that look at the engine, for as long as the loop runs."""
-    watch = ReadinessWatch(scene.server, attempt=scene.attempt, emit=scene.events.put, is_idle=loop.is_idle)
+    watch = ReadinessWatch(
+        scene.server,
+        attempt=scene.attempt,
+        emit=scene.events.put,
+        is_idle=loop.is_idle,
+        is_ours=lambda: listens([key.pid for key in engine.family()], scene.server.port),
+    )
     sampler = Sampler(scene.server, root_pid=engine.pid, attempt=scene.attempt, emit=scene.events.put)
     watch.start()
     sampler.start()
@@ -182,6 +190,11 @@ class _Loop:
             return True
         done = self._scene.probe.then == "stop" and isinstance(self.verdict, Ready)
         return done and (self._scene.probe.question is None or self.answer is not None)
+
+    def announce_stop(self) -> None:
+        """From now on the engine's end is wanted, not a failure."""
+        if self.stop is None:
+            self._observe(StopAsked(time.time(), self._scene.attempt, "done"))
 
     def _observe(self, observation: Observation) -> None:
         before = self.verdict

@@ -70,7 +70,7 @@ def _collect(problems: list[Problem], read: Callable[[], Read]) -> Read | None:
 
 def _find_engine(spec: RunSpec, plugins: Plugins, machine: MachineFacts | None) -> tuple[EngineFacts, EngineProvider]:
     """The installed engine, else the release that the plan must assume; and who runs it."""
-    provider = choose_engine(plugins.engines(), spec.engine.kind, spec.origin("engine.kind"))
+    provider = choose_engine(plugins.engines(), spec.engine.kind, spec.origins)
     is_cpu = machine is not None and not machine.gpus
     found = provider.find(spec.engine, cpu=is_cpu)
     return found or make_assumed_engine(spec.engine.version, cpu=is_cpu), provider

@@ -23,7 +23,7 @@ def refusal_of(preparation: Preparation) -> NexusError | None:
     machine = preparation.facts.machine
     if not machine.is_this_machine:
         return PlanError(_describe_other_machine(machine))
-    if preparation.command is None:
+    if not preparation.is_installed:
         return ConfigError(_describe_missing_engine(machine))
     return None
 

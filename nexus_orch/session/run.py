@@ -139,7 +139,7 @@ class _Session:
     def _end_attempt(self, number: int, end: AttemptEnd) -> tuple[Lesson, ...]:
         """Record how it ended, and what it taught when it failed by itself before it served."""
         lessons: tuple[Lesson, ...] = ()
-        if isinstance(end.verdict, Failed) and end.stop is None and not end.served:
+        if isinstance(end.verdict, Failed) and end.stop is None and not end.state.was_ready:
             lessons = learn(end.verdict, end.state.measured, self._prepared.plan)
         self._writer.write(AttemptEnded(time.time(), number, end.verdict, lessons))
         for problem in end.release.problems:
@@ -155,7 +155,7 @@ class _Session:
 
 def judge_end(run_id: str, end: AttemptEnd) -> RunOutcome:
     """The run's exit code and what to say about it."""
-    measured = end.measured()
+    measured = end.state.numbers
     if isinstance(end.verdict, Failed) and (end.stop is None or end.verdict.cause != "unknown"):
         failed = end.verdict
         problem = Problem("\n    ".join([f"the engine failed: {failed.cause}", *failed.evidence]), remedy=failed.remedy)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 
 import pytest
 
 from nexus_orch.record.events import AttemptEnded, Finished, Judged, Launched
 from nexus_orch.testing import FakeEngine
-from nexus_orch.types import Failed, Ready
+from nexus_orch.types import Failed, Ready, Stopped
 from tests.session.conftest import Desk, wait_for
 
 Behave = Callable[[FakeEngine], None]
@@ -87,10 +88,10 @@ def test_a_context_that_does_not_fit_is_learned_when_it_was_left_open(desk: Desk
     assert done.returncode == 0, done.stderr
     first, second = desk.journal(AttemptEnded)
     assert isinstance(first.verdict, Failed) and first.verdict.cause == "context_too_long"
-    assert [(lesson.key, lesson.value) for lesson in first.lessons] == [("model.max_model_len", 3000)]
-    assert isinstance(second.verdict, Ready)
+    assert [(lesson.key, lesson.value) for lesson in first.lessons] == [("model.max_model_len", 2992)]
+    assert second.verdict == Stopped("done")
     argv = json.loads((desk.run_folders[-1] / "command.json").read_text(encoding="utf-8"))["argv"]
-    assert argv[argv.index("--max-model-len") + 1] == "3000"
+    assert argv[argv.index("--max-model-len") + 1] == "2992"
 
 
 def test_a_pinned_context_is_never_changed(desk: Desk, behave: Behave) -> None:
@@ -162,3 +163,18 @@ def test_a_secret_is_in_no_record(desk: Desk) -> None:
     told = done.stdout + done.stderr
     stored = "".join(path.read_text(encoding="utf-8") for path in desk.run_folders[-1].iterdir() if path.is_file())
     assert "sesame-opens-4711" not in told + stored
+
+
+def test_another_server_on_the_port_does_not_count_as_ready(desk: Desk, behave: Behave) -> None:
+    behave(FakeEngine(boot_seconds=1.5))
+    stranger = FakeEngine().command(desk.port, "stranger")
+    running = desk.start(*ASK, f"serve.port={desk.port}", "limits.attempts=1")
+    wait_for(lambda: desk.journal(Launched), "the launch")
+    other = subprocess.Popen(stranger.argv, env={**desk.environ, **stranger.env}, stdout=subprocess.DEVNULL)
+    try:
+        running.communicate(timeout=60)
+    finally:
+        other.terminate()
+        other.wait(timeout=60)
+    assert running.returncode == 4
+    assert not _is_ready(desk)

@@ -29,3 +29,9 @@ def test_a_bad_point_is_told_and_the_others_run(desk: Desk) -> None:
     points = json.loads(summary.read_text(encoding="utf-8"))["points"]
     assert [point["outcome"] for point in points] == ["bad_config", "served"]
     assert done.returncode == 0
+
+
+def test_the_flag_may_stand_anywhere(desk: Desk) -> None:
+    done = desk.run("model.max_model_len=2048,4096", "--multirun", "probe.max_tokens=8")
+    assert done.returncode == 0, done.stderr
+    assert len(desk.run_folders) == 2
