@@ -56,28 +56,21 @@ def render_fraction(value: float | None) -> str:
 
 def render_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """A table of plain text without lines; the columns whose numbers are in `right` are set to the right."""
-    cells = [list(header), *map(list, rows)]
+    cells = [header, *rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = []
-    for row in cells:
-        padded = [
-            text.rjust(width) if column in right else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines) + "\n"
+    return "".join("  ".join(_pad(row, widths, right)).rstrip() + "\n" for row in cells)
 
 
 def render_markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """A Markdown table that is readable as plain text too."""
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in [list(header), *rows]]
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in [header, *rows]]
     widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(header))]
     rule = ["-" * (width - 1) + (":" if column in right else "-") for column, width in enumerate(widths)]
-    lines = []
-    for row in [cells[0], rule, *cells[1:]]:
-        padded = [
-            text.rjust(width) if column in right else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append(f"| {' | '.join(padded)} |")
-    return "\n".join(lines) + "\n"
+    return "".join(f"| {' | '.join(_pad(row, widths, right))} |\n" for row in [cells[0], rule, *cells[1:]])
+
+
+def _pad(row: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> list[str]:
+    return [
+        text.rjust(width) if column in right else text.ljust(width)
+        for column, (text, width) in enumerate(zip(row, widths, strict=True))
+    ]
