@@ -19,6 +19,7 @@ from nexus_orch.types import Command, Plan, RunSpec
 Read = TypeVar("Read")
 
 _PART_LENGTH = 28
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9._]+")
 
 
@@ -94,10 +95,11 @@ def create_run_folder(runs_dir: Path, spec: RunSpec, started: float) -> RunFolde
 
 
 def write_spec(folder: RunFolder, spec: RunSpec, secrets: frozenset[str] = frozenset()) -> None:
-    """Write spec.yaml; the values of `engine.env` whose names are in `secrets` are redacted."""
+    """Write spec.yaml; values of `engine.env` are redacted when their name is in `secrets` or sounds like one."""
     import yaml  # noqa: PLC0415 - only a run writes it
 
-    shown = Command((), spec.engine.env, secrets=secrets).shown_env
+    named = {name for name in spec.engine.env if _SECRET_NAME.search(name)}
+    shown = Command((), spec.engine.env, secrets=secrets | named).shown_env
     data = encode(replace(spec, engine=replace(spec.engine, env=shown)))
     _write(folder.spec, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 

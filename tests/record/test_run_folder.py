@@ -21,8 +21,10 @@ from nexus_orch.record.run_folder import (
     write_plan,
     write_spec,
 )
-from nexus_orch.types import Command, ModelSpec
+from nexus_orch.types import Command, EngineSpec, ModelSpec
 from tests.record.examples import SPEC, START, make_plan
+
+OPEN_SPEC = replace(SPEC, engine=EngineSpec(env={"VLLM_LOGGING_LEVEL": "INFO"}))
 
 
 @pytest.mark.parametrize(
@@ -62,10 +64,11 @@ def test_a_model_without_a_name_is_called_like_its_folder(tmp_path: Path) -> Non
 
 
 def test_spec_plan_and_command_come_back(tmp_path: Path) -> None:
-    folder = create_run_folder(tmp_path, SPEC, START)
-    assert read_spec(folder) == SPEC
-    write_plan(folder, make_plan())
-    assert read_plan(folder) == make_plan()
+    folder = create_run_folder(tmp_path, OPEN_SPEC, START)
+    assert read_spec(folder) == OPEN_SPEC
+    plan = replace(make_plan(), spec=OPEN_SPEC)
+    write_plan(folder, plan)
+    assert read_plan(folder) == plan
     command = Command(("vllm", "serve", "--x", "é"), {"A": "1"}, "/tmp", frozenset({"B"}))
     write_command(folder, command)
     assert read_command(folder) == command
@@ -73,9 +76,11 @@ def test_spec_plan_and_command_come_back(tmp_path: Path) -> None:
 
 
 def test_secrets_are_written_nowhere(tmp_path: Path) -> None:
+    spec = replace(SPEC, engine=EngineSpec(env={**SPEC.engine.env, "CODE": "hf_do_not_tell"}))
     folder = create_run_folder(tmp_path, SPEC, START)
-    secrets = frozenset({"HF_TOKEN"})
-    write_spec(folder, SPEC, secrets)
+    assert "hf_do_not_tell" not in folder.spec.read_text()
+    secrets = frozenset({"HF_TOKEN", "CODE"})
+    write_spec(folder, spec, secrets)
     write_command(folder, Command(("vllm",), {"HF_TOKEN": "hf_do_not_tell", "LEVEL": "1"}, secrets=secrets))
     written = b"".join(path.read_bytes() for path in folder.path.iterdir())
     assert b"hf_do_not_tell" not in written
