@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from nexus_orch.types import GIB, Choice, GpuEstimate, Plan
+from nexus_orch.types import GIB, Choice, GpuEstimate, Plan, RunSpec
 from nexus_orch.view.words import render_bytes, render_count, render_duration
 
 NARROW = 100
 """Below this many columns a setting's reason stands under it, not beside it."""
 WIDEST = 140
+SHIPPED = "conf/"
+"""How the origin of a value begins that a shipped profile wrote (compose/search_path.py, shown_path)."""
 
 _PARTS = (
     ("weights_bytes", "weights", "█", "#", "blue"),
@@ -33,18 +37,18 @@ def print_plan(plan: Plan, argv: Sequence[str], env: Mapping[str, str], stream: 
     """Print the plan to a terminal in colour, to a pipe as plain text. `env` must be free of secrets."""
     console = Console(file=stream, highlight=False)
     if stream.isatty():
-        console.print(render_plan(plan, argv, env, console.width, ascii_only=_is_ascii(stream)))
+        console.print(render_plan(plan, argv, env, console.width, ascii_only=_is_ascii(stream)), crop=False)
         return
     console.width = min(max(console.width, 80), WIDEST)
     with console.capture() as captured:
-        console.print(render_plan(plan, argv, env, console.width, ascii_only=_is_ascii(stream)))
+        console.print(render_plan(plan, argv, env, console.width, ascii_only=_is_ascii(stream)), crop=False)
     stream.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def render_plan(
     plan: Plan, argv: Sequence[str], env: Mapping[str, str], width: int, *, ascii_only: bool = False
 ) -> RenderableType:
-    """The whole plan for a console of `width` columns."""
+    """The whole plan for a console of `width` columns. Print it with `crop=False`: the command is never cut."""
     width = min(width, WIDEST)
     sections = [
         _verdict(plan),
@@ -215,13 +219,13 @@ def _settings(plan: Plan, width: int) -> Iterator[RenderableType]:
     if width < NARROW:
         for choice in plan.choices:
             yield Padding(_setting(choice), (0, 0, 0, 2), expand=False)
-            yield Padding(_reason(choice), (0, 0, 0, 6), expand=False)
+            yield Padding(_reason(choice, plan.spec), (0, 0, 0, 6), expand=False)
         return
     table = Table.grid(padding=(0, 2))
     table.add_column(max_width=width // 2, overflow="fold")
     table.add_column(ratio=1)
     for choice in plan.choices:
-        table.add_row(_setting(choice), _reason(choice))
+        table.add_row(_setting(choice), _reason(choice, plan.spec))
     yield Padding(table, (0, 0, 0, 2), expand=False)
 
 
@@ -236,12 +240,23 @@ def _plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _reason(choice: Choice) -> Text:
+def _reason(choice: Choice, spec: RunSpec) -> Text:
     if choice.origin == "derived":
         return Text(choice.reason, "dim")
+    if is_shipped_default(choice, spec):
+        return Text(f"default: {choice.reason}", "dim")
     text = Text(choice.origin, "bold cyan" if choice.origin == "pinned" else "bold magenta")
     text.append(f": {choice.reason}", "dim")
     return text
+
+
+def is_shipped_default(choice: Choice, spec: RunSpec) -> bool:
+    """Whether a pinned value is what a run has anyway, written out in a shipped profile: nobody asked for it."""
+    origin = spec.origin(choice.key)
+    if choice.origin != "pinned" or origin is None or not origin.startswith(SHIPPED):
+        return False
+    default = RunSpec(name="").get(choice.key)
+    return default is not None and bool(choice.value == default)
 
 
 def _notes(plan: Plan) -> Iterator[RenderableType]:
@@ -252,11 +267,25 @@ def _notes(plan: Plan) -> Iterator[RenderableType]:
         yield Padding(Text(f"- {note}"), (0, 0, 0, 2), expand=False)
 
 
+@dataclass(frozen=True)
+class _Verbatim:
+    """Text that is printed as it is: not wrapped, and without the blanks with which rich fills lines."""
+
+    text: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Segment(f"{self.text}\n")
+
+
 def _command(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[RenderableType]:
-    """The command as it can be pasted into a shell: one option on each line."""
-    if not argv:
-        return
-    yield Padding(Text("command", "bold"), (1, 0, 0, 0), expand=False)
+    if argv:
+        yield Padding(Text("command", "bold"), (1, 0, 0, 0), expand=False)
+        yield _Verbatim(render_command(argv, env))
+
+
+def render_command(argv: Sequence[str], env: Mapping[str, str]) -> str:
+    """The command as it can be pasted into a shell: one option on each line, however long, and nothing after the
+    backslash that continues it."""
     lines = [f"{name}={shlex.quote(value)}" for name, value in env.items()]
     current = ""
     for word in argv:
@@ -265,4 +294,4 @@ def _command(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[Renderable
             current = ""
         current = f"{current} {shlex.quote(word)}" if current else shlex.quote(word)
     lines.append(current)
-    yield Padding(Text(" \\\n  ".join(lines), overflow="fold"), (0, 0, 0, 2), expand=False)
+    return "  " + " \\\n    ".join(lines)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -46,6 +48,33 @@ def test_pinned_settings_are_marked() -> None:
     text = _text(plan_of(Q32, make_gpu(), make_gpu(), settings={"model.max_model_len": 4096}))
     line = next(line for line in text.splitlines() if "pinned" in line and "GiB" not in line)
     assert "command line" in line
+
+
+def test_the_command_is_pasted_into_a_shell_as_it_stands() -> None:
+    argv = (*ARGV, "--hf-overrides", '{"a": "it\'s ' + "long " * 60 + '"}', "--seed", "x" * 300)
+    stream = io.StringIO()
+    print_plan(plan_of(Q32, make_gpu(), make_gpu()), argv, {"A": "b c", "OMP_NUM_THREADS": "4"}, stream)
+    command = stream.getvalue().split("command\n")[1]
+    assert shlex.split(command.replace("\\\n", "")) == ["A=b c", "OMP_NUM_THREADS=4", *argv]
+    assert all(line.endswith("\\") for line in command.splitlines()[:-1])
+
+
+def test_a_terminal_gets_the_command_without_filling() -> None:
+    stream = _Terminal()
+    print_plan(plan_of(Q32, make_gpu(), make_gpu()), (*ARGV, "--seed", "x" * 300), {}, stream)
+    lines = stream.getvalue().splitlines()
+    assert f"    --seed {'x' * 300}" in lines
+    assert "    --dtype bfloat16 \\" in lines
+
+
+def test_what_a_shipped_profile_writes_by_default_is_not_called_pinned() -> None:
+    plan = plan_of(Q32, make_gpu(), make_gpu(), settings={"serve.host": "127.0.0.1"})
+    assert "pinned: set in command line" in _text(plan)
+    shipped = replace(plan, spec=replace(plan.spec, origins={"serve.host": "conf/serve/default.yaml:3"}))
+    assert "default: " in _text(shipped)
+    assert "pinned" not in _text(shipped).split("settings")[1]
+    other = replace(shipped, choices=tuple(replace(c, value="0.0.0.0") for c in plan.choices if c.key == "serve.host"))
+    assert "pinned" in _text(other)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
