@@ -104,7 +104,7 @@ class Measured:
         }
 
 
-_RANK_FIELDS = frozenset(entry.name for entry in dataclasses.fields(RankMeasured))
+_RANK_FIELDS = tuple(entry.name for entry in dataclasses.fields(RankMeasured))
 _ENGINE_FIELDS = tuple(entry.name for entry in dataclasses.fields(Measured) if entry.name != "ranks")
 _TEXTS = frozenset({"engine_version", "engine_generation", "model_runner", "device", "architecture"})
 _LEAST = frozenset({"kv_cache_bytes", "memory_free_bytes", "kv_cache_tokens", "kv_cache_blocks"})

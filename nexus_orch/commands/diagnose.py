@@ -1,0 +1,71 @@
+"""`nexus diagnose LOGFILE`: the cause and the remedy in any vLLM log, and the numbers that it tells."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from nexus_orch.errors import ExitCode
+from nexus_orch.judge.diagnosis import Diagnosis, judge_log
+from nexus_orch.judge.patterns import shipped_patterns
+from nexus_orch.judge.reading import LogReading, follow
+from nexus_orch.observe.log_text import read_log_lines
+from nexus_orch.types import GIB
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("log", metavar="LOGFILE", help="a log (also .gz), a run folder, or - for standard input")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Good also when a failure was found: the exit code tells whether the log could be judged."""
+    reading = LogReading()
+    for line in read_log_lines(args.log):
+        reading = follow(reading, line)
+    diagnosis = judge_log(reading)
+    if args.format == "json":
+        sys.stdout.write(json.dumps(asdict(diagnosis), indent=2) + "\n")
+    else:
+        sys.stdout.write("\n".join(render_diagnosis(diagnosis)) + "\n")
+    return ExitCode.GOOD
+
+
+def render_diagnosis(diagnosis: Diagnosis) -> Iterator[str]:
+    """The diagnosis as a person reads it."""
+    if diagnosis.cause is None:
+        yield diagnosis.remedy
+    else:
+        yield f"cause     {diagnosis.cause}: {shipped_patterns().causes[diagnosis.cause].summary}"
+        yield f"remedy    {diagnosis.remedy}"
+    for line in diagnosis.evidence:
+        yield f"evidence  {line}"
+    if diagnosis.engine_version is not None:
+        yield f"engine    vLLM {diagnosis.engine_version}"
+    ranks = diagnosis.measured.get("ranks", {})
+    whole = {name: value for name, value in diagnosis.measured.items() if name != "ranks"}
+    yield from _render_numbers("measured", whole)
+    for process, numbers in ranks.items():
+        yield from _render_numbers(process, numbers)
+
+
+def _render_numbers(title: str, numbers: Mapping[str, Any]) -> Iterator[str]:
+    if numbers:
+        yield title
+    for name, value in numbers.items():
+        label, text = _render_number(name, value)
+        yield f"    {label:<28} {text}"
+
+
+def _render_number(name: str, value: Any) -> tuple[str, str]:
+    """Bytes in GiB and large counts with separators: this is the edge."""
+    if name.endswith("_bytes"):
+        return name.removesuffix("_bytes").replace("_", " "), f"{value / GIB:.2f} GiB"
+    if name.endswith("_seconds"):
+        return name.removesuffix("_seconds").replace("_", " "), f"{value:.1f} s"
+    text = f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    return name.replace("_", " "), text

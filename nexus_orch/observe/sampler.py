@@ -1,0 +1,150 @@
+"""A thread that looks at the cards, the host, the engine's processes and the server once a second, and costs little.
+
+Asking every process of the machine for its parent is the dear part (`Process.children`), so the engine's tree is looked
+for anew only every few seconds; in between the known processes are asked through handles that are kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import psutil
+
+from nexus_orch.nvml import Nvml, open_nvml
+from nexus_orch.observe.metrics import MetricsReader, Server
+from nexus_orch.types import GpuSample, HostSample, Observation, ProcessSample
+
+Emit = Callable[[Observation], None]
+
+INTERVAL_SECONDS = 1.0
+TREE_SECONDS = 5.0
+"""How long a look at the engine's process tree holds. vLLM starts its processes within its first half minute."""
+
+
+class Sampler:
+    """Emits `GpuSample` for each card, `HostSample`, and `Metric` once the server tells some."""
+
+    def __init__(
+        self,
+        server: Server | None,
+        *,
+        root_pid: int | None,
+        attempt: int,
+        emit: Emit,
+        interval_seconds: float = INTERVAL_SECONDS,
+        gpu_indices: tuple[int, ...] | None = None,
+    ) -> None:
+        """`root_pid` is the engine's main process; its tree is sampled. `gpu_indices` None means all cards."""
+        self._server = server
+        self._attempt = attempt
+        self._emit = emit
+        self._interval_seconds = interval_seconds
+        self._gpu_indices = gpu_indices
+        self._tree = None if root_pid is None else ProcessTree(root_pid)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="nexus-sampler", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the sampling; returns when its thread has ended."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        with open_nvml() as nvml:
+            if self._server is None:
+                self._sample_until_stopped(nvml, None)
+                return
+            with MetricsReader(self._server, self._attempt) as reader:
+                self._sample_until_stopped(nvml, reader)
+
+    def _sample_until_stopped(self, nvml: Nvml, reader: MetricsReader | None) -> None:
+        due = time.monotonic()
+        while not self._stop.is_set():
+            for sample in read_gpus(nvml, self._attempt, self._gpu_indices):
+                self._emit(sample)
+            self._emit(read_host(self._tree, self._attempt))
+            metric = None if reader is None else reader.read(time.time())
+            if metric is not None:
+                self._emit(metric)
+            due = max(due + self._interval_seconds, time.monotonic())
+            self._stop.wait(due - time.monotonic())
+
+
+class ProcessTree:
+    """The engine's main process and all below it, with handles that remember the CPU time of the look before."""
+
+    def __init__(self, root_pid: int) -> None:
+        self._root_pid = root_pid
+        self._handles: dict[int, psutil.Process] = {}
+        self._looked: float | None = None
+
+    def read(self) -> tuple[ProcessSample, ...]:
+        """One sample of each process that lives, the main process first. The first look at one tells no CPU use."""
+        now = time.monotonic()
+        if self._looked is None or now - self._looked >= TREE_SECONDS:
+            self._look()
+            self._looked = now
+        samples = [self._read_process(pid, handle) for pid, handle in list(self._handles.items())]
+        return tuple(sample for sample in samples if sample is not None)
+
+    def _look(self) -> None:
+        try:
+            root = self._handles.get(self._root_pid) or psutil.Process(self._root_pid)
+            family = [root, *root.children(recursive=True)]
+        except psutil.Error:
+            # The main process is gone. What it left behind is still worth a look until it ends, too.
+            family = list(self._handles.values())
+        self._handles = {process.pid: self._handles.get(process.pid, process) for process in family}
+
+    def _read_process(self, pid: int, handle: psutil.Process) -> ProcessSample | None:
+        try:
+            with handle.oneshot():
+                name, rss_bytes = handle.name(), handle.memory_info().rss
+                return ProcessSample(pid, name, rss_bytes, handle.cpu_percent() / 100)
+        except psutil.Error:  # it has ended, or belongs to somebody else now
+            del self._handles[pid]
+            return None
+
+
+def read_gpus(nvml: Nvml, attempt: int, indices: tuple[int, ...] | None = None) -> list[GpuSample]:
+    """The state of the cards now. A card that does not answer is left out."""
+    samples = []
+    for device in nvml.devices:
+        if indices is not None and device.index not in indices:
+            continue
+        reading = nvml.read(device.index)
+        if reading is not None:
+            samples.append(
+                GpuSample(
+                    time=time.time(),
+                    attempt=attempt,
+                    index=device.index,
+                    name=device.name,
+                    memory_used_bytes=reading.memory_used_bytes,
+                    memory_total_bytes=reading.memory_total_bytes,
+                    utilization=reading.utilization,
+                    temperature_celsius=reading.temperature_celsius,
+                    power_watts=reading.power_watts,
+                )
+            )
+    return samples
+
+
+def read_host(tree: ProcessTree | None, attempt: int) -> HostSample:
+    """RAM and swap of the machine, and the engine's processes."""
+    ram, swap = psutil.virtual_memory(), psutil.swap_memory()
+    return HostSample(
+        time=time.time(),
+        attempt=attempt,
+        ram_used_bytes=ram.total - ram.available,
+        ram_total_bytes=ram.total,
+        swap_used_bytes=swap.used,
+        swap_total_bytes=swap.total,
+        processes=() if tree is None else tree.read(),
+    )
