@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+from packaging.version import Version
+
 from nexus_orch.errors import Problem
 from nexus_orch.plan.accounting import measured
 from nexus_orch.plan.draft import LEAST_CONTEXT
-from nexus_orch.plan.generations import default_batching
+from nexus_orch.plan.generations import default_batching, parse_version
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.kv_cache import CacheLayout, CacheShape, make_layout
 from nexus_orch.plan.parallel import Division
@@ -18,6 +20,9 @@ from nexus_orch.types import GIB, MIB, Choice, GpuEstimate, HostEstimate, Plan, 
 
 CPU_BLOCK_SIZE = 128
 """platforms/cpu.py: the default block size of the CPU backend."""
+KV_STEP_GIB = 0.25
+"""A derived KV cache is a multiple of this, at least 1 GiB where that is free. Before 0.22 it is whole GiB:
+VLLM_CPU_KVCACHE_SPACE was read with int() (platforms/cpu.py); since then --kv-cache-memory-bytes counts."""
 LARGEST_DERIVED_CONTEXT = 8192
 """A CPU reads long prompts slowly: a longer context must be asked for."""
 
@@ -73,7 +78,7 @@ class _CpuRun:
         """The pinned context, else the model's within what fits and what a CPU can read."""
         limit = self.inputs.architecture.longest_context
         fixed = self.inputs.spec.memory.kv_cache.size_gib
-        room = int(fixed * GIB) if fixed is not None else self.room_bytes // self.ranks // GIB * GIB
+        room = int(fixed * GIB) if fixed is not None else int(self._whole_steps(self.room_bytes) * GIB)
         longest = self.cache.longest(self.cache.num_blocks(room), limit)
         work = self.inputs.spec.workload
         sensible = max(LARGEST_DERIVED_CONTEXT, work.input_tokens + work.output_tokens)
@@ -86,16 +91,36 @@ class _CpuRun:
             reason = f"a CPU reads long prompts slowly (the model's limit is {limit:,})"
         return self.inputs.wishes.choice("model.max_model_len", derived, reason)
 
+    @property
+    def _step_gib(self) -> float:
+        return 1.0 if parse_version(self.inputs.facts.engine.version) < Version("0.22") else KV_STEP_GIB
+
+    def _whole_steps(self, size_bytes: int) -> float:
+        """GiB for each worker, in whole steps, when all of them share so many bytes."""
+        return max(0, size_bytes) // self.ranks // int(self._step_gib * GIB) * self._step_gib
+
     @cached_property
     def kv_gib(self) -> Choice:
-        """Whole GiB for each worker: VLLM_CPU_KVCACHE_SPACE is an integer (vllm/envs.py)."""
+        """GiB for each worker."""
         work = self.inputs.spec.workload
         length = int(self.context.value)
         request = min(length, work.input_tokens + work.output_tokens)
         needed = max(self.cache.request_bytes(length), self.cache.request_bytes(request, max(1, work.concurrency)))
-        derived = max(1, math.ceil(needed / GIB))
-        reason = f"the least whole GiB for {length:,} tokens and workload.concurrency={work.concurrency}"
+        steps = math.ceil(needed / GIB / self._step_gib) * self._step_gib
+        derived = max(steps, min(1.0, self._whole_steps(self.room_bytes)), self._step_gib)
+        held = f"{length:,} tokens and workload.concurrency={work.concurrency}"
+        reason = f"room for {held}" if derived > steps else f"the least for {held}, in steps of {self._step_gib:g} GiB"
         return self.inputs.wishes.choice("memory.kv_cache.size_gib", derived, reason)
+
+    @property
+    def eager(self) -> Choice:
+        """No compilation, unless the user asks for it."""
+        seconds = measured("cpu")
+        reason = (
+            f"compiling takes about {seconds['compiled_start_seconds']} s before the first start of a small model is "
+            f"ready, against about {seconds['eager_start_seconds']} s without (measured with 135M parameters, 2 cores)"
+        )
+        return self.inputs.wishes.choice("memory.enforce_eager", True, reason)
 
     @property
     def kv_bytes(self) -> int:
@@ -191,10 +216,11 @@ def _choices(run: _CpuRun) -> tuple[Choice, ...]:
         run.context,
         inputs.wishes.choice("memory.strategy", "cpu", "the engine runs on the CPU: all weights are in host RAM"),
         run.kv_gib,
+        run.eager,
         *passed_choices(inputs),
         *run.division.choices,
     ]
-    for key in ("memory.enforce_eager", "serve.max_num_batched_tokens", "serve.max_num_seqs"):
+    for key in ("serve.max_num_batched_tokens", "serve.max_num_seqs"):
         if inputs.wishes.is_fixed(key):
             found.append(inputs.wishes.choice(key, None, ""))
     return tuple(choice for choice in (*found, *serve_choices(inputs)) if choice.value is not None)

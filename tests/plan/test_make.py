@@ -183,6 +183,10 @@ def test_the_cpu_engine_plans_ram() -> None:
     assert plan.fits
     assert plan.settings["model.dtype"] == "float16"
     assert plan.settings["memory.kv_cache.size_gib"] == 1
+    eager = plan.choice("memory.enforce_eager")
+    assert eager is not None
+    assert (eager.value, eager.origin) == (True, "derived")
+    assert "100 s" in eager.reason
     assert plan.max_model_len == 8192
     assert len(plan.per_gpu) == 1
     assert plan.prediction.decode_tokens_per_second is None
@@ -207,3 +211,17 @@ def test_a_cpu_cache_that_is_pinned_too_small_is_told_what_fits() -> None:
     plan = plan_of(Q7, settings=settings, ram_gib=32)
     assert _cause(plan) == "context_too_long"
     assert "size_gib=2" in str(plan.problems[0].remedy)
+
+
+def test_compilation_on_the_cpu_can_be_asked_for() -> None:
+    plan = plan_of("HuggingFaceTB/SmolLM2-135M-Instruct", settings={"memory.enforce_eager": False})
+    choice = plan.choice("memory.enforce_eager")
+    assert choice is not None
+    assert (choice.value, choice.origin) == (False, "pinned")
+
+
+@pytest.mark.parametrize(("version", "ram_gib", "expected"), [("0.32.0", 2.4, 0.5), ("0.19.1", 3.5, 1.0)])
+def test_a_cpu_cache_takes_part_of_a_gib_where_the_release_can(version: str, ram_gib: float, expected: float) -> None:
+    plan = plan_of("HuggingFaceTB/SmolLM2-135M-Instruct", version=version, ram_gib=ram_gib)
+    assert plan.fits
+    assert plan.settings["memory.kv_cache.size_gib"] == expected
