@@ -71,9 +71,13 @@ def find_process(key: ProcessKey) -> psutil.Process | None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """True while it can still do something. A zombie cannot: it holds neither memory nor a port."""
+    """True while it can do something or holds something. A zombie does not, unless some of its threads still end.
+
+    Linux shows a process as a zombie as soon as its first thread has ended; memory, sockets and GPU contexts go with
+    the last one.
+    """
     with suppress(*GONE):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     return False
 
 

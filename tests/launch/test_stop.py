@@ -113,6 +113,24 @@ def test_what_has_ended_already_needs_no_rung(start: Start) -> None:
     assert watched.stop().rung is None
 
 
+def test_a_process_lives_until_its_last_thread_has_ended(start: Start) -> None:
+    code = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
+        "print('up', flush=True)\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    watched = start(python(code))
+    watched.wait_for_line("up")
+    process = psutil.Process(watched.engine.pid)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while process.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+    assert set(find_family(watched.engine.record)) == {process.pid}
+    assert watched.stop(stop_seconds=0).rung is not None
+    assert find_family(watched.engine.record) == {}
+
+
 def test_hurry_goes_on_to_the_next_rung_at_once(start: Start, free_port: int) -> None:
     ignored = ("SIGINT", "SIGTERM")
     watched = start(FakeEngine(ignores=ignored, core_ignores=ignored).command(free_port))
