@@ -85,9 +85,11 @@ def python(code: str, *arguments: str) -> Command:
 
 
 def is_gone(key: ProcessKey) -> bool:
-    """True when this very process has ended."""
+    """True when this very process has ended with all its threads."""
     try:
         process = psutil.Process(key.pid)
-        return abs(process.create_time() - key.create_time) > 2 or process.status() == psutil.STATUS_ZOMBIE
+        if abs(process.create_time() - key.create_time) > 2:
+            return True
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() == 1
     except psutil.NoSuchProcess:
         return True

@@ -67,7 +67,7 @@ def test_a_core_that_changed_group_session_and_parent_is_found(start: Start, fre
     assert psutil.Process(core_pid).ppid() != watched.engine.pid
     record = watched.engine.record
     assert set(find_family(record)) == {record.pid, core_pid}
-    key = ProcessKey.of(psutil.Process(core_pid))
+    key = key_of(psutil.Process(core_pid))
     watched.stop()
     assert is_gone(key)
     assert is_free("127.0.0.1", free_port)
