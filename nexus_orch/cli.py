@@ -1,4 +1,4 @@
-"""argv to command. A `NexusError` becomes one message and one exit code; nothing else here knows what a command does."""
+"""argv to command. A `NexusError` becomes one message and one exit code; what a command does, only its module knows."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +18,10 @@ from nexus_orch.contracts import EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.engine import is_wanted, parse_wanted_version, read_engine
 from nexus_orch.paths import engines_dir
-from nexus_orch.types import Command, EngineFacts, EngineSpec
+from nexus_orch.types import Command, EngineFacts, EngineSpec, is_secret_name
 
 INSTALL_REMEDY = "`nexus engine install cpu`, or `pip install vllm` into an environment and engine.python=PATH"
 
-_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 _PYTHONS = ("bin/python", "Scripts/python.exe", "python.exe")
 
 
@@ -57,7 +55,7 @@ class LocalEngine:
         if engine.device == "cpu":
             base["VLLM_TARGET_DEVICE"] = "cpu"
         secrets = {name: _read_secret(source) for name, source in rendering.secret_env.items()}
-        named = {name for name in env if _SECRET_NAME.search(name)}
+        named = {name for name in env if is_secret_name(name)}
         return Command(
             argv=(engine.python, "-m", _module(rendering, engine), *rendering.argv),
             env={**base, **rendering.env, **secrets, **env},

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from nexus_orch import paths
 from nexus_orch.errors import ConfigError, NexusError, Problem
-from nexus_orch.launch.family import ProcessKey, find_process
+from nexus_orch.launch.family import find_process
 from nexus_orch.launch.orphans import OrphanProcess, find_orphans
-from nexus_orch.record.events import ProcessId
 from nexus_orch.record.find import find_runs
 from nexus_orch.record.history import HistoryRow, history_path, read_history, remember_run
 from nexus_orch.record.run_record import RunRecord, read_run
+from nexus_orch.types import ProcessKey
 
 
-def is_alive(process: ProcessId, host: str) -> bool:
+def is_alive(process: ProcessKey, host: str) -> bool:
     """Whether a supervisor still runs. One on another machine that shares our home counts as alive."""
     if is_elsewhere(host):
         return True

@@ -9,7 +9,7 @@ import time
 from nexus_orch import paths
 from nexus_orch.commands.known_runs import is_elsewhere, read_ended, read_known_run, read_open_runs
 from nexus_orch.errors import ConfigError, ExitCode, LaunchError, NexusError, Problem
-from nexus_orch.launch.family import ProcessKey, find_process
+from nexus_orch.launch.family import find_process
 from nexus_orch.launch.stop import KILL_SECONDS, stop_engine
 from nexus_orch.record.events import Finished, Stopping
 from nexus_orch.record.find import find_run
@@ -18,7 +18,7 @@ from nexus_orch.record.journal import JournalWriter
 from nexus_orch.record.run_folder import RunFolder, read_spec
 from nexus_orch.record.run_record import RunRecord
 from nexus_orch.record.stop_request import StopRequest, write_stop_request
-from nexus_orch.types import LimitsSpec
+from nexus_orch.types import LimitsSpec, ProcessKey
 from nexus_orch.view.words import render_duration
 
 POLL_SECONDS = 0.25

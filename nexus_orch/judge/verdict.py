@@ -194,7 +194,7 @@ def _judge_state(before: RunState, state: RunState, observation: Observation) ->
     if state.exited is not None:
         return _judge_exit(before, state)
     if state.stop is not None:
-        return Degraded(f"stopping: {state.stop.reason}")
+        return before.verdict  # what fails from now on fails because it is being stopped
     return _judge_failure(state) or _judge_life(state)
 
 

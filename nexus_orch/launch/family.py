@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from nexus_orch.types import ProcessKey
+
 GONE = (psutil.Error, OSError)
 """What psutil and the kernel raise for a process that ended meanwhile or may not be looked at."""
 
@@ -28,16 +30,9 @@ CREATE_TIME_TOLERANCE_SECONDS = 2.0
 """Start times are told as boot time plus ticks; the kernel's boot time moves by up to a second with the clock."""
 
 
-@dataclass(frozen=True)
-class ProcessKey:
-    """A process for good: its pid, and when it was created in seconds since the epoch (pids are used again)."""
-
-    pid: int
-    create_time: float
-
-    @classmethod
-    def of(cls, process: psutil.Process) -> ProcessKey:
-        return cls(process.pid, process.create_time())
+def key_of(process: psutil.Process) -> ProcessKey:
+    """The process for good. Raises psutil.Error when it has ended."""
+    return ProcessKey(process.pid, process.create_time())
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ def find_descendants(keys: Iterable[ProcessKey]) -> tuple[ProcessKey, ...]:
         with suppress(*GONE):
             for child in process.children(recursive=True):
                 with suppress(*GONE):
-                    found.setdefault(child.pid, ProcessKey.of(child))
+                    found.setdefault(child.pid, key_of(child))
     return tuple(found[pid] for pid in sorted(found))
 
 

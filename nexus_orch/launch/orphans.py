@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from nexus_orch.launch.family import GONE, EngineRecord, ProcessKey, find_family, find_process
+from nexus_orch.launch.family import GONE, EngineRecord, find_family, find_process, key_of
+from nexus_orch.types import ProcessKey
 
 
 @dataclass(frozen=True)
@@ -44,5 +45,5 @@ def _read_processes(record: EngineRecord) -> tuple[OrphanProcess, ...]:
     found = []
     for _, process in sorted(find_family(record).items()):
         with suppress(*GONE):
-            found.append(OrphanProcess(ProcessKey.of(process), process.name(), process.memory_info().rss))
+            found.append(OrphanProcess(key_of(process), process.name(), process.memory_info().rss))
     return tuple(found)

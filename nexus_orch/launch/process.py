@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 
 from nexus_orch.errors import LaunchError, Problem
-from nexus_orch.launch.family import MARK_VARIABLE, EngineRecord, ProcessKey, find_descendants
+from nexus_orch.launch.family import MARK_VARIABLE, EngineRecord, find_descendants, key_of
 from nexus_orch.launch.log_pump import LogPump
-from nexus_orch.types import MIB, Command, Exited, Observation, Started
+from nexus_orch.types import MIB, Command, Exited, Observation, ProcessKey, Started
 
 Emit = Callable[[Observation], None]
 
@@ -144,7 +144,7 @@ def start_engine(
         create_time=_read_create_time(child.pid),
         pgid=None if sys.platform == "win32" else child.pid,
         mark=mark,
-        supervisor=ProcessKey.of(psutil.Process()),
+        supervisor=key_of(psutil.Process()),
     )
     log = LogPump(
         child.stdout, log_path, attempt=attempt, emit=emit, limit_bytes=log_bytes, important=important, backlog=backlog

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import psutil
 
 from nexus_orch.errors import Problem
-from nexus_orch.launch.family import GONE, EngineRecord, ProcessKey, find_family, is_alive
+from nexus_orch.launch.family import GONE, EngineRecord, find_family, is_alive, key_of
+from nexus_orch.types import ProcessKey
 
 RUNGS = ("CTRL_BREAK_EVENT", "SIGKILL") if sys.platform == "win32" else ("SIGINT", "SIGTERM", "SIGKILL")
 """Windows knows no SIGTERM: what is called so there kills at once."""
@@ -131,5 +132,5 @@ def _keys_of(processes: dict[int, psutil.Process]) -> tuple[ProcessKey, ...]:
     keys = []
     for process in processes.values():
         with suppress(*GONE):
-            keys.append(ProcessKey.of(process))
+            keys.append(key_of(process))
     return tuple(keys)

@@ -10,18 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nexus_orch.types import Exited, GpuSample, HostSample, Lesson, Metric, Probed, Verdict
-
-
-@dataclass(frozen=True)
-class ProcessId:
-    """A process that cannot be mistaken for a later one with the same pid.
-
-    `create_time` is seconds since the epoch, as psutil tells it.
-    """
-
-    pid: int
-    create_time: float
+from nexus_orch.types import Exited, GpuSample, HostSample, Lesson, Metric, Probed, ProcessKey, Verdict
 
 
 @dataclass(frozen=True)
@@ -32,7 +21,7 @@ class Created:
     name: str
     model: str
     hardware: str
-    supervisor: ProcessId
+    supervisor: ProcessKey
     nexus_version: str
     strategy: str | None = None
     """As asked for; the plan says what was chosen."""
@@ -56,7 +45,7 @@ class Launched:
 
     time: float
     attempt: int
-    engine: ProcessId
+    engine: ProcessKey
     port: int
     url: str
     pgid: int | None = None
@@ -69,7 +58,7 @@ class Family:
 
     time: float
     attempt: int
-    processes: tuple[ProcessId, ...]
+    processes: tuple[ProcessKey, ...]
 
 
 @dataclass(frozen=True)

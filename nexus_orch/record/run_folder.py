@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.record.atomic import make_write_error, write_atomic
 from nexus_orch.record.codec import CodecError, decode, encode
-from nexus_orch.types import Command, Plan, RunSpec
+from nexus_orch.types import Command, Plan, RunSpec, is_secret_name
 
 Read = TypeVar("Read")
 
 _PART_LENGTH = 28
-_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9._]+")
 
 
@@ -98,7 +97,7 @@ def write_spec(folder: RunFolder, spec: RunSpec, secrets: frozenset[str] = froze
     """Write spec.yaml; values of `engine.env` are redacted when their name is in `secrets` or sounds like one."""
     import yaml  # noqa: PLC0415 - only a run writes it
 
-    named = {name for name in spec.engine.env if _SECRET_NAME.search(name)}
+    named = {name for name in spec.engine.env if is_secret_name(name)}
     shown = Command((), spec.engine.env, secrets=secrets | named).shown_env
     data = encode(replace(spec, engine=replace(spec.engine, env=shown)))
     _write(folder.spec, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))

@@ -18,18 +18,17 @@ from nexus_orch.record.events import (
     Judged,
     Launched,
     Planned,
-    ProcessId,
     Stopping,
 )
 from nexus_orch.record.journal import Journal, read_journal
 from nexus_orch.record.run_folder import RunFolder
 from nexus_orch.record.samples import Latest, read_latest
-from nexus_orch.types import Degraded, Exited, Failed, Lesson, Probed, Ready, Stage, Starting, Verdict
+from nexus_orch.types import Degraded, Exited, Failed, Lesson, Probed, ProcessKey, Ready, Stage, Starting, Verdict
 
 RunState = Literal["starting", "ready", "degraded", "stopped", "failed", "lost"]
 """`lost`: the supervisor is gone and never said how the run ended; engine processes may be left over."""
 
-IsAlive = Callable[[ProcessId, str], bool]
+IsAlive = Callable[[ProcessKey, str], bool]
 """Whether this process of the machine of this name still runs; True when that cannot be known from here."""
 
 AttemptEntry = Planned | Launched | Judged | AttemptEnded | Exited
@@ -46,7 +45,7 @@ class AttemptRecord:
     started: float | None = None
     """When the engine was launched; None when it never was."""
     ended: float | None = None
-    engine: ProcessId | None = None
+    engine: ProcessKey | None = None
     plan: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[tuple[Stage, float], ...] = ()
     verdict: Verdict | None = None
@@ -77,12 +76,12 @@ class RunRecord:
     """Somebody asked it to end and it has not yet."""
     url: str | None = None
     port: int | None = None
-    supervisor: ProcessId | None = None
-    engine: ProcessId | None = None
+    supervisor: ProcessKey | None = None
+    engine: ProcessKey | None = None
     """The main process of the latest attempt."""
     pgid: int | None = None
     mark: str | None = None
-    family: tuple[ProcessId, ...] = ()
+    family: tuple[ProcessKey, ...] = ()
     """Every engine process of the latest attempt that was ever seen, in order of appearance."""
     attempts: tuple[AttemptRecord, ...] = ()
     measured: Mapping[str, float] = field(default_factory=dict)

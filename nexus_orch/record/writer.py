@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nexus_orch.errors import InterruptedByEnvironment
-from nexus_orch.record.events import Event, Family, Judged, ProcessId, Sample
+from nexus_orch.record.events import Event, Family, Judged, Sample
 from nexus_orch.record.journal import JournalWriter
 from nexus_orch.record.run_folder import RunFolder
 from nexus_orch.record.samples import Latest, SampleThinner, write_latest
@@ -17,6 +17,7 @@ from nexus_orch.types import (
     Metric,
     Observation,
     Probed,
+    ProcessKey,
     Ready,
     Starting,
     Verdict,
@@ -43,7 +44,7 @@ class RunWriter:
         self._latest_written = float("-inf")
         self._judged: Judged | None = None
         self._answers: dict[str, bool] = {}
-        self._family: set[ProcessId] = set()
+        self._family: set[ProcessKey] = set()
 
     def write(self, event: Event) -> None:
         """Append an event; of a family only the processes that the journal does not have yet."""

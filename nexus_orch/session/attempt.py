@@ -23,7 +23,7 @@ from nexus_orch.launch.readiness import ReadinessWatch
 from nexus_orch.launch.server import Server
 from nexus_orch.launch.signals import StopRequested
 from nexus_orch.observe.sampler import Sampler
-from nexus_orch.record.events import Family, Launched, ProcessId, Stopping
+from nexus_orch.record.events import Family, Launched, Stopping
 from nexus_orch.record.run_folder import RunFolder
 from nexus_orch.record.stop_request import StopRequest, read_stop_request
 from nexus_orch.record.writer import RunWriter
@@ -37,6 +37,7 @@ from nexus_orch.types import (
     Observation,
     Probed,
     ProbeSpec,
+    ProcessKey,
     Ready,
     StopAsked,
     Verdict,
@@ -142,7 +143,7 @@ class _Loop:
         self.cancel = threading.Event()
         self._scene = scene
         self._engine = engine
-        self._family: tuple[ProcessId, ...] = ()
+        self._family: tuple[ProcessKey, ...] = ()
         self._asked = False
         self._running = 0.0
 
@@ -227,14 +228,15 @@ class _Loop:
         """Another process asked, by a file in the run folder: the run ends as it was wanted to."""
         if request.force:
             self._scene.hurry.set()
-        self._accept_stop(StopRequested(time.time(), request.reason, ExitCode.GOOD))
+        self._accept_stop(StopRequested(time.time(), request.reason, ExitCode.GOOD), force=request.force)
 
-    def _accept_stop(self, request: StopRequested) -> None:
+    def _accept_stop(self, request: StopRequested, *, force: bool = False) -> None:
         if self.stop is not None:
             return  # the second one hurries the stop ladder, which StopSignals has seen to
         self.stop = request
+        self._scene.view.message(f"stopping: {request.reason}")
         self._observe(StopAsked(request.time, self._scene.attempt, request.reason))
-        self._scene.writer.write(Stopping(request.time, request.reason))
+        self._scene.writer.write(Stopping(request.time, request.reason, force))
 
     def _ask(self) -> None:
         """Put the question in a thread of its own; the answer comes back as an event."""
@@ -252,14 +254,14 @@ class _Loop:
 
     def _write_launch(self) -> None:
         record, scene = self._engine.record, self._scene
-        engine = ProcessId(record.pid, record.create_time)
+        engine = ProcessKey(record.pid, record.create_time)
         launched = Launched(
             time.time(), scene.attempt, engine, scene.server.port, scene.server.url, record.pgid, record.mark
         )
         scene.writer.write(launched)
 
     def _write_family(self) -> None:
-        family = tuple(ProcessId(key.pid, key.create_time) for key in self._engine.family())
+        family = tuple(ProcessKey(key.pid, key.create_time) for key in self._engine.family())
         if family != self._family:
             self._family = family
             self._scene.writer.write(Family(time.time(), self._scene.attempt, family))

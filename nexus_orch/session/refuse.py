@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nexus_orch.errors import ConfigError, NexusError, PlanError, Problem
-from nexus_orch.launch.family import EngineRecord, ProcessKey
+from nexus_orch.launch.family import EngineRecord
 from nexus_orch.launch.orphans import Orphan, find_orphans
 from nexus_orch.record.find import find_runs
 from nexus_orch.record.run_record import RunRecord, read_run
 from nexus_orch.session.prepare import Preparation
-from nexus_orch.types import GIB, MachineFacts
+from nexus_orch.types import GIB, MachineFacts, ProcessKey
 
 
 def refusal_of(preparation: Preparation) -> NexusError | None:

@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 import psutil
 
 from nexus_orch import __version__, paths
-from nexus_orch.errors import ExitCode, InterruptedByEnvironment, LaunchError, Problem
+from nexus_orch.errors import ExitCode, InterruptedByEnvironment, LaunchError, NexusError, Problem
 from nexus_orch.judge.lessons import learn
 from nexus_orch.judge.verdict import Expected
 from nexus_orch.launch.ports import FIRST_PORT, choose_port
 from nexus_orch.launch.server import Server
 from nexus_orch.launch.signals import StopSignals
 from nexus_orch.plugin_manager import Plugins
-from nexus_orch.record.events import AttemptEnded, Created, Finished, Planned, ProcessId
-from nexus_orch.record.history import remember_run
+from nexus_orch.record.events import AttemptEnded, Created, Finished, Planned
+from nexus_orch.record.history import history_path, remember_run
 from nexus_orch.record.run_folder import create_run_folder, encode_plan, write_command, write_plan
 from nexus_orch.record.run_record import read_run
 from nexus_orch.record.writer import RunWriter
 from nexus_orch.session.attempt import AttemptEnd, Event, Scene, run_attempt
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.session.refuse import describe_orphans, read_orphans, refusal_of
-from nexus_orch.types import Failed, Lesson, RunSpec
+from nexus_orch.types import Failed, Lesson, ProcessKey, RunSpec
 from nexus_orch.view.run_view import RunView
 
 
@@ -101,10 +101,13 @@ class _Session:
 
     def close(self) -> None:
         """End the record and give the terminal back; the run's processes are gone already."""
+        try:
+            self._writer.close()
+            record = read_run(self._folder.path, lambda _process, _host: False)
+            remember_run(history_path(), paths.runs_dir(), record)
+        except NexusError as error:  # the folder is the truth; the history is made again from it
+            self._view.message(f"warning: {error}")
         self._view.close()
-        self._writer.close()
-        record = read_run(self._folder.path, lambda _process, _host: False)
-        remember_run(paths.home_dir() / "history.sqlite", paths.runs_dir(), record)
 
     def _attempt(self, number: int, signals: StopSignals) -> AttemptEnd:
         plan = self._prepared.plan
@@ -119,7 +122,7 @@ class _Session:
         write_plan(self._folder, plan)
         write_command(self._folder, command)
         self._writer.write(Planned(time.time(), number, encode_plan(plan)))
-        self._view.plan(plan, run_id=self._folder.id, url=server.url)
+        self._view.plan(plan, command, run_id=self._folder.id, url=server.url)
         return run_attempt(
             Scene(
                 attempt=number,
@@ -173,7 +176,7 @@ def _created(preparation: Preparation) -> Created:
         name=spec.name,
         model=preparation.plan.model,
         hardware=preparation.facts.machine.name,
-        supervisor=ProcessId(this.pid, this.create_time()),
+        supervisor=ProcessKey(this.pid, this.create_time()),
         nexus_version=__version__,
         strategy=spec.memory.strategy,
         host=platform.node(),

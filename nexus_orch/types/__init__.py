@@ -4,7 +4,7 @@ Bytes and seconds inside, GiB only at the edges; the unit stands in the name.
 """
 
 from nexus_orch.types.causes import CAUSES, Cause
-from nexus_orch.types.command import Command
+from nexus_orch.types.command import Command, is_secret_name
 from nexus_orch.types.facts import (
     CheckpointFacts,
     EngineFacts,
@@ -29,7 +29,8 @@ from nexus_orch.types.observation import (
     Started,
     StopAsked,
 )
-from nexus_orch.types.plan import Choice, GpuEstimate, HostEstimate, Origin, Plan, Prediction
+from nexus_orch.types.plan import Alternative, Choice, GpuEstimate, HostEstimate, Origin, Plan, Prediction
+from nexus_orch.types.process import ProcessKey
 from nexus_orch.types.spec import (
     EngineSpec,
     GpuSpec,
@@ -53,6 +54,7 @@ __all__ = [
     "GIB",
     "KIB",
     "MIB",
+    "Alternative",
     "Attempt",
     "Cause",
     "CheckpointFacts",
@@ -90,6 +92,7 @@ __all__ = [
     "PreloadSpec",
     "ProbeSpec",
     "Probed",
+    "ProcessKey",
     "ProcessSample",
     "Ready",
     "RunSpec",
@@ -103,4 +106,5 @@ __all__ = [
     "TensorHeader",
     "Verdict",
     "WorkloadSpec",
+    "is_secret_name",
 ]

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 REDACTED = "***"
+
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)
+
+
+def is_secret_name(variable: str) -> bool:
+    """Whether an environment variable of this name holds a secret by the usual naming (HF_TOKEN, VLLM_API_KEY)."""
+    return _SECRET_NAME.search(variable) is not None
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ import psutil
 from nexus_orch import paths
 from nexus_orch.launch.process import start_engine
 from nexus_orch.launch.stop import stop_engine
-from nexus_orch.record.events import Created, Family, Finished, Launched, ProcessId, Stopping
+from nexus_orch.record.events import Created, Family, Finished, Launched, Stopping
 from nexus_orch.record.run_folder import create_run_folder
 from nexus_orch.record.stop_request import read_stop_request
 from nexus_orch.record.writer import RunWriter
-from nexus_orch.types import Command, LimitsSpec, MemorySpec, ModelSpec, Ready, RunSpec, Stopped
+from nexus_orch.types import Command, LimitsSpec, MemorySpec, ModelSpec, ProcessKey, Ready, RunSpec, Stopped
 from tests.record.examples import make_gpu, make_host
 
 ENGINE = """
@@ -37,20 +37,20 @@ def main(behaviour: str) -> None:
         paths.runs_dir(), RunSpec("test", model=model, memory=MemorySpec("hybrid"), limits=limits), time.time()
     )
     writer = RunWriter(folder)
-    supervisor = ProcessId(this.pid, this.create_time())
+    supervisor = ProcessKey(this.pid, this.create_time())
     writer.write(Created(time.time(), "test", "qwen0_5b", "cpu", supervisor, "0.1.0", host=platform.node()))
     engine = start_engine(
         Command((sys.executable, "-c", ENGINE)), attempt=1, emit=lambda _: None, log_path=folder.log, run_id=folder.id
     )
     record = engine.record
-    main_process = ProcessId(record.pid, record.create_time)
+    main_process = ProcessKey(record.pid, record.create_time)
     writer.write(
         Launched(time.time(), 1, main_process, 8000, "http://127.0.0.1:8000", pgid=record.pgid, mark=record.mark)
     )
     while len(engine.family()) < 2 or not folder.log.exists() or not folder.log.stat().st_size:
         engine.find_new_descendants()
         time.sleep(0.02)
-    family = tuple(ProcessId(key.pid, key.create_time) for key in engine.family())
+    family = tuple(ProcessKey(key.pid, key.create_time) for key in engine.family())
     writer.write(Family(time.time(), 1, family))
     writer.judge(time.time(), 1, Ready({"kv_cache_tokens": 1000.0}))
     writer.observe(make_gpu(time.time(), 0, 20.0, attempt=1))

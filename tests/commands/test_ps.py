@@ -9,11 +9,11 @@ import pytest
 
 from nexus_orch.commands import ps
 from nexus_orch.commands.ps import LeftOver, ShownRun, render_runs
-from nexus_orch.record.events import Created, ProcessId
+from nexus_orch.record.events import Created
 from nexus_orch.record.history import history_path, read_history
 from nexus_orch.record.run_folder import create_run_folder
 from nexus_orch.record.writer import RunWriter
-from nexus_orch.types import GIB
+from nexus_orch.types import GIB, ProcessKey
 from tests.commands.conftest import Supervised
 from tests.record.examples import SPEC, START, write_stopped_run
 
@@ -72,7 +72,7 @@ def test_a_run_that_ended_unremembered_is_remembered(call: Call, runs: Path) -> 
 def test_a_lost_run_without_processes_is_listed_only_with_all(call: Call, runs: Path) -> None:
     folder = create_run_folder(runs, SPEC, START)
     writer = RunWriter(folder)
-    writer.write(Created(START, "x", "qwen32b", "auto", ProcessId(2**22 + 1, START), "0.1.0"))
+    writer.write(Created(START, "x", "qwen32b", "auto", ProcessKey(2**22 + 1, START), "0.1.0"))
     writer.close()
     assert call(ps).startswith("nothing runs")
     (shown,) = json.loads(call(ps, "--all", "--format", "json"))
@@ -81,7 +81,7 @@ def test_a_lost_run_without_processes_is_listed_only_with_all(call: Call, runs: 
 
 def test_a_run_of_another_machine_is_not_called_lost(call: Call, runs: Path) -> None:
     writer = RunWriter(create_run_folder(runs, SPEC, time.time()))
-    writer.write(Created(time.time(), "x", "qwen32b", "auto", ProcessId(1, 1.0), "0.1.0", host="another-machine"))
+    writer.write(Created(time.time(), "x", "qwen32b", "auto", ProcessKey(1, 1.0), "0.1.0", host="another-machine"))
     writer.close()
     assert "starting on another-machine" in call(ps)
 

@@ -10,10 +10,9 @@ from queue import Empty, Queue
 
 import psutil
 
-from nexus_orch.launch.family import ProcessKey
 from nexus_orch.launch.process import RunningEngine, start_engine
 from nexus_orch.launch.stop import StopReport, stop_engine
-from nexus_orch.types import Command, Exited, LogLine, Observation
+from nexus_orch.types import Command, Exited, LogLine, Observation, ProcessKey
 
 PATIENCE_SECONDS = 60.0
 """How long a test waits for what must come; only a hanging test ever waits so long."""

@@ -15,10 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nexus_orch.launch.family import EngineRecord, ProcessKey
+from nexus_orch.launch.family import EngineRecord
 from nexus_orch.launch.orphans import find_orphans
 from nexus_orch.launch.stop import stop_engine
 from nexus_orch.testing import FakeEngine
+from nexus_orch.types import ProcessKey
 from tests.launch.engines import PATIENCE_SECONDS, is_gone
 
 SUPERVISOR = """

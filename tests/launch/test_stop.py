@@ -14,10 +14,11 @@ from dataclasses import asdict, replace
 import psutil
 import pytest
 
-from nexus_orch.launch.family import EngineRecord, ProcessKey, find_family
+from nexus_orch.launch.family import EngineRecord, find_family, key_of
 from nexus_orch.launch.ports import is_free
 from nexus_orch.launch.stop import StopReport, stop_engine
 from nexus_orch.testing import FakeEngine
+from nexus_orch.types import ProcessKey
 from tests.launch.engines import PATIENCE_SECONDS, Watched, is_gone, python
 
 Start = Callable[..., Watched]

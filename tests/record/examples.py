@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nexus_orch.record.events import (
-    AttemptEnded,
-    Created,
-    Family,
-    Finished,
-    Launched,
-    Planned,
-    ProcessId,
-)
+from nexus_orch.record.events import AttemptEnded, Created, Family, Finished, Launched, Planned
 from nexus_orch.record.run_folder import (
     RunFolder,
     create_run_folder,
@@ -39,6 +31,7 @@ from nexus_orch.types import (
     Plan,
     Prediction,
     Probed,
+    ProcessKey,
     ProcessSample,
     Ready,
     RunSpec,
@@ -50,9 +43,9 @@ from nexus_orch.types import (
 START = 1_795_442_400.0
 """2026-11-23 14:00:00 UTC."""
 
-SUPERVISOR = ProcessId(4000, START - 1)
-ENGINE = ProcessId(4100, START + 20)
-WORKER = ProcessId(4101, START + 25)
+SUPERVISOR = ProcessKey(4000, START - 1)
+ENGINE = ProcessKey(4100, START + 20)
+WORKER = ProcessKey(4101, START + 25)
 
 SPEC = RunSpec(
     name="qwen32b-hybrid",
@@ -99,7 +92,7 @@ def make_plan(offload_gib: float = 14.0) -> Plan:
     )
 
 
-def make_created(supervisor: ProcessId = SUPERVISOR, time: float = START) -> Created:
+def make_created(supervisor: ProcessKey = SUPERVISOR, time: float = START) -> Created:
     return Created(
         time=time,
         name=SPEC.name,
@@ -140,7 +133,7 @@ def make_host(time: float, ram_gib: float, attempt: int = 2) -> HostSample:
     )
 
 
-def write_start(folder: RunFolder, supervisor: ProcessId = SUPERVISOR, engine: ProcessId = ENGINE) -> RunWriter:
+def write_start(folder: RunFolder, supervisor: ProcessKey = SUPERVISOR, engine: ProcessKey = ENGINE) -> RunWriter:
     """A run up to ready, in two attempts; the writer is left open."""
     writer = RunWriter(folder)
     writer.write(make_created(supervisor))
@@ -167,7 +160,7 @@ def write_start(folder: RunFolder, supervisor: ProcessId = SUPERVISOR, engine: P
 
 def _write_failed_attempt(writer: RunWriter) -> None:
     writer.write(Planned(START + 1, 1, encode_plan(make_plan())))
-    writer.write(Launched(START + 2, 1, ProcessId(4050, START + 2), 8000, "http://127.0.0.1:8000"))
+    writer.write(Launched(START + 2, 1, ProcessKey(4050, START + 2), 8000, "http://127.0.0.1:8000"))
     writer.judge(START + 3, 1, Starting(Stage.STARTING))
     writer.judge(START + 8, 1, Starting(Stage.LOADING))
     failed = Failed("weights_oom", ("torch.OutOfMemoryError: CUDA out of memory.",), "offload more of the weights")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.errors import ConfigError, InterruptedByEnvironment
-from nexus_orch.record.events import ProcessId
 from nexus_orch.record.history import read_attempts, read_history, rebuild_history, remember_run
 from nexus_orch.record.run_folder import create_run_folder
 from nexus_orch.record.run_record import RunRecord, read_run
+from nexus_orch.types import ProcessKey
 from tests.record.examples import SPEC, START, write_start, write_stopped_run
 
 
@@ -26,7 +26,7 @@ def history(tmp_path: Path) -> Path:
     return tmp_path / "history.sqlite"
 
 
-def _alive(process: ProcessId, host: str) -> bool:
+def _alive(process: ProcessKey, host: str) -> bool:
     return True
 
 

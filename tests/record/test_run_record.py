@@ -4,21 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from nexus_orch.record.events import AttemptEnded, Event, Finished, Judged, Launched, ProcessId, Stopping
+from nexus_orch.record.events import AttemptEnded, Event, Finished, Judged, Launched, Stopping
 from nexus_orch.record.journal import Journal
 from nexus_orch.record.run_folder import create_run_folder
 from nexus_orch.record.run_record import RunRecord, make_record, read_run
-from nexus_orch.types import GIB, Degraded, Failed, Ready, Stage, Starting, Stopped
+from nexus_orch.types import GIB, Degraded, Failed, ProcessKey, Ready, Stage, Starting, Stopped
 from tests.record.examples import ENGINE, SPEC, START, SUPERVISOR, WORKER, make_created, write_start, write_stopped_run
 
 FAILED = Failed("weights_oom", ("out of memory",), "offload more")
 
 
-def _alive(process: ProcessId, host: str) -> bool:
+def _alive(process: ProcessKey, host: str) -> bool:
     return True
 
 
-def _gone(process: ProcessId, host: str) -> bool:
+def _gone(process: ProcessKey, host: str) -> bool:
     return False
 
 
@@ -59,9 +59,9 @@ def test_a_run_whose_supervisor_is_gone_is_lost_unless_it_told_its_end() -> None
 
 
 def test_the_supervisor_is_asked_for_by_pid_and_start_time() -> None:
-    asked: list[tuple[ProcessId, str]] = []
+    asked: list[tuple[ProcessKey, str]] = []
 
-    def is_alive(process: ProcessId, host: str) -> bool:
+    def is_alive(process: ProcessKey, host: str) -> bool:
         asked.append((process, host))
         return True
 
@@ -121,7 +121,7 @@ def test_attempts_are_told_with_their_stages_causes_and_lessons(tmp_path: Path) 
 
 
 def test_a_new_attempt_forgets_the_processes_of_the_old_one() -> None:
-    again = ProcessId(77, START + 50)
+    again = ProcessKey(77, START + 50)
     record = _record(
         Launched(START + 1, 1, ENGINE, 8000, "http://127.0.0.1:8000", 4100),
         AttemptEnded(START + 40, 1, FAILED),

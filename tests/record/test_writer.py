@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus_orch.record.events import Family, Judged, ProcessId
+from nexus_orch.record.events import Family, Judged
 from nexus_orch.record.journal import read_journal
 from nexus_orch.record.run_folder import RunFolder
 from nexus_orch.record.samples import SampleThinner, read_latest
@@ -19,6 +19,7 @@ from nexus_orch.types import (
     Metric,
     Observation,
     Probed,
+    ProcessKey,
     Ready,
     Stage,
     Started,
@@ -130,7 +131,7 @@ def test_only_news_is_written_of_verdicts(folder: RunFolder) -> None:
 
 
 def test_a_process_is_written_once(folder: RunFolder) -> None:
-    first, second = ProcessId(1, 1.0), ProcessId(1, 9.0)
+    first, second = ProcessKey(1, 1.0), ProcessKey(1, 9.0)
     writer = RunWriter(folder)
     writer.write(Family(1.0, 1, (first,)))
     writer.write(Family(2.0, 1, (first,)))
