@@ -6,14 +6,19 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from nexus_orch import shipped
 from nexus_orch.commands.options import add_run_arguments, project_of
 from nexus_orch.compose.project import find_project
 from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ExitCode
+from nexus_orch.facts.profiles import read_siblings
+from nexus_orch.plan.alternatives import find_alternatives
 from nexus_orch.plan.document import plan_document
-from nexus_orch.plugin_manager import load_plugins
+from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 
 FORMATS = ("table", "json", "yaml")
@@ -31,8 +36,18 @@ def run(args: argparse.Namespace) -> int:
     plugins = load_plugins(project)
     facts, provider = read_facts(spec, plugins)
     preparation = make_preparation(spec, facts, provider, plugins)
+    preparation = _with_alternatives(preparation, plugins, project)
     SHOW[args.format](preparation)
     return exit_code_of(preparation)
+
+
+def _with_alternatives(preparation: Preparation, plugins: Plugins, project: Path | None) -> Preparation:
+    """The same with the nearest alternatives in its prediction."""
+    facts, plan = preparation.facts, preparation.plan
+    folders = [shipped.conf_dir()] if project is None else [project / "conf", shipped.conf_dir()]
+    siblings = read_siblings(preparation.spec.model, facts.model.config, folders)
+    found = find_alternatives(plan, facts, plugins.loaders(), siblings=siblings)
+    return replace(preparation, plan=replace(plan, prediction=replace(plan.prediction, alternatives=found)))
 
 
 def exit_code_of(preparation: Preparation) -> ExitCode:

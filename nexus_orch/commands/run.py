@@ -79,7 +79,7 @@ class _Runner:
         return JobOutcome(error.exit_code)
 
     def _serve(self, spec: RunSpec) -> RunOutcome:
-        fetch_awaited(spec.model, sys.stderr)
+        fetch_awaited(spec.model, sys.stderr, python=spec.engine.python)
         preparation = prepare_run(spec, self._plugins)
         return run_session(preparation, self._plugins, make_view(self._format, sys.stdout))
 

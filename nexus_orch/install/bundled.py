@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TextIO
 
 from nexus_orch.install.engines import choose_newest, read_engines
@@ -25,13 +26,14 @@ def with_awaited_folder(model: ModelFacts) -> ModelFacts:
     return replace(model, path=str(model_folder(model.name)), notes=(*model.notes, note))
 
 
-def fetch_awaited(spec: ModelSpec, stream: TextIO) -> None:
+def fetch_awaited(spec: ModelSpec, stream: TextIO, *, python: str | None = None) -> None:
     """Fetch the run's model if it is one of ours and missing, showing progress on `stream`.
 
-    Does nothing without an engine, which converts the model: the run is refused for want of one then. Raises
+    `python` is the interpreter of the engine that the user named; None takes the newest installed engine. Does nothing
+    without an engine, which converts the model: the run is refused for want of one then. Raises
     InstallError when a step fails; what was finished stays.
     """
-    if not is_awaited(spec.name, spec.path) or choose_newest(read_engines()) is None:
+    if not is_awaited(spec.name, spec.path) or (python is None and choose_newest(read_engines()) is None):
         return
     from rich.console import Console  # noqa: PLC0415 - only a fetch shows progress
 
@@ -40,4 +42,5 @@ def fetch_awaited(spec: ModelSpec, stream: TextIO) -> None:
     recipe = make_model_recipe(spec.name)
     with show_progress(Console(file=stream)) as reporter:
         reporter.note(f"fetching {recipe.title} once ({recipe.download_mib} MiB, {recipe.license})")
-        fetch_model(recipe, indexes=choose_indexes((), os.environ), reporter=reporter)
+        converter = None if python is None else Path(python).expanduser()
+        fetch_model(recipe, python=converter, indexes=choose_indexes((), os.environ), reporter=reporter)

@@ -1,0 +1,41 @@
+"""`nexus engine check`: one profile against the engine and every known release."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from nexus_orch.cli import main
+
+HYBRID = ["hardware=rtx4090x2", "model=qwen32b", "memory=hybrid"]
+
+
+def _results(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, dict[str, object]]]:
+    code = main(["engine", "check", *arguments, "--format", "json"])
+    return code, {row["engine_version"]: row for row in json.loads(capsys.readouterr().out)[1:]}
+
+
+def test_offload_is_planned_anew_for_each_release(capsys: pytest.CaptureFixture[str]) -> None:
+    code, results = _results([*HYBRID, "--all"], capsys)
+    assert code == 0
+    assert results["0.4.3"]["result"] == "does not fit"
+    assert results["0.16.0"]["result"] == "good"
+    assert results["0.25.1"]["result"] == "substituted"
+    assert "VLLM_USE_V2_MODEL_RUNNER" in str(results["0.25.1"]["reasons"])
+    assert results["0.33.0"]["result"] == "good"
+
+
+def test_what_is_pinned_and_gone_is_refused_with_the_releases_that_have_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, results = _results([*HYBRID, "memory.swap_gib=4", "--all"], capsys)
+    assert code == 2
+    assert results["0.6.6.post1"]["result"] == "good"
+    assert results["0.33.0"]["result"] == "refused"
+    assert "memory.kv_offload_gib" in str(results["0.33.0"]["reasons"])
+
+
+def test_the_table_shows_only_the_engine_unless_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engine", "check", *HYBRID]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
