@@ -140,7 +140,10 @@ def make_cpu_plan(inputs: Inputs, division: Division, problems: list[Problem]) -
     run = _CpuRun(inputs, division)
     problems = [*problems, *_judge(run)]
     length = int(run.context.value)
-    tokens = run.cache.tokens(run.num_blocks, length)
+    tokens, concurrency = run.cache.tokens(run.num_blocks, length), run.cache.concurrency(run.num_blocks, length)
+    learned = inputs.wishes.quantity("measured.kv_cache_tokens")
+    if learned is not None:
+        tokens, concurrency = learned, learned / length
     return Plan(
         spec=inputs.wishes.original,
         fits=not problems,
@@ -157,7 +160,7 @@ def make_cpu_plan(inputs: Inputs, division: Division, problems: list[Problem]) -
         ),
         kv_cache_tokens=tokens,
         max_model_len=length,
-        max_concurrency=round(run.cache.concurrency(run.num_blocks, length), 2),
+        max_concurrency=round(concurrency, 2),
         problems=tuple(problems),
         notes=(*inputs.notes, *inputs.facts.machine.notes, *inputs.facts.engine.notes),
     )

@@ -25,7 +25,11 @@ def plan_document(plan: Plan, adapter: str, argv: Sequence[str], env: Mapping[st
         "max_model_len": plan.max_model_len,
         "max_concurrency": plan.max_concurrency,
         "host": asdict(plan.host),
-        "prediction": {**asdict(plan.prediction), "notes": [*plan.prediction.notes, *plan.notes]},
+        "prediction": {
+            **asdict(plan.prediction),
+            "alternatives": [_plain(asdict(alternative)) for alternative in plan.prediction.alternatives],
+            "notes": [*plan.prediction.notes, *plan.notes],
+        },
         "argv": list(argv),
         "env": dict(env),
         "choices": [_plain(asdict(choice)) for choice in plan.choices],
@@ -35,7 +39,6 @@ def plan_document(plan: Plan, adapter: str, argv: Sequence[str], env: Mapping[st
     }
 
 
-def _plain(choice: dict[str, Any]) -> dict[str, Any]:
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
     """Tuples are lists in JSON."""
-    value = choice["value"]
-    return {**choice, "value": list(value) if isinstance(value, tuple) else value}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in record.items()}

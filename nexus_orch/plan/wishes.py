@@ -30,10 +30,10 @@ class Wishes:
         effective = spec
         for key in AUTOMATIC_KEYS:
             if effective.get(key) == "auto":
-                effective = _with_value(effective, key, None)
+                effective = with_value(effective, key, None)
         for key, lesson in self.lessons.items():
             if key.split(".")[0] in SETTING_SECTIONS and _is_open(effective, key):
-                effective = _with_value(effective, key, lesson.value)
+                effective = with_value(effective, key, lesson.value)
                 self._learned.add(key)
         self.spec = effective
 
@@ -66,11 +66,11 @@ def _is_open(spec: RunSpec, key: str) -> bool:
         return False
 
 
-def _with_value(record: Any, key: str, value: Any) -> Any:
+def with_value(record: Any, key: str, value: Any) -> Any:
     """A copy of a nested record with the value at a dotted key."""
     first, _, rest = key.partition(".")
     if not rest:
         return replace(record, **{first: value})
     inner = getattr(record, first)
     assert is_dataclass(inner)
-    return replace(record, **{first: _with_value(inner, rest, value)})
+    return replace(record, **{first: with_value(inner, rest, value)})

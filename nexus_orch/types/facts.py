@@ -95,6 +95,8 @@ class MachineFacts:
     is_this_machine: bool = True
     """False when a profile describes a machine that is not the one that plans."""
     notes: tuple[str, ...] = ()
+    driver_version: str | None = None
+    """The NVIDIA driver's, None without cards of this machine."""
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,25 @@ class HostEstimate:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """Another run near the planned one, which the planner tried out and which fits."""
+
+    change: str
+    """What is different, as overrides ("memory.kv_cache.dtype=fp8") or in words ("1 more card")."""
+    overrides: tuple[str, ...]
+    """What to add to the command line."""
+    effect: str
+    """What it brings and what it costs."""
+    loader: str
+    max_model_len: int
+    max_concurrency: float
+    kv_cache_tokens: int
+    decode_tokens_per_second: float | None
+    offloaded_bytes: int
+    """Weights in host RAM, over all cards."""
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What the run will do. None where nothing is known well enough to say."""
 
@@ -60,6 +79,10 @@ class Prediction:
     time_to_first_token_seconds: float | None = None
     kv_cache_tokens_low: int | None = None
     kv_cache_tokens_high: int | None = None
+    borderline: bool = False
+    """The verdict flips inside the range of the estimate."""
+    alternatives: tuple[Alternative, ...] = ()
+    """The nearest runs that fit when this one does not, or that are better for workload.objective; the best first."""
     notes: tuple[str, ...] = ()
 
 

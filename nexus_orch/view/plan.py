@@ -13,7 +13,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from nexus_orch.types import GIB, Choice, GpuEstimate, Plan, RunSpec
+from nexus_orch.types import GIB, Alternative, Choice, Plan, RunSpec
+from nexus_orch.view.cards import render_cards
 from nexus_orch.view.words import render_bytes, render_count, render_duration
 
 NARROW = 100
@@ -21,16 +22,6 @@ NARROW = 100
 WIDEST = 140
 SHIPPED = "conf/"
 """How the origin of a value begins that a shipped profile wrote (compose/search_path.py, shown_path)."""
-
-_PARTS = (
-    ("weights_bytes", "weights", "█", "#", "blue"),
-    ("kv_cache_bytes", "KV cache", "▓", "=", "green"),
-    ("activation_bytes", "activations", "▒", "+", "yellow"),
-    ("cuda_graph_bytes", "CUDA graphs", "░", ":", "magenta"),
-    ("static_pool_bytes", "offload buffer", "▚", "%", "cyan"),
-    ("non_torch_bytes", "other", "▪", "-", "red"),
-)
-"""Field, name, glyph, plain glyph and colour of each part of a card, in the order of the bar."""
 
 
 def print_plan(plan: Plan, argv: Sequence[str], env: Mapping[str, str], stream: TextIO) -> None:
@@ -53,8 +44,9 @@ def render_plan(
     sections = [
         _verdict(plan),
         *_problems(plan),
-        *_cards(plan, width, ascii_only),
+        *render_cards(plan, width, ascii_only=ascii_only),
         _summary(plan),
+        *_alternatives(plan),
         *_settings(plan, width),
         *_notes(plan),
         *_command(argv, env),
@@ -99,95 +91,6 @@ def _problems(plan: Plan) -> Iterator[RenderableType]:
         yield Padding(text, (1, 0, 0, 2), expand=False)
 
 
-def _cards(plan: Plan, width: int, ascii_only: bool) -> Iterator[RenderableType]:
-    """One bar for each kind of card: equal ones are shown once."""
-    groups: dict[GpuEstimate, list[int]] = {}
-    for index, card in enumerate(plan.per_gpu):
-        groups.setdefault(card, []).append(index)
-    for card, indices in groups.items():
-        title = "host RAM" if plan.loader == "cpu" else f"GPU {_range(indices)}"
-        yield Text()
-        yield _card_title(title, card, len(indices), is_cpu=plan.loader == "cpu")
-        yield Padding(_bar(card, width - 4, ascii_only), (0, 0, 0, 2), expand=False)
-        yield Padding(_legend(card, width - 4, ascii_only, is_cpu=plan.loader == "cpu"), (0, 0, 0, 2), expand=False)
-
-
-def _range(indices: Sequence[int]) -> str:
-    if len(indices) > 2 and indices[-1] - indices[0] == len(indices) - 1:
-        return f"{indices[0]} to {indices[-1]}"
-    return " and ".join(map(str, indices))
-
-
-def _card_title(title: str, card: GpuEstimate, count: int, *, is_cpu: bool) -> Text:
-    each = " each" if count > 1 else ""
-    text = Text(title, "bold")
-    if is_cpu:
-        text.append(f"  {render_bytes(card.total_bytes)}, of which {render_bytes(card.budget_bytes)} are available", "")
-    else:
-        text.append(
-            f"  {render_bytes(card.total_bytes)}{each}, the engine may use {render_bytes(card.budget_bytes)}", ""
-        )
-    missing = -card.headroom_bytes
-    if missing > 0:
-        text.append(f": {render_bytes(missing)} too much", "bold red")
-    return text
-
-
-def _parts(card: GpuEstimate, ascii_only: bool) -> list[tuple[int, str, str, str]]:
-    """Bytes, name, glyph and colour of the parts that are not empty."""
-    return [
-        (getattr(card, field), name, plain if ascii_only else glyph, colour)
-        for field, name, glyph, plain, colour in _PARTS
-        if getattr(card, field) > 0
-    ]
-
-
-def _bar(card: GpuEstimate, width: int, ascii_only: bool) -> Text:
-    """The card's memory to scale; what is needed beyond it lengthens the scale, with a mark where the card ends."""
-    parts = _parts(card, ascii_only)
-    taken = sum(size for size, *_ in parts)
-    scale = max(card.total_bytes, taken)
-    text, drawn, passed = Text(), 0, 0
-    for size, _, glyph, colour in parts:
-        passed += size
-        cells = round(passed / scale * width) - drawn
-        text.append(glyph * cells, colour)
-        drawn += cells
-    text.append(("." if ascii_only else "·") * (width - drawn), "dim")
-    if taken > card.total_bytes:
-        end = round(card.total_bytes / scale * width)
-        text.append("\n" + " " * max(0, end - 1) + ("^" if ascii_only else "▲"), "bold red")
-        text.append(" the card ends here", "red")
-    return text
-
-
-def _legend(card: GpuEstimate, width: int, ascii_only: bool, *, is_cpu: bool) -> Text:
-    """What the glyphs mean; an entry is never torn apart at the end of a line."""
-    parts = _parts(card, ascii_only)
-    entries = [
-        (glyph, f" {'processes' if is_cpu and name == 'other' else name} {render_bytes(size)}", colour)
-        for size, name, glyph, colour in parts
-    ]
-    unused = card.total_bytes - sum(size for size, *_ in parts)
-    if unused > 0:
-        entries.append(("." if ascii_only else "·", f" not used {render_bytes(unused)}", "dim"))
-    if card.offloaded_bytes:
-        entries.append(("", f"(in host RAM: {render_bytes(card.offloaded_bytes)} of weights)", ""))
-    text, column = Text(), 0
-    for glyph, words, colour in entries:
-        length = len(glyph) + len(words)
-        if column and column + 3 + length > width:
-            text.append("\n")
-            column = 0
-        elif column:
-            text.append("   ")
-            column += 3
-        text.append(glyph, colour)
-        text.append(words)
-        column += length
-    return text
-
-
 def _summary(plan: Plan) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
@@ -211,6 +114,26 @@ def _summary(plan: Plan) -> RenderableType:
             speed += f", the first after {wait} (prompt of {prompt} tokens)"
         table.add_row("speed", speed)
     return Padding(table, (1, 0, 0, 0), expand=False)
+
+
+def _alternatives(plan: Plan) -> Iterator[RenderableType]:
+    """What else fits, or is better: each with what it brings."""
+    found = plan.prediction.alternatives
+    if found:
+        yield Padding(Text("alternatives" if plan.fits else "what would fit", "bold"), (1, 0, 0, 0), expand=False)
+    for number, alternative in enumerate(found, 1):
+        text = Text(f"{number}. ")
+        text.append(alternative.change, "bold")
+        text.append(f": {_figures(alternative)}")
+        if alternative.effect:
+            text.append(f" ({alternative.effect})", "dim")
+        yield Padding(text, (0, 0, 0, 2), expand=False)
+
+
+def _figures(alternative: Alternative) -> str:
+    figures = f"context {render_count(alternative.max_model_len)}, {alternative.max_concurrency:g} at once"
+    speed = alternative.decode_tokens_per_second
+    return figures if speed is None else f"{figures}, about {speed:.3g} tokens/s"
 
 
 def _settings(plan: Plan, width: int) -> Iterator[RenderableType]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from nexus_orch.types import Plan
+from nexus_orch.types import Alternative, Plan
 from nexus_orch.view.plan import print_plan, render_plan
 from tests.plan.cases import make_gpu, plan_of
 
@@ -112,3 +112,16 @@ def test_a_plan_without_cards_still_says_why() -> None:
     text = _text(plan_of(Q32, make_gpu(), settings={"serve.tensor_parallel": 4}))
     assert "not_enough_gpus" in text
     assert "KV cache" not in text
+
+
+def test_alternatives_are_numbered_with_what_they_bring() -> None:
+    plan = plan_of(Q32, make_gpu(), make_gpu())
+    other = Alternative(
+        "1 more card", ("hardware.gpu.count=3",), "6.1 times the speed", "hybrid", 6144, 2.5, 9, 10.7, 0
+    )
+    good = replace(plan, prediction=replace(plan.prediction, alternatives=(other, replace(other, change="a=b"))))
+    text = _text(good)
+    assert "\nalternatives\n  1. 1 more card: context 6,144, 2.5 at once, about 10.7 tokens/s (6.1 times" in text
+    assert "  2. a=b: " in text
+    assert "what would fit" in _text(replace(good, fits=False))
+    assert "alternatives" not in _text(plan)
