@@ -12,7 +12,7 @@ from typing import Any
 from nexus_orch.errors import ExitCode
 from nexus_orch.judge.diagnosis import Diagnosis, judge_log
 from nexus_orch.judge.patterns import shipped_patterns
-from nexus_orch.judge.reading import LogReading, follow
+from nexus_orch.judge.reading import LogReading, follow_starts
 from nexus_orch.observe.log_text import read_log_lines
 from nexus_orch.types import GIB
 
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """Good also when a failure was found: the exit code tells whether the log could be judged."""
     reading = LogReading()
     for line in read_log_lines(args.log):
-        reading = follow(reading, line)
+        reading = follow_starts(reading, line)
     diagnosis = judge_log(reading)
     if args.format == "json":
         sys.stdout.write(json.dumps(asdict(diagnosis), indent=2) + "\n")

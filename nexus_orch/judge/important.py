@@ -16,6 +16,7 @@ def is_important(text: str) -> bool:
         or " took " in text
         or "ngine" in text
         or "CRITICAL" in text
+        or "Exception" in text
         or "apturing" in text
         or "tokens" in text
         or "odel" in text
@@ -30,6 +31,7 @@ def is_important(text: str) -> bool:
         or "Watchdog" in text
         or "non-default args" in text
         or "world_size" in text
-        or "blocks:" in text
+        or "block" in text
+        or "architecture" in text
         or "offload" in text.lower()
     )

@@ -30,13 +30,11 @@ class LogReading:
 
 
 def follow(reading: LogReading, text: str, patterns: Patterns | None = None) -> LogReading:
-    """The reading after one more line. A log with several starts is judged by its last one."""
+    """The reading after one more line of one start."""
     table = patterns or shipped_patterns()
     record = parse_line(text, table)
     if reading.is_up and record.is_access and not table.markers.told_to_stop.match(record.message):
         return reading
-    if reading.is_over and table.markers.new_start.match(record.message):
-        reading = LogReading()
     measured = reading.measured if record.is_access else measure(reading.measured, record, table)
     starting = reading.starting
     if not reading.is_up:
@@ -47,6 +45,14 @@ def follow(reading: LogReading, text: str, patterns: Patterns | None = None) -> 
     if measured is not reading.measured and _tells_of_offload(reading.measured, measured):
         offload_lines = (*offload_lines, shorten(record.text))
     return LogReading(starting, measured, evidence, is_up, offload_lines)
+
+
+def follow_starts(reading: LogReading, text: str, patterns: Patterns | None = None) -> LogReading:
+    """The reading after one more line of a log that may hold several starts: the last one counts."""
+    table = patterns or shipped_patterns()
+    if reading.is_over and "version" in text and table.markers.new_start.match(parse_line(text, table).message):
+        reading = LogReading()
+    return follow(reading, text, table)
 
 
 def _tells_of_offload(before: Measured, after: Measured) -> bool:
