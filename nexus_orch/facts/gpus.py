@@ -35,6 +35,7 @@ class GpuReading:
     gpus: tuple[GpuFacts, ...]
     is_this_machine: bool = True
     notes: tuple[str, ...] = ()
+    driver_version: str | None = None
 
 
 def read_gpus(spec: GpuSpec, origins: Mapping[str, str]) -> GpuReading:
@@ -50,7 +51,8 @@ def read_gpus(spec: GpuSpec, origins: Mapping[str, str]) -> GpuReading:
         chosen = _choose_here(spec, here.devices)
         if chosen is not None:
             gpus = tuple(_measure(nvml, device, spec) for device in chosen)
-            return GpuReading(gpus, notes=here.notes if gpus else (*here.notes, f"no GPU: {_why_none(nvml)}"))
+            notes = here.notes if gpus else (*here.notes, f"no GPU: {_why_none(nvml)}")
+            return GpuReading(gpus, notes=notes, driver_version=nvml.driver_version if gpus else None)
         present = _render_present(nvml, here.devices)
     if spec.model is None and spec.memory_mib is None:
         raise ConfigError(_not_enough(spec, present, origins))

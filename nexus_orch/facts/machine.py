@@ -28,4 +28,5 @@ def read_machine(spec: HardwareSpec, origins: Mapping[str, str]) -> MachineFacts
         is_wsl=is_here and is_wsl(),
         is_this_machine=is_here,
         notes=(*cards.notes, *host.notes),
+        driver_version=cards.driver_version,
     )

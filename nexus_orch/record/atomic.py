@@ -47,6 +47,15 @@ def make_write_error(path: Path, error: OSError) -> InterruptedByEnvironment:
     return InterruptedByEnvironment(Problem(message, key=str(path), remedy=remedy))
 
 
+def ends_with_newline(path: Path) -> bool:
+    """Whether the last line of a file is whole; an empty file has none that could be torn. Raises OSError."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename durable. Windows cannot open folders and keeps renames by itself."""
     if sys.platform == "win32":

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nexus_orch.record.atomic import make_write_error
+from nexus_orch.record.atomic import ends_with_newline, make_write_error
 from nexus_orch.record.codec import decode_tagged, encode_tagged, kind_of
 from nexus_orch.record.events import ENTRY_TYPES, SAMPLE_TYPES, Entry
 
@@ -25,7 +25,7 @@ class JournalWriter:
         try:
             # Unbuffered: what has been written is in the kernel's hands and outlives this process.
             self._file = path.open("ab", buffering=0)
-            self._torn = not _ends_with_newline(path)
+            self._torn = not ends_with_newline(path)
         except OSError as error:
             raise make_write_error(path, error) from None
 
@@ -107,11 +107,3 @@ def _make_notes(damaged: list[int], unknown: set[str], last: int) -> Iterator[st
         yield f"damaged lines were left out: {len(damaged)}, the first is line {damaged[0]}"
     for kind in sorted(unknown):
         yield f"entries of unknown kind '{kind}' were left out"
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"

@@ -13,8 +13,10 @@ from nexus_orch.facts.engine import make_assumed_engine
 from nexus_orch.facts.machine import read_machine
 from nexus_orch.facts.model import read_model
 from nexus_orch.install.bundled import with_awaited_folder
+from nexus_orch.judge.learning import render_lessons
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plugin_manager import Plugins
+from nexus_orch.session.learning import Learned, read_learned
 from nexus_orch.types import Choice, Command, EngineFacts, Facts, Lesson, MachineFacts, Plan, RunSpec
 
 Read = TypeVar("Read")
@@ -77,9 +79,32 @@ def _find_engine(spec: RunSpec, plugins: Plugins, machine: MachineFacts | None) 
 
 
 def make_preparation(
-    spec: RunSpec, facts: Facts, provider: EngineProvider, plugins: Plugins, lessons: Sequence[Lesson] = ()
+    spec: RunSpec,
+    facts: Facts,
+    provider: EngineProvider,
+    plugins: Plugins,
+    lessons: Sequence[Lesson] = (),
+    *,
+    uses_learned: bool = True,
 ) -> Preparation:
-    """Plan the run and render it. A plan fits only if the engine can do what it says."""
+    """Plan the run and render it. A plan fits only if the engine can do what it says.
+
+    `lessons` are what this very run has learned; with `uses_learned` the plan also takes what earlier launches on this
+    machine measured, and says so.
+    """
+
+    def draw(learned: Sequence[Lesson]) -> Preparation:
+        return _draw(spec, facts, provider, plugins, (*learned, *lessons))
+
+    learned = read_learned(facts, lambda tried: draw(tried).plan) if uses_learned else Learned()
+    drawn = draw(learned.lessons)
+    notes = (*drawn.plan.notes, *render_lessons(learned.lessons), *learned.notes)
+    return replace(drawn, plan=replace(drawn.plan, notes=notes))
+
+
+def _draw(
+    spec: RunSpec, facts: Facts, provider: EngineProvider, plugins: Plugins, lessons: Sequence[Lesson]
+) -> Preparation:
     plan = make_plan(spec, facts, plugins.loaders(), lessons)
     adapter = choose_adapter(plugins.adapters(), facts.engine.version)
     rendering = adapter.render(plan, facts.engine)

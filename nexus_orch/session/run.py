@@ -25,6 +25,7 @@ from nexus_orch.record.run_folder import create_run_folder, encode_plan, write_c
 from nexus_orch.record.run_record import read_run
 from nexus_orch.record.writer import RunWriter
 from nexus_orch.session.attempt import AttemptEnd, Event, Scene, run_attempt
+from nexus_orch.session.learning import store_measurement
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.session.refuse import describe_orphans, read_orphans, refusal_of
 from nexus_orch.types import Failed, Lesson, ProcessKey, RunSpec
@@ -145,7 +146,10 @@ class _Session:
         if isinstance(end.verdict, Failed) and end.stop is None and not end.state.was_ready:
             lessons = learn(end.verdict, end.state.measured, self._prepared.plan)
         self._writer.write(AttemptEnded(time.time(), number, end.verdict, lessons))
-        for problem in end.release.problems:
+        problems = end.release.problems
+        if end.state.was_ready:
+            problems += store_measurement(self._prepared.plan, self._prepared.facts, end.state.measured)
+        for problem in problems:
             self._view.message(f"{problem.message}; {problem.remedy}")
         return lessons
 
