@@ -1,0 +1,166 @@
+"""The sampler on real processes, and on cards through a driver that is made of plain Python."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from nexus_orch.nvml import Nvml
+from nexus_orch.observe.sampler import ProcessTree, Sampler, read_gpus, read_host
+from nexus_orch.types import GIB, MIB, HostSample, Observation
+from tests.nvml_driver import Card, Driver
+
+PATIENCE_SECONDS = 20.0
+
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"])
+print(child.pid, flush=True)
+if sys.stdin.readline() == "end\\n":
+    child.kill()
+    child.wait()
+    print("gone", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def parent(no_process_left: None) -> Iterator[subprocess.Popen[str]]:
+    """A process with one child, ended with all below it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    yield process
+    try:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+    except psutil.NoSuchProcess:
+        pass
+    process.kill()
+    process.communicate()
+
+
+def tell(process: subprocess.Popen[str], word: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(word + "\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    """The next word of the parent, after the child's own."""
+    assert process.stdout is not None
+    word = process.stdout.readline().strip()
+    return word if word != "up" else hear(process)
+
+
+def test_the_tree_is_the_main_process_and_all_below_it(parent: subprocess.Popen[str]) -> None:
+    child = int(hear(parent))
+    samples = ProcessTree(parent.pid).read()
+    assert [sample.pid for sample in samples] == [parent.pid, child]
+    assert all(sample.rss_bytes > 0 and sample.cpu_fraction >= 0 for sample in samples)
+
+
+def test_a_process_that_ended_is_left_out_at_once(parent: subprocess.Popen[str]) -> None:
+    hear(parent)
+    tree = ProcessTree(parent.pid)
+    assert len(tree.read()) == 2
+    tell(parent, "end")
+    assert hear(parent) == "gone"
+    assert [sample.pid for sample in tree.read()] == [parent.pid]
+
+
+def test_what_the_main_process_left_behind_is_still_seen(
+    parent: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = int(hear(parent))
+    monkeypatch.setattr("nexus_orch.observe.sampler.TREE_SECONDS", 0.0)
+    tree = ProcessTree(parent.pid)
+    tree.read()
+    parent.kill()
+    parent.wait()
+    assert [sample.pid for sample in tree.read()] == [child]
+    psutil.Process(child).kill()
+
+
+def test_a_main_process_that_never_was_has_no_tree() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert ProcessTree(gone.pid).read() == ()
+
+
+def test_cpu_use_is_told_from_the_second_look_on() -> None:
+    tree = ProcessTree(psutil.Process().pid)
+    first = tree.read()[0]
+    deadline = time.process_time() + 0.1
+    while time.process_time() < deadline:
+        sum(range(1000))
+    assert first.cpu_fraction == 0
+    assert tree.read()[0].cpu_fraction > 0
+
+
+def test_the_host_is_what_the_system_says() -> None:
+    sample = read_host(None, attempt=4)
+    assert sample.attempt == 4
+    assert sample.ram_total_bytes == psutil.virtual_memory().total
+    assert 0 < sample.ram_used_bytes < sample.ram_total_bytes
+    assert sample.processes == ()
+
+
+def test_every_card_is_read() -> None:
+    with Nvml(Driver(Card(used_mib=1024), Card(used_mib=2048))) as nvml:
+        samples = read_gpus(nvml, attempt=3)
+        second = read_gpus(nvml, attempt=3, indices=(1,))
+    assert [(sample.attempt, sample.index, sample.memory_used_bytes) for sample in samples] == [
+        (3, 0, GIB),
+        (3, 1, 2 * GIB),
+    ]
+    assert samples[0].name == "NVIDIA GeForce RTX 4090"
+    assert samples[0].memory_total_bytes == 24564 * MIB
+    assert [sample.index for sample in second] == [1]
+
+
+def test_a_card_that_does_not_answer_is_left_out() -> None:
+    with Nvml(Driver(Card())) as nvml:
+        pass
+    assert nvml.devices
+    assert read_gpus(nvml, attempt=1) == []
+
+
+def test_what_a_driver_does_not_tell_is_none() -> None:
+    lacking = ("nvmlDeviceGetUtilizationRates", "nvmlDeviceGetTemperature", "nvmlDeviceGetPowerUsage")
+    with Nvml(Driver(Card(), lacking=lacking)) as nvml:
+        sample = read_gpus(nvml, attempt=1)[0]
+    assert (sample.utilization, sample.temperature_celsius, sample.power_watts) == (None, None, None)
+
+
+def wait_for(seen: queue.Queue[Observation], wanted: Callable[[Observation], bool]) -> Observation:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        observation = seen.get(timeout=max(deadline - time.monotonic(), 0.01))
+        if wanted(observation):
+            return observation
+
+
+def test_the_sampler_emits_until_it_is_stopped(parent: subprocess.Popen[str]) -> None:
+    hear(parent)
+    seen: queue.Queue[Observation] = queue.Queue()
+    sampler = Sampler(None, root_pid=parent.pid, attempt=2, emit=seen.put, interval_seconds=0.01)
+    sampler.start()
+    sample = wait_for(seen, lambda observation: isinstance(observation, HostSample) and len(observation.processes) == 2)
+    assert sample.attempt == 2
+    for _ in range(3):
+        wait_for(seen, lambda observation: isinstance(observation, HostSample))
+    sampler.stop()
+    told = seen.qsize()
+    sampler.stop()
+    assert seen.qsize() == told
+
+
+def test_a_sampler_that_was_never_started_can_be_stopped() -> None:
+    Sampler(None, root_pid=None, attempt=1, emit=print).stop()
