@@ -9,7 +9,7 @@ from rich.text import Text
 from nexus_orch.types import Degraded, Failed, Ready, Stage, Starting, Stopped
 from nexus_orch.view.meters import UNICODE, Glyphs, make_bar, make_gpu_lines, make_host_lines, make_server_lines
 from nexus_orch.view.picture import Level, Picture, ShownLine
-from nexus_orch.view.words import render_bytes, render_duration
+from nexus_orch.view.words import render_bytes, render_duration, render_rate
 
 LOG_LINES_WANTED = 5
 """The other sections give way until so many lines of the log can be seen."""
@@ -141,7 +141,10 @@ def _answer_lines(picture: Picture) -> list[Text]:
     if picture.answer is None:
         return []
     style = "bold" if picture.answer.ok else "red"
-    return [Text(f" {line}", style=style) for line in picture.answer.detail.strip().splitlines()[:ANSWER_LINES]]
+    lines = [line for line in picture.answer.detail.splitlines() if line.strip()][:ANSWER_LINES]
+    rate = picture.answer.values.get("tokens_per_second")
+    shown = [Text(f" {line}", style=style) for line in lines]
+    return shown if rate is None else [*shown, Text(f" {render_rate(rate)} tokens/s", style="dim")]
 
 
 def _log_title(picture: Picture) -> str:
