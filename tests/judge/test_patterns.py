@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import string
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,3 +108,10 @@ def test_a_measurement_measures_its_example(entry: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_an_example_is_never_dropped_in_a_flood(name: str) -> None:
     assert is_important(SIGNATURES[name]["example"])
+
+
+def test_the_manual_says_what_the_table_says() -> None:
+    manual = (Path(__file__).parent.parent.parent / "docs" / "causes.md").read_text(encoding="utf-8")
+    for name, text in shipped_patterns().causes.items():
+        row = f"| `{name}` | {text.summary} | {text.remedy.replace('|', chr(92) + '|')} |"
+        assert row in manual, name
