@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nexus_orch import shipped
+from nexus_orch.commands.guide import conf_dirs, show_guide
 from nexus_orch.commands.options import add_run_arguments, project_of
 from nexus_orch.compose.project import find_project
 from nexus_orch.compose.run import compose_run
@@ -26,12 +26,15 @@ FORMATS = ("table", "json", "yaml")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
+    parser.add_argument("--guide", action="store_true", help="what sizes of model need, and what common cards serve")
     parser.add_argument("--format", choices=FORMATS, default="table", help="how to show the plan (default: table)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Show the plan; 0 when it fits, 3 when it does not, 2 when the engine cannot do what is pinned."""
     project = find_project(project_of(args))
+    if args.guide:
+        return show_guide(args.overrides, args.format, project)
     spec = compose_run(args.overrides, project=project)
     plugins = load_plugins(project)
     facts, provider = read_facts(spec, plugins)
@@ -44,8 +47,7 @@ def run(args: argparse.Namespace) -> int:
 def _with_alternatives(preparation: Preparation, plugins: Plugins, project: Path | None) -> Preparation:
     """The same with the nearest alternatives in its prediction."""
     facts, plan = preparation.facts, preparation.plan
-    folders = [shipped.conf_dir()] if project is None else [project / "conf", shipped.conf_dir()]
-    siblings = read_siblings(preparation.spec.model, facts.model.config, folders)
+    siblings = read_siblings(preparation.spec.model, facts.model.config, conf_dirs(project))
     found = find_alternatives(plan, facts, plugins.loaders(), siblings=siblings)
     return replace(preparation, plan=replace(plan, prediction=replace(plan.prediction, alternatives=found)))
 

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from nexus_orch import data
-from nexus_orch.types import GIB, MIB
+from nexus_orch.types import GIB, MIB, GpuFacts
 
 GIGA = 1e9
 
@@ -70,6 +70,24 @@ def find_gpu(name: str, memory_mib: int | None = None) -> CatalogueGpu | None:
     if memory_mib is not None:
         return min(cards, key=lambda card: abs(card.nvml_total_bytes - memory_mib * MIB))
     return min(cards, key=lambda card: card.nvml_total_bytes)
+
+
+def describe_card(card: CatalogueGpu) -> GpuFacts:
+    """The facts of an empty card, as the catalogue knows them."""
+    return GpuFacts(
+        index=0,
+        name=card.name,
+        total_bytes=card.total_bytes,
+        free_bytes=card.total_bytes,
+        source="catalogue",
+        memory_bandwidth_bytes_per_second=card.memory_bandwidth_bytes_per_second,
+        host_bandwidth_bytes_per_second=card.host_bandwidth_bytes_per_second,
+        compute_capability=card.compute_capability,
+        supports_bf16=card.supports_bf16,
+        supports_fp8=card.supports_fp8,
+        nvlink=card.nvlink,
+        fp16_flops=card.fp16_flops,
+    )
 
 
 def nearest_gpus(name: str, count: int = 3) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.catalogue import (
     GIGA,
     CatalogueGpu,
+    describe_card,
     estimate_cuda_total,
     find_gpu,
     is_same_card,
@@ -149,20 +150,8 @@ def _recall(card: CatalogueGpu | None, spec: GpuSpec) -> GpuFacts:
     if card is None:
         name = spec.model or "unnamed card"
         return GpuFacts(0, name, 0, 0, source="profile", host_bandwidth_bytes_per_second=bus)
-    return GpuFacts(
-        index=0,
-        name=card.name,
-        total_bytes=card.total_bytes,
-        free_bytes=card.total_bytes,
-        source="catalogue",
-        memory_bandwidth_bytes_per_second=card.memory_bandwidth_bytes_per_second,
-        host_bandwidth_bytes_per_second=card.host_bandwidth_bytes_per_second if bus is None else bus,
-        compute_capability=card.compute_capability,
-        supports_bf16=card.supports_bf16,
-        supports_fp8=card.supports_fp8,
-        nvlink=card.nvlink,
-        fp16_flops=card.fp16_flops,
-    )
+    described = describe_card(card)
+    return described if bus is None else replace(described, host_bandwidth_bytes_per_second=bus)
 
 
 def _read_free(nvml: Nvml, device: NvmlDevice) -> int:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from nexus_orch.errors import ConfigError
+from nexus_orch.facts.catalogue import describe_card, find_gpu
+from nexus_orch.facts.gpus import OTHER_GPU_RESERVE_BYTES
+from nexus_orch.facts.host import OTHER_HOST_RESERVE_BYTES
 from nexus_orch.facts.model import read_model
-from nexus_orch.types import ModelFacts, ModelSpec
+from nexus_orch.types import GIB, HostFacts, MachineFacts, ModelFacts, ModelSpec
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")
@@ -52,3 +56,32 @@ def read_siblings(spec: ModelSpec, config: Mapping[str, Any], conf_dirs: Iterabl
             except ConfigError:  # its folder is damaged: no alternative
                 continue
     return found
+
+
+def read_models(conf_dirs: Iterable[Path]) -> dict[str, ModelFacts]:
+    """All model profiles that have their architecture inlined, as they are written: no folder is looked at."""
+    return {
+        name: ModelFacts(name, profile.get("path"), profile["config"], "profile")
+        for name, profile in read_profiles(conf_dirs, "model").items()
+        if isinstance(profile.get("config"), dict)
+    }
+
+
+def read_machines(conf_dirs: Iterable[Path]) -> dict[str, MachineFacts]:
+    """All hardware profiles that name a card of the catalogue, as the catalogue describes it: nothing is measured."""
+    found = ((name, _describe_machine(name, p)) for name, p in read_profiles(conf_dirs, "hardware").items())
+    return {name: machine for name, machine in found if machine is not None}
+
+
+def _describe_machine(name: str, profile: Mapping[str, Any]) -> MachineFacts | None:
+    gpu, host = profile.get("gpu") or {}, profile.get("host") or {}
+    card = find_gpu(str(gpu["model"]), gpu.get("memory_mib")) if gpu.get("model") else None
+    if card is None:
+        return None
+    one = describe_card(card)
+    one = replace(one, free_bytes=max(one.total_bytes - OTHER_GPU_RESERVE_BYTES, 0))
+    gpus = tuple(replace(one, index=index) for index in range(gpu.get("count") or 1))
+    ram = int((host.get("ram_gib") or 0) * GIB)
+    available = max(ram - OTHER_HOST_RESERVE_BYTES, 0)
+    facts = HostFacts(ram, available, 0, 0, 1, "profile")
+    return MachineFacts(name, gpus, facts, "linux", is_this_machine=False)
