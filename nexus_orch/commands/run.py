@@ -15,15 +15,12 @@ from nexus_orch.errors import ConfigError, ExitCode, NexusError, PlanError, Prob
 from nexus_orch.install.bundled import fetch_awaited
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.session.run import RunOutcome, prepare_run, run_session
-from nexus_orch.sweep.points import Point, append_point, read_points, write_summary
+from nexus_orch.sweep.points import SWEEP_QUESTION, Point, append_point, read_points, write_summary
 from nexus_orch.types import RunSpec
 from nexus_orch.view.run_view import ViewFormat, make_view
 
 FORMAT_OPTION = "--format"
 FORMATS: tuple[ViewFormat, ...] = ("auto", "live", "plain", "json")
-
-SWEEP_QUESTION = "Write a short story about a lighthouse keeper."
-"""Asked at each point of a sweep that has no question of its own, so that the points' speeds can be compared."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -79,8 +76,9 @@ class _Runner:
         return JobOutcome(error.exit_code)
 
     def _serve(self, spec: RunSpec) -> RunOutcome:
-        fetch_awaited(spec.model, sys.stderr, python=spec.engine.python)
         preparation = prepare_run(spec, self._plugins)
+        if fetch_awaited(spec.model, sys.stderr, python=spec.engine.python):
+            preparation = prepare_run(spec, self._plugins)  # now from the model's own files
         return run_session(preparation, self._plugins, make_view(self._format, sys.stdout))
 
 

@@ -26,15 +26,15 @@ def with_awaited_folder(model: ModelFacts) -> ModelFacts:
     return replace(model, path=str(model_folder(model.name)), notes=(*model.notes, note))
 
 
-def fetch_awaited(spec: ModelSpec, stream: TextIO, *, python: str | None = None) -> None:
-    """Fetch the run's model if it is one of ours and missing, showing progress on `stream`.
+def fetch_awaited(spec: ModelSpec, stream: TextIO, *, python: str | None = None) -> bool:
+    """Fetch the run's model if it is one of ours and missing, showing progress on `stream`; True when it was fetched.
 
     `python` is the interpreter of the engine that the user named; None takes the newest installed engine. Does nothing
     without an engine, which converts the model: the run is refused for want of one then. Raises
     InstallError when a step fails; what was finished stays.
     """
     if not is_awaited(spec.name, spec.path) or (python is None and choose_newest(read_engines()) is None):
-        return
+        return False
     from rich.console import Console  # noqa: PLC0415 - only a fetch shows progress
 
     from nexus_orch.install.progress import show_progress  # noqa: PLC0415
@@ -44,3 +44,4 @@ def fetch_awaited(spec: ModelSpec, stream: TextIO, *, python: str | None = None)
         reporter.note(f"fetching {recipe.title} once ({recipe.download_mib} MiB, {recipe.license})")
         converter = None if python is None else Path(python).expanduser()
         fetch_model(recipe, python=converter, indexes=choose_indexes((), os.environ), reporter=reporter)
+    return True
