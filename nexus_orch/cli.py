@@ -34,6 +34,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "logs": CommandEntry("nexus_orch.commands.logs", "show or follow the engine's log of a run"),
     "stop": CommandEntry("nexus_orch.commands.stop", "stop a run, or what an ended supervisor left behind"),
     "report": CommandEntry("nexus_orch.commands.report", "what was planned and what happened in a run"),
+    "calibrate": CommandEntry("nexus_orch.commands.calibrate", "measure a few launches and compare with the plan"),
     "diagnose": CommandEntry("nexus_orch.commands.diagnose", "name the cause and the remedy in any vLLM log"),
     "doctor": CommandEntry("nexus_orch.commands.doctor", "check this machine: cards, memory, engines, models"),
     "engine": CommandEntry("nexus_orch.commands.engine", "install, list and inspect vLLM environments", nested=True),

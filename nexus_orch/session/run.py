@@ -43,10 +43,13 @@ class RunOutcome:
     measured: Mapping[str, float] = field(default_factory=dict)
 
 
-def prepare_run(spec: RunSpec, plugins: Plugins, lessons: tuple[Lesson, ...] = ()) -> Preparation:
+def prepare_run(
+    spec: RunSpec, plugins: Plugins, lessons: tuple[Lesson, ...] = (), *, uses_learned: bool = True
+) -> Preparation:
     """Facts, plan and command for a launch on this machine now. Raises NexusError when it must not be launched."""
     facts, provider = read_facts(spec, plugins)
-    preparation = make_preparation(spec, facts, provider, plugins, (*_learn_port(spec), *lessons))
+    lessons = (*_learn_port(spec), *lessons)
+    preparation = make_preparation(spec, facts, provider, plugins, lessons, uses_learned=uses_learned)
     refusal = refusal_of(preparation)
     if refusal is not None:
         raise refusal

@@ -13,6 +13,9 @@ from nexus_orch.errors import InterruptedByEnvironment, Problem
 POINTS_FILE = "points.jsonl"
 SUMMARY_FILE = "summary.json"
 
+SWEEP_QUESTION = "Write a short story about a lighthouse keeper."
+"""Asked at each point of a sweep that has no question of its own, so that the points' speeds can be compared."""
+
 Outcome = Literal["served", "does_not_fit", "bad_config", "failed", "interrupted"]
 
 
