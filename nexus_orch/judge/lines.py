@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from nexus_orch.judge.patterns import Patterns, shipped_patterns
+from nexus_orch.judge.patterns import shipped_patterns
 
 MAX_LINE_CHARACTERS = 16_384
 """What lies beyond is not read: the configuration dump, the longest line of vLLM's own, has about 6,000."""
@@ -49,13 +49,13 @@ class LogRecord:
         return self.message.startswith(("    ", "  File "))
 
 
-def parse_line(text: str, patterns: Patterns | None = None) -> LogRecord:
+def parse_line(text: str) -> LogRecord:
     """Take one line apart. Of a line that a progress bar has rewritten with carriage returns, the last state counts."""
     clean = _ANSI.sub("", text[:MAX_LINE_CHARACTERS]) if "\x1b" in text else text[:MAX_LINE_CHARACTERS]
     if "\r" in clean:
         clean = next((part for part in reversed(clean.split("\r")) if part.strip()), "")
     clean = clean.rstrip()
-    found = _find_prefix(clean, (patterns or shipped_patterns()).prefix)
+    found = _find_prefix(clean, shipped_patterns().prefix)
     if found is not None:
         process = _name_process(found["process"], found["pid"])
         return LogRecord(clean, clean[found.end() :], process, found["level"], found["module"])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nexus_orch.judge.lines import LogRecord
-from nexus_orch.judge.patterns import Patterns, shipped_patterns
+from nexus_orch.judge.patterns import shipped_patterns
 from nexus_orch.types import GIB
 
 GB = 10**9
@@ -113,10 +113,10 @@ _GROWING = frozenset({"offloaded_bytes"})
 """Printed again and again as a growing sum."""
 
 
-def measure(measured: Measured, record: LogRecord, patterns: Patterns | None = None) -> Measured:
+def measure(measured: Measured, record: LogRecord) -> Measured:
     """Add what one line tells. Later values replace earlier ones of the same rank."""
     message = record.message
-    for literal, measurement in (patterns or shipped_patterns()).measurements_by_literal:
+    for literal, measurement in shipped_patterns().measurements_by_literal:
         if literal not in message:
             continue
         found = measurement.pattern.search(message)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from nexus_orch.judge.lines import parse_line
 from nexus_orch.judge.measured import Measured, measure
-from nexus_orch.judge.patterns import Patterns, shipped_patterns
+from nexus_orch.judge.patterns import shipped_patterns
 from nexus_orch.judge.signatures import Evidence, add_evidence, shorten
 from nexus_orch.judge.stages import advance
 from nexus_orch.types import Starting
@@ -29,30 +29,30 @@ class LogReading:
         return self.is_up or bool(self.evidence.matches) or bool(self.evidence.errors) or self.evidence.told_to_stop
 
 
-def follow(reading: LogReading, text: str, patterns: Patterns | None = None) -> LogReading:
+def follow(reading: LogReading, text: str) -> LogReading:
     """The reading after one more line of one start."""
-    table = patterns or shipped_patterns()
-    record = parse_line(text, table)
-    if reading.is_up and record.is_access and not table.markers.told_to_stop.match(record.message):
+    markers = shipped_patterns().markers
+    record = parse_line(text)
+    if reading.is_up and record.is_access and not markers.told_to_stop.match(record.message):
         return reading
-    measured = reading.measured if record.is_access else measure(reading.measured, record, table)
+    measured = reading.measured if record.is_access else measure(reading.measured, record)
     starting = reading.starting
     if not reading.is_up:
-        starting = advance(starting, record, eager=measured.enforce_eager is True, patterns=table)
-    is_up = reading.is_up or table.markers.server_up.match(record.message) is not None
-    evidence = add_evidence(reading.evidence, record, starting.stage, is_up=is_up, patterns=table)
+        starting = advance(starting, record, eager=measured.enforce_eager is True)
+    is_up = reading.is_up or markers.server_up.match(record.message) is not None
+    evidence = add_evidence(reading.evidence, record, starting.stage, is_up=is_up)
     offload_lines = reading.offload_lines
     if measured is not reading.measured and _tells_of_offload(reading.measured, measured):
         offload_lines = (*offload_lines, shorten(record.text))
     return LogReading(starting, measured, evidence, is_up, offload_lines)
 
 
-def follow_starts(reading: LogReading, text: str, patterns: Patterns | None = None) -> LogReading:
+def follow_starts(reading: LogReading, text: str) -> LogReading:
     """The reading after one more line of a log that may hold several starts: the last one counts."""
-    table = patterns or shipped_patterns()
-    if reading.is_over and "version" in text and table.markers.new_start.match(parse_line(text, table).message):
+    markers = shipped_patterns().markers
+    if reading.is_over and "version" in text and markers.new_start.match(parse_line(text).message):
         reading = LogReading()
-    return follow(reading, text, table)
+    return follow(reading, text)
 
 
 def _tells_of_offload(before: Measured, after: Measured) -> bool:

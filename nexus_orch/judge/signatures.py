@@ -67,11 +67,9 @@ class Evidence:
         return self.errors or tuple(shorten(line) for line in self.last_lines)
 
 
-def add_evidence(
-    evidence: Evidence, record: LogRecord, stage: Stage, *, is_up: bool, patterns: Patterns | None = None
-) -> Evidence:
+def add_evidence(evidence: Evidence, record: LogRecord, stage: Stage, *, is_up: bool) -> Evidence:
     """Add what one line shows. `stage` and `is_up` tell when it came: an allocator's message names no purpose."""
-    table = patterns or shipped_patterns()
+    table = shipped_patterns()
     evidence = replace(evidence, line=evidence.line + 1)
     if record.is_code:
         contexts = {context for context in table.contexts if context in record.message}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from nexus_orch.judge.lines import LogRecord
-from nexus_orch.judge.patterns import Patterns, StageMark, shipped_patterns
+from nexus_orch.judge.patterns import StageMark, shipped_patterns
 from nexus_orch.types import Stage, Starting
 
 STAGES = tuple(Stage)
@@ -15,16 +15,15 @@ _BAR = re.compile(
     r"(?P<label>[^:|%]{0,80}?):? *\d{1,3}%(?: Completed \||\|[^|]*\|) *(?P<done>\d{1,9})/(?P<total>\d{1,9})"
 )
 _COUNT = re.compile(r"^\[(?P<done>\d{1,9})/(?P<total>\d{1,9})\] ")
-
 _BAR_CHARACTERS = 400
 
 
-def advance(current: Starting, record: LogRecord, *, eager: bool, patterns: Patterns | None = None) -> Starting:
+def advance(current: Starting, record: LogRecord, *, eager: bool) -> Starting:
     """The start after one more line; the same object when the line says nothing about it.
 
     `eager` is true when no CUDA graphs will be recorded.
     """
-    mark = _find_mark(record.message, patterns or shipped_patterns())
+    mark = _find_mark(record.message)
     progress, label = _parse_progress(record.message)
     if mark is None:
         if progress is None:
@@ -37,8 +36,8 @@ def advance(current: Starting, record: LogRecord, *, eager: bool, patterns: Patt
     return current if moved == current else moved
 
 
-def _find_mark(message: str, patterns: Patterns) -> StageMark | None:
-    for literal, mark in patterns.stages_by_literal:
+def _find_mark(message: str) -> StageMark | None:
+    for literal, mark in shipped_patterns().stages_by_literal:
         if literal in message:
             return mark
     return None
@@ -49,7 +48,6 @@ def _parse_progress(message: str) -> tuple[float | None, str]:
     found = _BAR.search(message, 0, _BAR_CHARACTERS) if "%" in message else _COUNT.match(message)
     if found is None or int(found["total"]) == 0:
         return None, ""
-    label = found.groupdict().get("label") or ""
-    return min(
-        int(found["done"]) / int(found["total"]), 1.0
-    ), f"{label.strip()} {found['done']}/{found['total']}".strip()
+    done, total = int(found["done"]), int(found["total"])
+    label = (found.groupdict().get("label") or "").strip()
+    return min(done / total, 1.0), f"{label} {done}/{total}".strip()
