@@ -37,6 +37,11 @@ class Wishes:
                 self._learned.add(key)
         self.spec = effective
 
+    def by_estimates(self) -> Wishes:
+        """The same without measured sizes: those hold for one division of the model and one batch."""
+        kept = (lesson for key, lesson in self.lessons.items() if not key.startswith("measured."))
+        return Wishes(self.original, tuple(kept))
+
     def quantity(self, key: str) -> int | None:
         """A measured number of bytes, or None when nothing was measured."""
         lesson = self.lessons.get(key)

@@ -252,3 +252,12 @@ def test_the_plan_is_told_what_was_learned() -> None:
     assert sentence.startswith("learned: weights ")
     assert "memory outside PyTorch 0.25 GiB, " in sentence and "CUDA graphs 0.33 GiB" in sentence
     assert sentence.endswith("(measured here on 2026-11-23 with vLLM 0.32.0)")
+
+
+def test_more_cards_are_tried_by_estimates() -> None:
+    """What was measured on one card is not what a rank of two would hold."""
+    facts = make_facts("Qwen/Qwen2.5-14B-Instruct", make_gpu())
+    spec = make_spec({"memory.strategy": "vram_only"})
+    learned = (Lesson("measured.weights_bytes", 28 * GIB, "measured"), Lesson("measured.activation_bytes", GIB, "too"))
+    (problem,) = make_plan(spec, facts, LOADERS, learned).problems
+    assert problem.remedy is not None and "fits with 1 more card" in problem.remedy
