@@ -73,7 +73,7 @@ def find_alternatives(
     found: list[_Found] = []
     for variation in _variations(plan, facts, loaders, lessons, siblings or {}):
         tried = _try(variation, loaders, lessons)
-        if tried is None or not tried.fits or tried.prediction.borderline:
+        if tried is None or not _surely_fits(tried):
             continue
         worth = _worth(tried, objective)
         gain = worth / base if base else 0.0
@@ -99,6 +99,10 @@ def _try(variation: _Variation, loaders: Mapping[str, Loader], lessons: Sequence
         return make_plan(variation.spec, variation.facts, loaders, lessons)
     except ConfigError:  # a sibling whose configuration cannot be read
         return None
+
+
+def _surely_fits(plan: Plan) -> bool:
+    return plan.fits and not plan.prediction.borderline
 
 
 def _worth(plan: Plan, objective: str) -> float:
@@ -228,6 +232,10 @@ def _more_cards(
         overrides = (f"hardware.gpu.count={have + more}",)
         variation = _Variation(words, overrides, plan.spec, larger, takes_cards=True)
         found = _try(variation, loaders, lessons)
-        if found is not None and found.fits and not (plan.fits and any(c.offloaded_bytes for c in found.per_gpu)):
+        if (
+            found is not None
+            and _surely_fits(found)
+            and not (plan.fits and any(c.offloaded_bytes for c in found.per_gpu))
+        ):
             yield variation
             return

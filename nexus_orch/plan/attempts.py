@@ -38,7 +38,8 @@ class Attempt:
 
     @property
     def fits(self) -> bool:
-        return self.settled.fits_context and all(size > 0 for size in self.settled.kv)
+        settled = self.settled
+        return settled.fits_context and settled.holds_size and all(size > 0 for size in settled.kv)
 
     @property
     def is_comfortable(self) -> bool:

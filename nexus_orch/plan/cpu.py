@@ -56,8 +56,18 @@ class _CpuRun:
 
     @property
     def room_bytes(self) -> int:
-        """RAM that is left for the KV cache."""
-        return self.available_bytes - self.weights_bytes - self.process_bytes
+        """RAM that is surely left for the KV cache."""
+        return self.available_bytes - self.weights_bytes - self.process_bytes - self.doubt_bytes
+
+    @property
+    def doubt_bytes(self) -> int:
+        """How far the processes may be off."""
+        return int(float(measured("cpu")["process_doubt"]) * self.process_bytes)
+
+    @property
+    def is_borderline(self) -> bool:
+        """Whether the verdict flips within what the processes may be off."""
+        return abs(self.available_bytes - self.required_bytes) < self.doubt_bytes
 
     @cached_property
     def cache(self) -> CacheLayout:
@@ -156,6 +166,7 @@ def make_cpu_plan(inputs: Inputs, division: Division, problems: list[Problem]) -
         prediction=Prediction(
             kv_cache_tokens_low=tokens,
             kv_cache_tokens_high=tokens,
+            borderline=run.is_borderline and all(problem.cause == "host_oom" for problem in problems),
             notes=("the bandwidth of this machine's RAM is not known: no speed is predicted",),
         ),
         kv_cache_tokens=tokens,

@@ -65,12 +65,12 @@ def _complete(
         choices=_choices(inputs, division, chosen, settled, taken.choices),
         per_gpu=tuple(settled.estimate(card) for card in range(len(settled.draft.gpus))),
         host=host,
-        prediction=_predict(settled),
+        prediction=_predict(settled, borderline=settled.is_borderline and _is_uncertain(problems)),
         kv_cache_tokens=settled.tokens(),
         max_model_len=int(settled.max_model_len.value),
         max_concurrency=round(settled.concurrency, 2),
         problems=tuple(problems),
-        notes=_notes(inputs, chosen, settled),
+        notes=_notes(inputs, chosen, settled, problems),
     )
 
 
@@ -95,7 +95,12 @@ def _choices(
     return tuple(sorted(unique.values(), key=lambda choice: order.get(choice.key.split(".")[0], 3)))
 
 
-def _predict(settled: Settled) -> Prediction:
+def _is_uncertain(problems: list[Problem]) -> bool:
+    """Whether what was found (which may be nothing) rests on the size of the KV cache alone."""
+    return all(problem.cause in ("no_kv_cache_memory", "context_too_long") for problem in problems)
+
+
+def _predict(settled: Settled, *, borderline: bool) -> Prediction:
     draft, placement = settled.draft, settled.placement
     seconds = decode_seconds(draft, placement, settled.backend)
     return Prediction(
@@ -103,10 +108,11 @@ def _predict(settled: Settled) -> Prediction:
         time_to_first_token_seconds=first_token_seconds(draft, placement, settled.backend),
         kv_cache_tokens_low=settled.tokens(-draft.doubt.below),
         kv_cache_tokens_high=settled.tokens(draft.doubt.above),
+        borderline=borderline,
     )
 
 
-def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled) -> tuple[str, ...]:
+def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: list[Problem]) -> tuple[str, ...]:
     notes = [*inputs.notes, *inputs.facts.machine.notes, *inputs.facts.engine.notes]
     notes += [f"{name} cannot serve this run: {reason}" for name, reason in chosen.refused.items()]
     outside = settled.draft.outside_bytes(max(settled.placement.static_pool_bytes, default=0))
@@ -115,8 +121,12 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled) -> tuple[str,
             f"vLLM {inputs.facts.engine.version} takes {outside / GIB:.2f} GiB on each card on top of its budget "
             "(CUDA graphs, offload buffers): the plan leaves that free"
         )
-    if settled.fits_context and settled.longest(-settled.draft.doubt.below) < int(settled.max_model_len.value):
-        notes.append("borderline: at the low end of the estimate this context does not fit")
+    if settled.is_borderline and _is_uncertain(problems):
+        length = f"a context of {settled.needed_context:,}"
+        if settled.fits_context:
+            notes.append(f"borderline: {length} fits, but not at the low end of the estimate")
+        else:
+            notes.append(f"borderline: {length} would fit at the high end of the estimate")
     if settled.fits_context and not settled.holds_concurrency:
         notes.append("the KV cache holds fewer requests at once than workload.concurrency asks for")
     return tuple(notes)

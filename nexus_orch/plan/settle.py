@@ -43,8 +43,10 @@ class Settled:
         return pinned if pinned is not None else self._blocks(0)
 
     def _blocks(self, shift: int) -> int:
-        """Blocks if every card had `shift` bytes more."""
+        """Blocks if every card had `shift` bytes more. A size that is pinned does not shift."""
         caches = self.draft.caches
+        if self.draft.inputs.spec.memory.kv_cache.size_gib is not None:
+            shift = 0
         return min(
             (
                 caches[self.draft.stage_of(card)].num_blocks(size + shift)
@@ -62,33 +64,60 @@ class Settled:
         return min(cache.longest(blocks, limit) for cache in self.draft.caches)
 
     @cached_property
+    def room_bytes(self) -> tuple[int, ...]:
+        """What is left for the KV cache on each card, whatever size of it is pinned."""
+        placement = self.placement
+        return kv_bytes(self.draft, self.budgets, placement.offloaded_bytes, placement.static_pool_bytes)
+
+    @cached_property
+    def holds_size(self) -> bool:
+        """Whether a pinned memory.kv_cache.size_gib is there."""
+        pinned = self.draft.inputs.spec.memory.kv_cache.size_gib
+        return pinned is None or min(self.room_bytes) >= int(pinned * GIB)
+
+    @cached_property
     def is_comfortable(self) -> bool:
         """Whether the wanted context fits even at the low end of the estimate."""
-        return self.longest(-self.draft.doubt.below) >= self.draft.want.context
+        return self.holds_size and self.longest(-self.draft.doubt.below) >= self.draft.want.context
+
+    @property
+    def needed_context(self) -> int:
+        """The context that the run cannot do without: the pinned one, else one request of the workload."""
+        pinned = self.draft.inputs.spec.model.max_model_len
+        return pinned if pinned is not None else self.draft.want.request_tokens
 
     @cached_property
     def fits_context(self) -> bool:
-        """Whether the context that the run needs fits: the pinned one, else one request of the workload."""
-        pinned = self.draft.inputs.spec.model.max_model_len
-        return self.longest() >= (pinned if pinned is not None else self.draft.want.request_tokens)
+        return self.longest() >= self.needed_context
+
+    @cached_property
+    def is_borderline(self) -> bool:
+        """Whether what fits does not at the low end of the estimate, or what does not fit would at its high end."""
+        doubt = self.draft.doubt
+        return self.fits_context != (
+            self.longest(-doubt.below if self.fits_context else doubt.above) >= self.needed_context
+        )
 
     @cached_property
     def max_model_len(self) -> Choice:
         """The pinned context, else the model's limit, else the longest that surely fits."""
-        limit, longest = self.draft.inputs.architecture.longest_context, self.longest()
+        limit, want = self.draft.inputs.architecture.longest_context, self.draft.want
         if self.draft.generation.profiles_prompt:
             reason = (
                 "this engine profiles a prompt of the whole context: a longer one takes memory and must be asked for"
             )
-            return self._context(self.draft.want.context, reason)
+            return self._context(want.context, reason)
         sure = self.longest(-self.draft.doubt.below)
         if sure >= limit:
             return self._context(limit, "the model's own limit, and the KV cache holds it")
-        derived = max(sure // CONTEXT_STEP * CONTEXT_STEP, min(self.draft.want.context, longest))
-        if derived <= 0:
-            return self._context(self.draft.want.context, "what was to be provided; no memory is left for it")
-        reason = f"the longest that the KV cache surely holds (the model's limit is {limit:,})"
-        return self._context(derived, reason)
+        if sure >= want.request_tokens:
+            derived = max(sure // CONTEXT_STEP * CONTEXT_STEP, min(want.context, sure))
+            return self._context(
+                derived, f"the longest that the KV cache surely holds (the model's limit is {limit:,})"
+            )
+        if self.fits_context:
+            return self._context(want.request_tokens, "one request of the workload; no longer one is sure to fit")
+        return self._context(want.context, "what was to be provided; too little memory is left for it")
 
     def _context(self, derived: int, reason: str) -> Choice:
         return self.draft.inputs.wishes.choice("model.max_model_len", derived, reason)

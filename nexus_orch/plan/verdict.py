@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from nexus_orch.errors import Problem
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.settle import Settled
@@ -34,6 +36,8 @@ def judge_memory(settled: Settled, remedy: str) -> list[Problem]:
         found = _judge_card(settled, card, remedy)
         if found is not None:
             return [found]
+    if not settled.holds_size:
+        return [_too_large_cache(settled)]
     if not settled.fits_context:
         return [_too_long(settled, remedy)]
     return []
@@ -85,10 +89,22 @@ def _judge_card(settled: Settled, card: int, remedy: str) -> Problem | None:
     return None
 
 
+def _too_large_cache(settled: Settled) -> Problem:
+    """A pinned size that is not there: the engine would run out of memory when it allocates the cache."""
+    inputs, room = settled.draft.inputs, min(settled.room_bytes) / GIB
+    return Problem(
+        f"weights, activations and workspaces leave {room:.2f} GiB for the KV cache of a card",
+        key="memory.kv_cache.size_gib",
+        value=inputs.spec.memory.kv_cache.size_gib,
+        origin=inputs.wishes.problem_origin("memory.kv_cache.size_gib"),
+        remedy=f"memory.kv_cache.size_gib={math.floor(room * 10) / 10:g} or less",
+        cause="no_kv_cache_memory",
+    )
+
+
 def _too_long(settled: Settled, remedy: str) -> Problem:
     draft = settled.draft
-    pinned = draft.inputs.spec.model.max_model_len
-    length = pinned if pinned is not None else draft.want.request_tokens
+    pinned, length = draft.inputs.spec.model.max_model_len, settled.needed_context
     needed = max(cache.request_bytes(length) for cache in draft.caches)
     have = max(0, min(settled.kv))
     what = "a context" if pinned is not None else "a request (workload.input_tokens + output_tokens)"

@@ -45,12 +45,12 @@ def test_a_plan_that_does_not_fit_is_told_what_would() -> None:
     pinned = {"memory.strategy": "vram_only", "model.max_model_len": 8192}
     plan, facts, found = _found(Q32, OLD, OLD, settings=pinned, siblings=_awq(Q32))
     assert not plan.fits
-    assert _changes(found) == ["model=quantized", "memory.strategy=hybrid", "1 more card"]
+    assert _changes(found) == ["model=quantized", "memory.strategy=hybrid", "2 more cards"]
     hybrid, more = found[1], found[2]
     assert hybrid.overrides == ("memory.strategy=hybrid",)
     assert hybrid.offloaded_bytes > 0
     assert "GiB of weights in host RAM" in hybrid.effect
-    assert more.overrides == ("hardware.gpu.count=3",)
+    assert more.overrides == ("hardware.gpu.count=4",)
     tried = make_plan(make_spec({**pinned, "memory.strategy": "hybrid"}), facts, LOADERS)
     assert tried.fits
     assert tried.kv_cache_tokens == hybrid.kv_cache_tokens

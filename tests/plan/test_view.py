@@ -125,3 +125,9 @@ def test_alternatives_are_numbered_with_what_they_bring() -> None:
     assert "  2. a=b: " in text
     assert "what would fit" in _text(replace(good, fits=False))
     assert "alternatives" not in _text(plan)
+
+
+@pytest.mark.parametrize(("fits", "words"), [(True, "fits, borderline: "), (False, "does not fit, borderline: ")])
+def test_a_borderline_verdict_says_so(fits: bool, words: str) -> None:
+    plan = plan_of(Q32, make_gpu(), make_gpu())
+    assert _text(replace(plan, fits=fits, prediction=replace(plan.prediction, borderline=True))).startswith(words)
