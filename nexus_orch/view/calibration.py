@@ -75,10 +75,10 @@ def _render(quantity: str, value: float | None, *, signed: bool = False) -> str:
     if value is None:
         return NOTHING
     if quantity.endswith("_bytes"):
-        return f"{value / GIB:{'+' if signed else ''}.2f}"
+        return f"{value / GIB:{'+' if signed else ''}z.2f}"
     sign = "+" if signed and value > 0 else ""
     return sign + (render_count(value) if quantity == "kv_cache_tokens" else render_rate(value))
 
 
 def _render_share(predicted: float | None, measured: float) -> str:
-    return NOTHING if predicted is None or not measured else f"{predicted / measured - 1:+.1%}"
+    return NOTHING if predicted is None or not measured else f"{predicted / measured - 1:+z.1%}"

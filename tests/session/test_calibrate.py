@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nexus_orch.record.events import Launched
 from nexus_orch.testing import FakeEngine
-from tests.session.conftest import Desk, behave, desk
+from tests.session.conftest import BIN, Desk, wait_for
 from tests.session.test_run import Behave
-
-__all__ = ["behave", "desk"]
 
 TOKENS = 23_552
 OVERRIDES = ("hardware=cpu", "engine.kind=fake", "limits.stop_seconds=2")
@@ -72,6 +73,28 @@ def test_a_launch_that_fails_is_told_and_the_next_one_made(desk: Desk, behave: B
     assert code == 4
     assert table.count(": failed: ") == 2
     assert len(desk.run_folders) == 2
+
+
+def test_an_interrupt_ends_it_and_keeps_what_there_is(desk: Desk, behave: Behave, tmp_path: Path) -> None:
+    behave(FakeEngine(stall_at="loading"))
+    out = tmp_path / "calibration.json"
+    argv = [
+        str(BIN / "nexus"),
+        "calibrate",
+        "--project",
+        str(desk.folder),
+        *OVERRIDES,
+        "model=qwen0_5b",
+        f"--out={out}",
+    ]
+    running = subprocess.Popen(argv, cwd=desk.folder, env=desk.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(lambda: desk.journal(Launched), "the launch")
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    assert running.returncode == 130
+    (launch,) = json.loads(out.read_text(encoding="utf-8"))["launches"]
+    assert launch["outcome"] == "interrupted"
+    assert len(desk.run_folders) == 1
 
 
 @pytest.mark.parametrize(
