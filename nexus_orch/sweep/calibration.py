@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from nexus_orch import __version__
 from nexus_orch.errors import ExitCode, NexusError, PlanError
-from nexus_orch.judge.learning import make_machine_key, make_measurement
+from nexus_orch.judge.case import make_machine_key
+from nexus_orch.judge.learning import make_measurement
 from nexus_orch.judge.measured import Measured, RankMeasured
 from nexus_orch.plugin_manager import Plugins
 from nexus_orch.session.prepare import Preparation

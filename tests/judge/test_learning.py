@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
+from nexus_orch.judge.case import make_machine_key, make_model_key
 from nexus_orch.judge.learning import (
     RULES,
     Measurement,
     choose_lessons,
-    make_machine_key,
     make_measurement,
-    make_model_key,
     render_lessons,
 )
 from nexus_orch.judge.measured import Measured, RankMeasured
@@ -261,3 +260,21 @@ def test_more_cards_are_tried_by_estimates() -> None:
     learned = (Lesson("measured.weights_bytes", 28 * GIB, "measured"), Lesson("measured.activation_bytes", GIB, "too"))
     (problem,) = make_plan(spec, facts, LOADERS, learned).problems
     assert problem.remedy is not None and "fits with 1 more card" in problem.remedy
+
+
+def test_a_measurement_of_unknown_conditions_teaches_nothing() -> None:
+    """Such as a line that an older release or a person wrote."""
+    plan = _plan()
+    assert choose_lessons([replace(_measure(plan), conditions={})], plan, _facts()) == ()
+
+
+def test_the_stages_of_a_pipeline_teach_no_sizes_of_all() -> None:
+    facts = make_facts(MODEL, make_gpu(), make_gpu())
+    spec = make_spec({**SETTINGS, "serve.pipeline_parallel": 2, "serve.tensor_parallel": 1})
+    plan = make_plan(spec, facts, LOADERS)
+    measurement = _measure(plan, facts)
+    assert (measurement.weights_bytes, measurement.overhead_bytes) == (None, None)
+    assert _keys(choose_lessons([measurement], plan, facts)) == {
+        "measured.non_torch_bytes",
+        "measured.cuda_graph_bytes",
+    }
