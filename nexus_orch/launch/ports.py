@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Collection
-from contextlib import closing
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 
 from nexus_orch.errors import ConfigError, Problem
 
@@ -29,7 +29,7 @@ def choose_port(host: str, pinned: int | None = None, *, origin: str | None = No
             raise ConfigError(problem)
         return pinned
     for port in range(FIRST_PORT, LAST_PORT + 1):
-        if is_free(host, port):
+        if is_free(host, port) and not _is_claimed(host, port):
             return port
     raise ConfigError(
         Problem(
@@ -61,6 +61,37 @@ def find_port_problem(host: str, port: int, *, origin: str | None = None) -> Pro
 def is_free(host: str, port: int) -> bool:
     """True when a server could listen there now."""
     return _bind_error(host, port) is None
+
+
+@contextmanager
+def reserved(host: str, port: int) -> Iterator[None]:
+    """While this lasts, `choose_port` of every nexus process passes the port over.
+
+    vLLM binds its port many seconds before it listens on it, and hangs for ever, saying that its startup is complete,
+    when another server listens there first (seen with 0.32.0). Two starts that choose at the same time must therefore
+    not choose the same port. On Linux a socket that is bound with SO_REUSEADDR and never listens keeps others from
+    binding without that option, and does not disturb the engine, which binds with it; elsewhere nothing is reserved.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    family, address = address_of(host)
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as claim:
+        claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # somebody was faster: the engine will say so
+            claim.bind((address, port))
+        yield
+
+
+def _is_claimed(host: str, port: int) -> bool:
+    """Whether some socket is bound to the port, even one that does not listen. Old connections claim it, too."""
+    family, address = address_of(host)
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as trial:
+        try:
+            trial.bind((address, port))
+        except OSError:
+            return True
+    return False
 
 
 def listens(pids: Collection[int], port: int) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from nexus_orch.launch.probes import probe_completion, probe_health
 from nexus_orch.launch.server import Server, open_client, run_until
-from nexus_orch.types import Observation, Probed
+from nexus_orch.types import FOREIGN, Observation, Probed
 
 if TYPE_CHECKING:
     import httpx
@@ -62,6 +62,7 @@ class ReadinessWatch:
         self._times = times or WatchTimes()
         self._stop = threading.Event()
         self._healthy: bool | None = None
+        self._told: tuple[bool, str] | None = None
         self._thread = threading.Thread(target=self._run, name="nexus-readiness", daemon=True)
 
     def start(self) -> None:
@@ -107,10 +108,11 @@ class ReadinessWatch:
     async def _is_healthy(self, client: httpx.AsyncClient, *, tell_failures: bool = False) -> bool:
         probed = await probe_health(client, self._attempt)
         if probed.ok and not self._is_ours():
-            probed = replace(probed, ok=False, detail="another process answers on this port")
-        if probed.ok != self._healthy or (tell_failures and not probed.ok):
+            probed = replace(probed, ok=False, detail="another process answers on this port", values={FOREIGN: 1.0})
+        if (probed.ok, probed.detail) != self._told or (tell_failures and not probed.ok):
             self._emit(probed)
         self._healthy = probed.ok
+        self._told = (probed.ok, probed.detail)
         return probed.ok
 
     async def _completes(self, client: httpx.AsyncClient, patience_seconds: float) -> bool:

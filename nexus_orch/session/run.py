@@ -15,7 +15,7 @@ from nexus_orch import __version__, paths
 from nexus_orch.errors import ExitCode, InterruptedByEnvironment, LaunchError, NexusError, Problem
 from nexus_orch.judge.lessons import learn
 from nexus_orch.judge.verdict import Expected
-from nexus_orch.launch.ports import FIRST_PORT, choose_port
+from nexus_orch.launch.ports import FIRST_PORT, choose_port, reserved
 from nexus_orch.launch.server import Server
 from nexus_orch.launch.signals import StopSignals
 from nexus_orch.plugin_manager import Plugins
@@ -127,21 +127,21 @@ class _Session:
         write_command(self._folder, command)
         self._writer.write(Planned(time.time(), number, encode_plan(plan)))
         self._view.plan(plan, command, run_id=self._folder.id, url=server.url)
-        return run_attempt(
-            Scene(
-                attempt=number,
-                command=command,
-                server=server,
-                expected=Expected(offloaded_bytes=sum(gpu.offloaded_bytes for gpu in plan.per_gpu)),
-                limits=self._spec.limits,
-                probe=self._spec.probe,
-                folder=self._folder,
-                writer=self._writer,
-                view=self._view,
-                events=self._events,
-                hurry=signals.hurry,
-            )
+        scene = Scene(
+            attempt=number,
+            command=command,
+            server=server,
+            expected=Expected(offloaded_bytes=sum(gpu.offloaded_bytes for gpu in plan.per_gpu)),
+            limits=self._spec.limits,
+            probe=self._spec.probe,
+            folder=self._folder,
+            writer=self._writer,
+            view=self._view,
+            events=self._events,
+            hurry=signals.hurry,
         )
+        with reserved(server.host, server.port):
+            return run_attempt(scene)
 
     def _end_attempt(self, number: int, end: AttemptEnd) -> tuple[Lesson, ...]:
         """Record how it ended, and what it taught when it failed by itself before it served."""

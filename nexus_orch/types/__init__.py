@@ -18,6 +18,7 @@ from nexus_orch.types.facts import (
     TensorHeader,
 )
 from nexus_orch.types.observation import (
+    FOREIGN,
     Exited,
     GpuSample,
     HostSample,
@@ -51,6 +52,7 @@ from nexus_orch.types.verdict import Attempt, Degraded, Failed, Lesson, Ready, S
 
 __all__ = [
     "CAUSES",
+    "FOREIGN",
     "GIB",
     "KIB",
     "MIB",

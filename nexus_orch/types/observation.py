@@ -69,6 +69,10 @@ class HostSample:
     processes: tuple[ProcessSample, ...] = ()
 
 
+FOREIGN = "foreign"
+"""Among a probe's values: the answer came from a process that is not the engine's."""
+
+
 @dataclass(frozen=True)
 class Probed:
     """The answer to one question put to the server. A completion counts as `ok` only when text came back."""

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from nexus_orch.judge.verdict import DEAD_AFTER_SECONDS, GRACE_SECONDS, Expected, judge, judge_stall, step
-from nexus_orch.types import GIB, Degraded, Failed, Ready, Stage, Starting, Stopped
-from tests.judge.histories import DEAD, ERROR, INFO, SHUTDOWN, UP, History
+from nexus_orch.judge.verdict import (
+    DEAD_AFTER_SECONDS,
+    DEAF_AFTER_SECONDS,
+    GRACE_SECONDS,
+    Expected,
+    RunState,
+    judge,
+    judge_stall,
+    step,
+)
+from nexus_orch.types import FOREIGN, GIB, Degraded, Failed, Probed, Ready, Stage, Starting, Stopped
+from tests.judge.histories import ATTEMPT, DEAD, ERROR, INFO, SHUTDOWN, UP, History
 from tests.judge.logs import lines_of
 
 NO_KV = ERROR + "ValueError: No available memory for the cache blocks."
@@ -375,3 +384,30 @@ def test_real_logs_with_their_exit_codes(name: str, returncode: int, cause: str)
     verdict = judge(history.observations)
     assert isinstance(verdict, Failed)
     assert verdict.cause == cause
+
+
+# A port that somebody else took
+
+
+def _deaf(values: dict[str, float]) -> RunState:
+    history = History().started().log(UP)
+    probed = Probed(history.now, ATTEMPT, "health", False, "somebody else", values)
+    return step(history.state(), probed)
+
+
+def test_a_server_that_says_it_is_up_and_does_not_answer_is_given_up_soon() -> None:
+    state = _deaf({})
+    assert judge_stall(state, state.time + DEAF_AFTER_SECONDS - 5, 300.0) is None
+    stalled = judge_stall(state, state.time + DEAF_AFTER_SECONDS + 5, 300.0)
+    assert stalled is not None and failed_of(stalled).cause == "startup_stalled"
+
+
+def test_a_stranger_on_the_port_is_named() -> None:
+    state = _deaf({FOREIGN: 1.0})
+    stalled = judge_stall(state, state.time + DEAF_AFTER_SECONDS + 5, 300.0)
+    assert stalled is not None and failed_of(stalled).cause == "port_in_use"
+
+
+def failed_of(state: RunState) -> Failed:
+    assert isinstance(state.verdict, Failed)
+    return state.verdict

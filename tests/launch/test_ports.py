@@ -10,7 +10,7 @@ import pytest
 
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.launch import ports
-from nexus_orch.launch.ports import choose_port, find_port_problem, is_free, reachable_host
+from nexus_orch.launch.ports import choose_port, find_port_problem, is_free, reachable_host, reserved
 
 
 @pytest.fixture
@@ -105,3 +105,14 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def test_a_reserved_port_is_passed_over_and_still_free_for_its_engine() -> None:
+    first = choose_port("127.0.0.1")
+    with reserved("127.0.0.1", first):
+        assert choose_port("127.0.0.1") != first
+        with socket.socket() as engine:  # as vLLM binds and listens
+            engine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            engine.bind(("127.0.0.1", first))
+            engine.listen()
+    assert choose_port("127.0.0.1") == first

@@ -178,3 +178,12 @@ def test_another_server_on_the_port_does_not_count_as_ready(desk: Desk, behave: 
         other.wait(timeout=60)
     assert running.returncode == 4
     assert not _is_ready(desk)
+
+
+def test_two_runs_that_start_together_take_different_ports(desk: Desk) -> None:
+    first, second = desk.start(*ASK), desk.start(*ASK)
+    told = [running.communicate(timeout=60) for running in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], told
+    ports = {json.loads((folder / "command.json").read_text())["argv"][-1] for folder in desk.run_folders}
+    assert len(desk.run_folders) == 2
+    assert len(ports) == 2
