@@ -12,7 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from nexus_orch.contracts import Loader, Need, Placement
 from nexus_orch.hookspecs import hookimpl
-from nexus_orch.plan import choose_scheme, parse_architecture
+from nexus_orch.plan import choose_architecture, choose_scheme
 from nexus_orch.plan.quantization import Scheme
 from nexus_orch.types import GIB, KIB, Choice, Facts, RunSpec
 
@@ -76,7 +76,7 @@ def _version(facts: Facts) -> Version:
 
 def _refuses_model(spec: RunSpec, facts: Facts) -> str | None:
     """What releases before 0.19.1 cannot offload."""
-    if _version(facts) >= Version("0.9") and parse_architecture(facts.model.config).is_hybrid:
+    if _version(facts) >= Version("0.9") and choose_architecture(facts.model).is_hybrid:
         return f"vLLM {facts.engine.version} refuses to offload models with Mamba or linear-attention layers"
     scheme = choose_scheme(facts.model.config, spec.model.quantization)
     if isinstance(scheme, Scheme) and scheme.method is not None:

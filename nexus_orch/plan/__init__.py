@@ -3,5 +3,6 @@
 from nexus_orch.plan.families import parse_architecture
 from nexus_orch.plan.parameters import count_parameters
 from nexus_orch.plan.quantization import choose_scheme
+from nexus_orch.plan.tensors import choose_architecture
 
-__all__ = ["choose_scheme", "count_parameters", "parse_architecture"]
+__all__ = ["choose_architecture", "choose_scheme", "count_parameters", "parse_architecture"]

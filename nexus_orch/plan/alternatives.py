@@ -8,8 +8,8 @@ from typing import Any
 
 from nexus_orch.contracts import Loader
 from nexus_orch.errors import ConfigError
-from nexus_orch.plan.families import parse_architecture
 from nexus_orch.plan.make import make_plan
+from nexus_orch.plan.tensors import choose_architecture
 from nexus_orch.plan.wishes import with_value
 from nexus_orch.types import GIB, Alternative, Facts, Lesson, ModelFacts, Plan, RunSpec
 
@@ -201,7 +201,7 @@ def _other_context(
         if found is not None and 0 < found.max_model_len < pinned:
             yield _changed(plan, facts, {"model.max_model_len": found.max_model_len})
     if pinned is None and plan.fits and plan.spec.workload.objective == "context":
-        limit = parse_architecture(facts.model.config).longest_context
+        limit = choose_architecture(facts.model).longest_context
         for longer in (limit, limit // 2, limit // 4):
             if longer > plan.max_model_len:
                 yield _changed(plan, facts, {"model.max_model_len": longer})

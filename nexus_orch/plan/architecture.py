@@ -131,6 +131,8 @@ class Architecture:
     head: tuple[Parameter, ...]
     vision: tuple[Parameter, ...] = ()
     notes: tuple[str, ...] = ()
+    is_guess: bool = False
+    """Made of a checkpoint's tensors, because no family describes the model (`nexus_orch.plan.tensors`)."""
 
     @cached_property
     def distinct_layers(self) -> tuple[tuple[Layer, int], ...]:

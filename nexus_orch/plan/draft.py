@@ -29,6 +29,8 @@ LEAST_CONTEXT = 4096
 FREE_MARGIN_BYTES = 64 * MIB
 """Left free beside the budget, for what grows between the plan and the launch."""
 HIGHEST_UTILIZATION = 0.97
+GUESS_FACTOR = 3
+"""How much wider the range is for an architecture that was made of tensor headers; an assumption, not a measurement."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,9 @@ class Draft:
         """How far the KV cache's real size may lie from the estimate."""
         if "measured.activation_bytes" in self.inputs.wishes.lessons:
             return Doubt(FREE_MARGIN_BYTES, FREE_MARGIN_BYTES)
-        return kv_doubt(self.generation, self.activation_bytes, self.division.ranks)
+        doubt = kv_doubt(self.generation, self.activation_bytes, self.division.ranks)
+        factor = GUESS_FACTOR if self.inputs.architecture.is_guess else 1
+        return Doubt(doubt.below * factor, doubt.above * factor)
 
     def needs(self, utilization: float) -> tuple[Need, ...]:
         """What a loader is told about each card."""

@@ -8,10 +8,11 @@ from functools import cached_property
 
 from nexus_orch.errors import Problem
 from nexus_orch.plan.architecture import Architecture
-from nexus_orch.plan.families import parse_architecture
 from nexus_orch.plan.generations import Generation, choose_generation
+from nexus_orch.plan.gguf import choose_gguf_scheme, gguf_notes
 from nexus_orch.plan.headers import layer_scale
 from nexus_orch.plan.quantization import DTYPE_BYTES, UNQUANTIZED, Scheme, choose_scheme
+from nexus_orch.plan.tensors import choose_architecture
 from nexus_orch.plan.weights import WeightLayout
 from nexus_orch.plan.wishes import Wishes
 from nexus_orch.types import Choice, Facts, Lesson, RunSpec
@@ -81,9 +82,9 @@ class Inputs:
 def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Inputs:
     """Raises ConfigError when the model's configuration cannot be read; what merely cannot run becomes a problem."""
     wishes = Wishes(spec, lessons)
-    architecture = parse_architecture(facts.model.config)
+    architecture = choose_architecture(facts.model)
     capability = facts.machine.gpus[0].compute_capability if facts.machine.gpus else None
-    scheme = choose_scheme(facts.model.config, wishes.spec.model.quantization, capability)
+    scheme = _choose_scheme(wishes, facts, architecture, capability)
     dtype, problems = _choose_dtype(wishes, facts, architecture)
     problems += _kv_dtype_problems(wishes)
     if isinstance(scheme, Problem):
@@ -92,7 +93,18 @@ def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Input
     oldest = _MINIMUM_CAPABILITY.get(scheme.method or "")
     if oldest is not None and capability is not None and capability < oldest:
         problems.append(_too_old(scheme, facts, oldest))
-    return Inputs(wishes, facts, architecture, scheme, dtype, tuple(problems), architecture.notes)
+    notes = (*architecture.notes, *gguf_notes(facts))
+    return Inputs(wishes, facts, architecture, scheme, dtype, tuple(problems), notes)
+
+
+def _choose_scheme(
+    wishes: Wishes, facts: Facts, architecture: Architecture, capability: tuple[int, int] | None
+) -> Scheme | Problem:
+    """The weight format; the tensors of a guessed architecture are taken as they are stored."""
+    if architecture.is_guess:
+        return UNQUANTIZED
+    gguf = choose_gguf_scheme(architecture, facts.model.checkpoint)
+    return gguf or choose_scheme(facts.model.config, wishes.spec.model.quantization, capability)
 
 
 def _choose_dtype(wishes: Wishes, facts: Facts, architecture: Architecture) -> tuple[Choice, list[Problem]]:

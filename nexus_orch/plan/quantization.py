@@ -49,6 +49,8 @@ class Scheme:
     """Modules that stay unquantized, by vLLM's `modules_to_not_convert` (names or patterns)."""
 
     def converts(self, parameter: Parameter) -> bool:
+        if self.method == "gguf" and parameter.split == "vocabulary":
+            return True
         if self.method is None or not parameter.linear:
             return False
         if self.experts_only:

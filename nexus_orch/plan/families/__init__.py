@@ -75,6 +75,17 @@ _TIED_BY_DEFAULT = frozenset({"gemma2", "gemma3", "gemma3_text", "gemma4", "cohe
 """Families whose configuration class in transformers ties the embeddings unless told otherwise."""
 
 
+def is_known(config: Mapping[str, Any]) -> bool:
+    """Whether a family describes this model type."""
+    nested = config.get("text_config")
+    model_type = config.get("model_type") or (nested.get("model_type") if isinstance(nested, Mapping) else None)
+    return isinstance(model_type, str) and _find_family(model_type) is not None
+
+
+def _find_family(model_type: str) -> Callable[[ConfigReader], tuple[Layer, ...]] | None:
+    return FAMILIES.get(model_type) or FAMILIES.get(model_type.removesuffix("_text"))
+
+
 def parse_architecture(config: Mapping[str, Any]) -> Architecture:
     """The architecture that a config.json describes, nested `text_config` included.
 
@@ -88,7 +99,7 @@ def parse_architecture(config: Mapping[str, Any]) -> Architecture:
     defaults = _CLASS_DEFAULTS.get(model_type or "")
     if defaults is not None and text is not outer:
         text = ConfigReader({**defaults, **text.config}, text.prefix, text.problems)
-    family = FAMILIES.get(model_type or "") or FAMILIES.get((model_type or "").removesuffix("_text"))
+    family = _find_family(model_type or "")
     if model_type is None or family is None:
         raise ConfigError(_unknown(model_type), *outer.problems)
     layers = family(text)
@@ -200,7 +211,8 @@ def _unknown(model_type: str | None) -> Problem:
         f'the planner does not know the model type "{model_type}": it cannot say which weights and caches it has',
         key="model.config.model_type",
         value=model_type,
-        remedy=f"if it is built like a known one, set that model_type under model.config ({hint})",
+        remedy=f"if it is built like a known one, set that model_type under model.config ({hint}); a folder with "
+        "safetensors files is planned from their headers (model.path=DIR)",
         cause="unsupported_architecture",
     )
 
