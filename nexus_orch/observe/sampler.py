@@ -35,13 +35,16 @@ class Sampler:
         emit: Emit,
         interval_seconds: float = INTERVAL_SECONDS,
         gpu_indices: tuple[int, ...] | None = None,
+        is_ours: Callable[[], bool] | None = None,
     ) -> None:
-        """`root_pid` is the engine's main process; its tree is sampled. `gpu_indices` None means all cards."""
+        """`root_pid` is the engine's main process; its tree is sampled. `gpu_indices` None means all cards. `is_ours`
+        says whether the engine itself listens on the server's port; until then the metrics are not asked for."""
         self._server = server
         self._attempt = attempt
         self._emit = emit
         self._interval_seconds = interval_seconds
         self._gpu_indices = gpu_indices
+        self._is_ours = is_ours or _always
         self._tree = None if root_pid is None else ProcessTree(root_pid)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nexus-sampler", daemon=True)
@@ -69,7 +72,7 @@ class Sampler:
             for sample in read_gpus(nvml, self._attempt, self._gpu_indices):
                 self._emit(sample)
             self._emit(read_host(self._tree, self._attempt))
-            metric = None if reader is None else reader.read(time.time())
+            metric = reader.read(time.time()) if reader is not None and self._is_ours() else None
             if metric is not None:
                 self._emit(metric)
             due = max(due + self._interval_seconds, time.monotonic())
@@ -148,3 +151,7 @@ def read_host(tree: ProcessTree | None, attempt: int) -> HostSample:
         swap_total_bytes=swap.total,
         processes=() if tree is None else tree.read(),
     )
+
+
+def _always() -> bool:
+    return True

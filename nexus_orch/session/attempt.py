@@ -115,14 +115,10 @@ def _take_down(release: Release, loop: _Loop) -> None:
 @contextmanager
 def _watching(scene: Scene, engine: RunningEngine, loop: _Loop) -> Iterator[None]:
     """The threads that look at the engine, for as long as the loop runs."""
-    watch = ReadinessWatch(
-        scene.server,
-        attempt=scene.attempt,
-        emit=scene.events.put,
-        is_idle=loop.is_idle,
-        is_ours=lambda: listens([key.pid for key in engine.family()], scene.server.port),
-    )
-    sampler = Sampler(scene.server, root_pid=engine.pid, attempt=scene.attempt, emit=scene.events.put)
+    attempt, emit = scene.attempt, scene.events.put
+    is_ours = _PortOwner(engine, scene.server.port)
+    watch = ReadinessWatch(scene.server, attempt=attempt, emit=emit, is_idle=loop.is_idle, is_ours=is_ours)
+    sampler = Sampler(scene.server, root_pid=engine.pid, attempt=attempt, emit=emit, is_ours=is_ours)
     watch.start()
     sampler.start()
     try:
@@ -131,6 +127,19 @@ def _watching(scene: Scene, engine: RunningEngine, loop: _Loop) -> Iterator[None
         loop.cancel.set()
         watch.stop()
         sampler.stop()
+
+
+class _PortOwner:
+    """Whether the engine listens on its port. Looked for until it does: nobody can take the port from it then."""
+
+    def __init__(self, engine: RunningEngine, port: int) -> None:
+        self._engine = engine
+        self._port = port
+        self._owns = False
+
+    def __call__(self) -> bool:
+        self._owns = self._owns or listens([key.pid for key in self._engine.family()], self._port)
+        return self._owns
 
 
 class _Loop:
