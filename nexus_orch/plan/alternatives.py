@@ -9,6 +9,7 @@ from typing import Any
 from nexus_orch.contracts import Loader
 from nexus_orch.errors import ConfigError
 from nexus_orch.plan.make import make_plan
+from nexus_orch.plan.remedies import MORE_CARDS
 from nexus_orch.plan.tensors import choose_architecture
 from nexus_orch.plan.wishes import with_value
 from nexus_orch.types import GIB, Alternative, Facts, Lesson, ModelFacts, Plan, RunSpec
@@ -16,7 +17,6 @@ from nexus_orch.types import GIB, Alternative, Facts, Lesson, ModelFacts, Plan, 
 MOST_SHOWN = 3
 LEAST_GAIN = 1.2
 """An alternative to a plan that fits is worth knowing from this factor on."""
-MORE_CARDS = (1, 2, 3, 4, 6, 8, 12, 15)
 ENGINE_MOST_REQUESTS = 256
 """Requests at once where neither the user nor the planner sets serve.max_num_seqs (see default_batching)."""
 

@@ -17,6 +17,8 @@ from nexus_orch.plan.weights import WeightLayout
 from nexus_orch.plan.wishes import Wishes
 from nexus_orch.types import Choice, Facts, Lesson, RunSpec
 
+BLOCK_MULTIPLE = 8
+"""V0 accepted blocks of 8, 16 and 32 tokens; FlashAttention and later releases want multiples of 16."""
 MODEL_DTYPES = frozenset({"bfloat16", "float16", "half", "float32", "float"})
 _MINIMUM_CAPABILITY = {"fp8": (8, 0), "awq": (7, 5), "gptq": (6, 0), "mxfp4": (8, 0), "compressed-tensors": (7, 5)}
 """The oldest cards that vLLM's kernels for these formats run on (get_min_capability of each quantization config)."""
@@ -86,7 +88,7 @@ def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Input
     capability = facts.machine.gpus[0].compute_capability if facts.machine.gpus else None
     scheme = _choose_scheme(wishes, facts, architecture, capability)
     dtype, problems = _choose_dtype(wishes, facts, architecture)
-    problems += _kv_dtype_problems(wishes)
+    problems += [*_kv_dtype_problems(wishes), *_block_problems(wishes)]
     if isinstance(scheme, Problem):
         problems.append(scheme)
         scheme = UNQUANTIZED
@@ -144,6 +146,22 @@ def _kv_dtype_problems(wishes: Wishes) -> list[Problem]:
             origin=wishes.problem_origin("memory.kv_cache.dtype"),
             remedy="leave it unset, or memory.kv_cache.dtype=fp8",
             cause="unsupported_dtype",
+        )
+    ]
+
+
+def _block_problems(wishes: Wishes) -> list[Problem]:
+    size = wishes.spec.memory.kv_cache.block_size
+    if size is None or size % BLOCK_MULTIPLE == 0:
+        return []
+    return [
+        Problem(
+            f"attention kernels read blocks of a multiple of {BLOCK_MULTIPLE} tokens",
+            key="memory.kv_cache.block_size",
+            value=size,
+            origin=wishes.problem_origin("memory.kv_cache.block_size"),
+            remedy="leave it unset, or use 16, 32, 64 or 128",
+            cause="unsupported_block_size",
         )
     ]
 

@@ -18,6 +18,9 @@ from nexus_orch.plan.throughput import decode_seconds, first_token_seconds
 from nexus_orch.plan.verdict import judge_context, judge_memory
 from nexus_orch.types import GIB, Choice, Facts, HostEstimate, Lesson, Plan, Prediction, RunSpec
 
+UNDRAWABLE = ("not_enough_gpus", "tensor_parallel_invalid", "unsupported_quantization")
+"""Causes for which nothing can be said about memory: figures would be those of another run."""
+
 
 def make_plan(spec: RunSpec, facts: Facts, loaders: Mapping[str, Loader], lessons: Sequence[Lesson] = ()) -> Plan:
     """The plan of a run. Pure: the same arguments give the same plan.
@@ -32,7 +35,7 @@ def make_plan(spec: RunSpec, facts: Facts, loaders: Mapping[str, Loader], lesson
     problems = [*inputs.problems, *judge_context(inputs), *division.problems]
     if inputs.is_cpu:
         return make_cpu_plan(inputs, division, problems)
-    if any(problem.cause in ("not_enough_gpus", "tensor_parallel_invalid") for problem in problems):
+    if any(problem.cause in UNDRAWABLE for problem in problems):
         return _refused(inputs, division, problems, inputs.spec.memory.strategy or "none")
     chosen = choose_loader(inputs, division, loaders)
     if chosen.attempt is None:
@@ -53,7 +56,10 @@ def _complete(
     assert taken is not None
     settled = taken.settled
     if not taken.fits or judge_memory(settled, ""):
-        problems += judge_memory(settled, find_remedies(inputs, taken, loaders))
+        found = judge_memory(settled, find_remedies(inputs, taken, loaders))
+        # A context beyond the model's own limit is told once, not as a lack of memory too.
+        told = {"context_too_long"} if any(p.cause == "context_exceeds_model" for p in problems) else set()
+        problems += [problem for problem in found if problem.cause not in told]
     host = estimate_host(inputs, settled.placement, division.ranks)
     problems += [*judge_host(inputs, host), *settled.placement.problems]
     return Plan(

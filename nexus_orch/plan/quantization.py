@@ -97,7 +97,10 @@ def choose_scheme(
     Returns a Problem when the method is unknown, or the pinned one is not the checkpoint's.
     """
     found = _quantization_config(config)
-    method = None if found is None else str(found.get("quant_method", "")).lower()
+    method = None if found is None else found.get("quant_method")
+    if found is not None and not isinstance(method, str):
+        return _unsupported(str(method), "its quantization_config names no quant_method")
+    method = None if method is None else method.lower()
     if pinned is not None and found is None:
         online = {"fp8": Scheme("fp8", 8), "bitsandbytes": _bitsandbytes({})}.get(pinned.lower())
         return online or _unsupported(

@@ -13,7 +13,8 @@ from nexus_orch.plan.parallel import choose_division
 from nexus_orch.plan.throughput import decode_seconds
 from nexus_orch.types import GIB
 
-MOST_CARDS = 16
+MORE_CARDS = (1, 2, 3, 4, 6, 8, 12, 15)
+"""How many further cards are tried, up to the next that makes sense."""
 
 
 def find_remedies(inputs: Inputs, failed: Attempt, loaders: Mapping[str, Loader]) -> str:
@@ -34,15 +35,13 @@ def _more_cards(inputs: Inputs, loader: Loader) -> str | None:
     if serve.tensor_parallel is not None or serve.pipeline_parallel is not None:
         return None
     have = len(machine.gpus)
-    more = 1
-    while have + more <= MOST_CARDS:
+    for more in MORE_CARDS:
         extra = tuple(replace(machine.gpus[-1], index=have + number) for number in range(more))
         facts = replace(inputs.facts, machine=replace(machine, gpus=(*machine.gpus, *extra)))
-        larger = replace(inputs, facts=facts, wishes=inputs.wishes.by_estimates())
+        larger = replace(inputs, facts=facts)
         division = choose_division(larger)
         if not division.problems and division.ranks > have and attempt(larger, division, loader).is_comfortable:
             return f"{more} more card{'' if more == 1 else 's'}"
-        more = more + 1 if more < 4 else more * 2
     return None
 
 

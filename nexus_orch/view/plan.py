@@ -45,11 +45,11 @@ def render_plan(
         _verdict(plan),
         *_problems(plan),
         *render_cards(plan, width, ascii_only=ascii_only),
-        _summary(plan),
+        *_summary(plan),
         *_alternatives(plan),
         *_settings(plan, width),
         *_notes(plan),
-        *_command(argv, env),
+        *(_command(argv, env) if plan.fits else ()),
     ]
     return Group(*sections)
 
@@ -62,7 +62,7 @@ def _verdict(plan: Plan) -> RenderableType:
     text = Text()
     words, colour = ("fits", "bold green") if plan.fits else ("does not fit", "bold red")
     text.append(f"{words}, borderline: " if plan.prediction.borderline else f"{words}: ", colour)
-    loader = "" if plan.loader == "cpu" else f" with {plan.loader}"
+    loader = "" if plan.loader in ("cpu", "none") else f" with {plan.loader}"
     text.append(f"{plan.model} on {_where(plan)}{loader}, vLLM {plan.engine_version}")
     return text
 
@@ -92,7 +92,7 @@ def _problems(plan: Plan) -> Iterator[RenderableType]:
         yield Padding(text, (1, 0, 0, 2), expand=False)
 
 
-def _summary(plan: Plan) -> RenderableType:
+def _summary(plan: Plan) -> Iterator[RenderableType]:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
@@ -103,6 +103,8 @@ def _summary(plan: Plan) -> RenderableType:
         table.add_row("KV cache", f"{render_count(plan.kv_cache_tokens)} tokens{span}")
         table.add_row("context", f"{render_count(plan.max_model_len)} tokens, {plan.max_concurrency:g} at once")
     host = plan.host
+    if not host.required_bytes:
+        return
     pinned = f", {render_bytes(host.pinned_bytes)} of it pinned" if host.pinned_bytes else ""
     table.add_row(
         "host RAM", f"{render_bytes(host.required_bytes)} of {render_bytes(host.available_bytes)} available{pinned}"
@@ -114,7 +116,7 @@ def _summary(plan: Plan) -> RenderableType:
             wait = render_duration(prediction.time_to_first_token_seconds)
             speed += f", the first after {wait} (prompt of {prompt} tokens)"
         table.add_row("speed", speed)
-    return Padding(table, (1, 0, 0, 0), expand=False)
+    yield Padding(table, (1, 0, 0, 0), expand=False)
 
 
 def _alternatives(plan: Plan) -> Iterator[RenderableType]:
@@ -138,17 +140,19 @@ def _figures(alternative: Alternative) -> str:
 
 
 def _settings(plan: Plan, width: int) -> Iterator[RenderableType]:
-    """Every choice with its reason; what the user pinned is marked."""
-    yield Padding(Text("settings", "bold"), (1, 0, 0, 0), expand=False)
+    """Every choice with its reason; what the user pinned is marked. Of a plan that does not fit only the latter."""
+    choices = [c for c in plan.choices if plan.fits or (c.origin == "pinned" and not is_shipped_default(c, plan.spec))]
+    if choices:
+        yield Padding(Text("settings" if plan.fits else "pinned", "bold"), (1, 0, 0, 0), expand=False)
     if width < NARROW:
-        for choice in plan.choices:
+        for choice in choices:
             yield Padding(_setting(choice), (0, 0, 0, 2), expand=False)
             yield Padding(_reason(choice, plan.spec), (0, 0, 0, 6), expand=False)
         return
     table = Table.grid(padding=(0, 2))
     table.add_column(max_width=width // 2, overflow="fold")
     table.add_column(ratio=1)
-    for choice in plan.choices:
+    for choice in choices:
         table.add_row(_setting(choice), _reason(choice, plan.spec))
     yield Padding(table, (0, 0, 0, 2), expand=False)
 

@@ -131,3 +131,11 @@ def test_alternatives_are_numbered_with_what_they_bring() -> None:
 def test_a_borderline_verdict_says_so(fits: bool, words: str) -> None:
     plan = plan_of(Q32, make_gpu(), make_gpu())
     assert _text(replace(plan, fits=fits, prediction=replace(plan.prediction, borderline=True))).startswith(words)
+
+
+def test_a_plan_that_does_not_fit_offers_no_command_and_only_what_was_pinned() -> None:
+    text = _text(plan_of(Q32, make_gpu(), settings={"memory.strategy": "vram_only"}))
+    assert "\ncommand\n" not in text
+    assert "\nsettings\n" not in text
+    assert "\npinned\n  memory.strategy = vram_only" in text
+    assert "model.dtype" not in text
