@@ -1,4 +1,7 @@
-"""The planner against 34 real launches, beside other formulas, and how fast it is. Run: python -m bench.planner"""
+"""The planner against 34 real launches, beside other formulas, and how fast it is.
+
+Run: python -m bench.planner. With --markdown it prints the table of errors as it stands in docs/planner.md.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from nexus_orch.plan.make import make_plan
 from nexus_orch.plan.quantization import Scheme
 from nexus_orch.plan.weights import WeightLayout
 from nexus_orch.types import GIB, Plan
-from nexus_orch.view.words import render_columns
+from nexus_orch.view.words import render_columns, render_markdown_table
 from tests.plan.cases import LOADERS, config_of, kv_gib, launches, make_facts, make_gpu, make_spec, plan_launch
 
 PLANS = 1000
@@ -25,6 +28,9 @@ HALF_WITHIN, NINE_OF_TEN_WITHIN = 0.03, 0.08
 
 def main() -> int:
     """Print the tables; the exit code is the number of missed goals."""
+    if sys.argv[1:] == ["--markdown"]:
+        sys.stdout.write(render_errors())
+        return 0
     rows = [_measure(launch) for launch in launches()]
     sys.stdout.write(_render_launches(rows))
     return _report_goals(rows) + _report_speed()
@@ -86,6 +92,27 @@ def _render_launches(rows: Sequence[Mapping[str, Any]]) -> str:
         "the graphical ancestor's too: it knows the size of the files and nothing else).\n\n"
     )
     return intro + render_columns(header, lines, right=range(3, len(header))) + "\n"
+
+
+def render_errors() -> str:
+    """The error of the KV cache of each card in every launch, as a Markdown table."""
+    header = ("launch", "cards", "vLLM", "constants", "measured", "predicted", "error", "%")
+    lines = []
+    for row in map(_measure, launches()):
+        launch, card, error = row["launch"], row["launch"]["gpu"], row["ours"] - row["measured"]
+        lines.append(
+            (
+                launch["name"].split(" on ")[0],
+                f"{card['count']} x {card['name']}",
+                launch["vllm_version"],
+                "fitted" if launch["fitted"] else "held out",
+                f"{row['measured']:.2f}",
+                f"{row['ours']:.2f}",
+                f"{round(error, 2) + 0:+.2f}",
+                f"{round(error / abs(row['measured']), 3) + 0:+.1%}",
+            )
+        )
+    return render_markdown_table(header, lines, right=(4, 5, 6, 7))
 
 
 def _report_goals(rows: Sequence[Mapping[str, Any]]) -> int:
