@@ -36,8 +36,8 @@ def read_profiles(conf_dirs: Iterable[Path], group: str, pattern: str = "*") -> 
 
 def make_model_spec(name: str, profile: Mapping[str, Any]) -> ModelSpec:
     """The model of a profile; settings that decide nothing about its size are left out."""
-    config = profile.get("config")
-    return ModelSpec(name=name, path=profile.get("path"), config=config if isinstance(config, dict) else None)
+    config, path = profile.get("config"), profile.get("path")
+    return ModelSpec(name, path if isinstance(path, str) else None, config if isinstance(config, dict) else None)
 
 
 def read_siblings(spec: ModelSpec, config: Mapping[str, Any], conf_dirs: Iterable[Path]) -> dict[str, ModelFacts]:
@@ -60,11 +60,8 @@ def read_siblings(spec: ModelSpec, config: Mapping[str, Any], conf_dirs: Iterabl
 
 def read_models(conf_dirs: Iterable[Path]) -> dict[str, ModelFacts]:
     """All model profiles that have their architecture inlined, as they are written: no folder is looked at."""
-    return {
-        name: ModelFacts(name, profile.get("path"), profile["config"], "profile")
-        for name, profile in read_profiles(conf_dirs, "model").items()
-        if isinstance(profile.get("config"), dict)
-    }
+    specs = (make_model_spec(name, profile) for name, profile in read_profiles(conf_dirs, "model").items())
+    return {spec.name: ModelFacts(spec.name, spec.path, spec.config, "profile") for spec in specs if spec.config}
 
 
 def read_machines(conf_dirs: Iterable[Path]) -> dict[str, MachineFacts]:
@@ -74,14 +71,19 @@ def read_machines(conf_dirs: Iterable[Path]) -> dict[str, MachineFacts]:
 
 
 def _describe_machine(name: str, profile: Mapping[str, Any]) -> MachineFacts | None:
-    gpu, host = profile.get("gpu") or {}, profile.get("host") or {}
-    card = find_gpu(str(gpu["model"]), gpu.get("memory_mib")) if gpu.get("model") else None
+    gpu, host = profile.get("gpu"), profile.get("host")
+    if not isinstance(gpu, dict) or not isinstance(gpu.get("model"), str):
+        return None
+    card = find_gpu(gpu["model"], _whole(gpu.get("memory_mib")))
     if card is None:
         return None
     one = describe_card(card)
     one = replace(one, free_bytes=max(one.total_bytes - OTHER_GPU_RESERVE_BYTES, 0))
-    gpus = tuple(replace(one, index=index) for index in range(gpu.get("count") or 1))
-    ram = int((host.get("ram_gib") or 0) * GIB)
-    available = max(ram - OTHER_HOST_RESERVE_BYTES, 0)
-    facts = HostFacts(ram, available, 0, 0, 1, "profile")
+    gpus = tuple(replace(one, index=index) for index in range(_whole(gpu.get("count")) or 1))
+    ram = (_whole(host.get("ram_gib") if isinstance(host, dict) else None) or 0) * GIB
+    facts = HostFacts(ram, max(ram - OTHER_HOST_RESERVE_BYTES, 0), 0, 0, 1, "profile")
     return MachineFacts(name, gpus, facts, "linux", is_this_machine=False)
+
+
+def _whole(value: object) -> int | None:
+    return int(value) if isinstance(value, int | float) and value > 0 else None

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from nexus_orch.contracts import Loader
+from nexus_orch.errors import ConfigError
 from nexus_orch.plan.families import parse_architecture
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plan.parameters import count_parameters
@@ -134,7 +135,7 @@ def make_guide(
     engine: EngineFacts,
     loaders: Mapping[str, Loader],
 ) -> Guide:
-    """All tables, from the profiles that are given by their names. Pure. Raises ConfigError for an unreadable model."""
+    """All tables, from the profiles that are given by their names; models that cannot be read are left out. Pure."""
     return _Guidance(models, machines, engine, loaders).guide()
 
 
@@ -153,7 +154,11 @@ class _Guidance:
     @cached_property
     def candidates(self) -> tuple[_Candidate, ...]:
         """All models, the largest first; of equal ones the first by name."""
-        found = [_Candidate(model, _weights_of(model.config)) for _, model in sorted(self.models.items())]
+        found = [
+            _Candidate(model, _weights_of(model.config))
+            for _, model in sorted(self.models.items())
+            if _is_readable(model.config)
+        ]
         return tuple(sorted(found, key=lambda candidate: -candidate.parameters))
 
     @cached_property
@@ -260,6 +265,14 @@ class _Guidance:
             if plan.fits:
                 rows.append(_make_offload_row(candidate, plan))
         return tuple(rows)
+
+
+def _is_readable(config: Mapping[str, Any]) -> bool:
+    try:
+        parse_architecture(config)
+    except ConfigError:
+        return False
+    return True
 
 
 def _weights_of(config: Mapping[str, Any]) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nexus_orch import shipped
-from nexus_orch.facts.profiles import make_model_spec, read_profiles, read_siblings
-from nexus_orch.types import ModelSpec
+from nexus_orch.facts.profiles import make_model_spec, read_machines, read_models, read_profiles, read_siblings
+from nexus_orch.types import GIB, ModelSpec
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +54,30 @@ def test_a_quantized_model_and_another_shape_have_none(tmp_path: Path) -> None:
     assert set(read_siblings(ModelSpec(name="m"), plain, [tmp_path])) == {"m_awq"}
     assert read_siblings(ModelSpec(name="m"), {**plain, "hidden_size": 16}, [tmp_path]) == {}
     assert read_siblings(ModelSpec(name="m"), {**plain, "quantization_config": {"a": 1}}, [tmp_path]) == {}
+
+
+def test_machines_are_those_of_the_catalogue(tmp_path: Path) -> None:
+    (tmp_path / "hardware").mkdir()
+    for name, text in {
+        "two": "{gpu: {model: rtx4090, count: 2}, host: {ram_gib: 64}}",
+        "odd": "{gpu: {model: rtx4090, count: many, memory_mib: some}, host: 5}",
+        "unknown": "{gpu: {model: rtx9999}}",
+        "this": "{gpu: {model: null}}",
+        "broken": "{gpu: 5}",
+    }.items():
+        (tmp_path / "hardware" / f"{name}.yaml").write_text(text, encoding="utf-8")
+    found = read_machines([tmp_path])
+    assert set(found) == {"two", "odd"}
+    two = found["two"]
+    assert [gpu.index for gpu in two.gpus] == [0, 1]
+    assert 23 * GIB < two.gpus[0].free_bytes < two.gpus[0].total_bytes < 24 * GIB
+    assert two.host.ram_total_bytes == 64 * GIB
+    assert not two.is_this_machine
+    assert len(found["odd"].gpus) == 1
+
+
+def test_models_without_an_inlined_architecture_are_left_out(tmp_path: Path) -> None:
+    _write(tmp_path, "a", "{path: 5, config: {model_type: llama}}")
+    _write(tmp_path, "b", "{path: hub/b, config: null}")
+    found = read_models([tmp_path])
+    assert {name: model.path for name, model in found.items()} == {"a": None}

@@ -94,7 +94,8 @@ def test_it_is_readable_in_eighty_columns() -> None:
 
 
 def test_other_profiles_make_another_guide() -> None:
-    few = {name: model for name, model in MODELS.items() if name.startswith("qwen7b")}
+    few = {"odd": ModelFacts("odd", None, {"model_type": "brand_new"}, "profile")}
+    few |= {name: model for name, model in MODELS.items() if name.startswith("qwen7b")}
     one = {"mine": replace(MACHINES["rtx4090"], name="mine")}
     guide = make_guide(few, one, make_assumed_engine(), LOADERS)
     assert {row.model for row in guide.sizes} == {"qwen7b"}
