@@ -38,7 +38,7 @@ def _more_cards(inputs: Inputs, loader: Loader) -> str | None:
     for more in MORE_CARDS:
         extra = tuple(replace(machine.gpus[-1], index=have + number) for number in range(more))
         facts = replace(inputs.facts, machine=replace(machine, gpus=(*machine.gpus, *extra)))
-        larger = replace(inputs, facts=facts)
+        larger = replace(inputs, facts=facts, wishes=inputs.wishes.by_estimates())
         division = choose_division(larger)
         if not division.problems and division.ranks > have and attempt(larger, division, loader).is_comfortable:
             return f"{more} more card{'' if more == 1 else 's'}"
