@@ -10,6 +10,7 @@ from typing import Any
 from nexus_orch.contracts import Loader
 from nexus_orch.errors import ConfigError
 from nexus_orch.plan.families import parse_architecture
+from nexus_orch.plan.guide_rows import Breakdown, Guide, Machine, OffloadRow, RecommendedRow, SizeRow
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plan.parameters import count_parameters
 from nexus_orch.types import (
@@ -37,84 +38,6 @@ FOUR_BITS = ("awq", "gptq", "mxfp4")
 SAME_SIZE = 1.1
 """Models whose parameters differ by less are one size."""
 _ENOUGH_RAM_BYTES = 4096 * GIB
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A hardware profile by its name, and its cards."""
-
-    name: str
-    cards: int
-    card_bytes: int
-
-
-@dataclass(frozen=True)
-class SizeRow:
-    """What a model in one weight format needs; None where no profile is enough."""
-
-    model: str
-    parameters: int
-    weights: str
-    weights_bytes: int
-    least: Machine | None
-    comfortable: Machine | None
-
-
-@dataclass(frozen=True)
-class Breakdown:
-    """Where the memory of one card goes. `kv_cache_bytes` holds one request of each length."""
-
-    model: str
-    machine: str
-    weights_bytes: int
-    kv_cache_bytes: Mapping[str, int]
-    activation_bytes: int
-    cuda_graph_bytes: int
-    non_torch_bytes: int
-
-    @property
-    def total_bytes(self) -> int:
-        """With one request of the shortest length."""
-        fixed = self.weights_bytes + self.activation_bytes + self.cuda_graph_bytes + self.non_torch_bytes
-        return fixed + min(self.kv_cache_bytes.values())
-
-
-@dataclass(frozen=True)
-class RecommendedRow:
-    """The largest model of a kind that a machine serves from its cards, and the settings with which it does."""
-
-    machine: str
-    weights: str
-    model: str
-    parameters: int
-    max_model_len: int
-    max_concurrency: float
-    decode_tokens_per_second: float | None
-    settings: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class OffloadRow:
-    """A model that is too large for a card, shared with host RAM."""
-
-    machine: str
-    model: str
-    weights: str
-    on_card_bytes: int
-    offloaded_bytes: int
-    pinned_bytes: int
-    host_ram_bytes: int
-    max_model_len: int
-    decode_tokens_per_second: float | None
-
-
-@dataclass(frozen=True)
-class Guide:
-    engine_version: str
-    sizes: tuple[SizeRow, ...]
-    breakdown: Breakdown | None
-    recommended: tuple[RecommendedRow, ...]
-    offload: tuple[OffloadRow, ...]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import pytest
 from nexus_orch import shipped
 from nexus_orch.facts.engine import make_assumed_engine
 from nexus_orch.facts.profiles import read_machines, read_models
-from nexus_orch.plan.guide import RECOMMENDED_MACHINES, Guide, Machine, make_guide
+from nexus_orch.plan.guide import RECOMMENDED_MACHINES, make_guide
+from nexus_orch.plan.guide_rows import Guide, Machine
 from nexus_orch.plan.make import make_plan
 from nexus_orch.types import GIB, Facts, MemorySpec, ModelFacts, ModelSpec, Plan, RunSpec
 from nexus_orch.view.guide import WIDTH, render_guide
