@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from nexus_orch import shipped
+from nexus_orch.commands.options import conf_dirs
 from nexus_orch.errors import ConfigError, ExitCode, Problem
 from nexus_orch.facts.engine import make_assumed_engine
 from nexus_orch.facts.profiles import read_machines, read_models
@@ -34,8 +34,3 @@ def show_guide(overrides: Sequence[str], output: str, project: Path | None) -> i
     else:
         sys.stdout.write(render_guide(guide))
     return ExitCode.GOOD
-
-
-def conf_dirs(project: Path | None) -> list[Path]:
-    """The folders of profiles, the user's own first."""
-    return [shipped.conf_dir()] if project is None else [project / "conf", shipped.conf_dir()]

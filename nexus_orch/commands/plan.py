@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nexus_orch.commands.guide import conf_dirs, show_guide
-from nexus_orch.commands.options import add_run_arguments, project_of
+from nexus_orch.commands.options import add_run_arguments, conf_dirs, project_of
 from nexus_orch.compose.project import find_project
 from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ExitCode
@@ -34,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
     """Show the plan; 0 when it fits, 3 when it does not, 2 when the engine cannot do what is pinned."""
     project = find_project(project_of(args))
     if args.guide:
+        from nexus_orch.commands.guide import show_guide  # noqa: PLC0415 - a plan does not need it
+
         return show_guide(args.overrides, args.format, project)
     spec = compose_run(args.overrides, project=project)
     plugins = load_plugins(project)

@@ -41,6 +41,14 @@ class NexusLoader(ConfigLoaderImpl):
         self.composed = defaults
         return super()._compose_config_from_defaults_list(defaults=defaults, repo=repo)
 
+    def searched_repository(self, config_name: str, overrides: list[str]) -> IConfigRepository:
+        """All files that a composition of this primary file finds, `hydra.searchpath` included.
+
+        `get_group_options` makes it anew, reading the primary file, each time that it is called.
+        """
+        _, repository = self._parse_overrides_and_create_caching_repo(config_name, overrides)
+        return repository
+
 
 @contextmanager
 def opened_loader(path: SearchPath) -> Iterator[NexusLoader]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 
+from nexus_orch.compose.loader import NexusLoader
 from nexus_orch.compose.origins import COMMAND_LINE
 from nexus_orch.compose.schema import find_nearest_key, is_known
 from nexus_orch.compose.values import make_unknown_key
@@ -19,7 +19,7 @@ from nexus_orch.errors import Problem
 
 
 def check_overrides(
-    texts: Sequence[str], loader: ConfigLoader, config_name: str, mode: RunMode
+    texts: Sequence[str], loader: NexusLoader, config_name: str, mode: RunMode
 ) -> tuple[list[Override], list[Problem]]:
     """The overrides that stand, and the problems of the others. Values such as 1,2 are welcome in MULTIRUN only."""
     overrides, problems = parse_overrides(texts, loader)
@@ -35,7 +35,7 @@ def check_overrides(
     return good, problems
 
 
-def parse_overrides(texts: Sequence[str], loader: ConfigLoader) -> tuple[list[Override], list[Problem]]:
+def parse_overrides(texts: Sequence[str], loader: NexusLoader) -> tuple[list[Override], list[Problem]]:
     """The overrides that can be read, and a problem for each that cannot."""
     parser = OverridesParser.create(config_loader=loader)
     overrides: list[Override] = []
@@ -60,11 +60,9 @@ def _make_unreadable(text: str, reason: str) -> Problem:
 class Groups:
     """The groups and options that the search path holds, Hydra's own and `hydra.searchpath` included."""
 
-    def __init__(self, loader: ConfigLoader, overrides: Sequence[Override], config_name: str) -> None:
-        self._loader = loader
-        self._config_name = config_name
-        self._overrides = [str(x.input_line) for x in overrides if x.key_or_group == "hydra.searchpath"]
-
+    def __init__(self, loader: NexusLoader, overrides: Sequence[Override], config_name: str) -> None:
+        searched = [str(x.input_line) for x in overrides if x.key_or_group == "hydra.searchpath"]
+        self._repository = loader.searched_repository(config_name, searched)
         self._found: dict[tuple[str, ObjectType], list[str]] = {}
 
     def inside(self, parent: str) -> list[str]:
@@ -76,9 +74,8 @@ class Groups:
         return self._names(group, ObjectType.CONFIG)
 
     def _names(self, group: str, kind: ObjectType) -> list[str]:
-        if (group, kind) not in self._found:  # Hydra reads the primary file each time
-            names = self._loader.get_group_options(group, kind, self._config_name, self._overrides)
-            self._found[group, kind] = names
+        if (group, kind) not in self._found:
+            self._found[group, kind] = self._repository.get_group_options(group, kind)
         return self._found[group, kind]
 
     def holds(self, group: str) -> bool:
