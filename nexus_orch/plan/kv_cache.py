@@ -64,10 +64,12 @@ class CacheLayout:
         return (self.request_blocks(tokens) * requests + spare) * self.block_bytes
 
     def concurrency(self, num_blocks: int, tokens: int) -> float:
-        """How many requests of `tokens` fit at once."""
-        usable = num_blocks - (1 if self.rules.null_block else 0)
+        """How many requests of `tokens` fit at once, as the engine prints it: the null block counts as any other.
+
+        Measured with 0.32.0 on the CPU: 1 GiB of SmolLM2-135M is 364 blocks, printed as 5.69 requests of 64 blocks.
+        """
         blocks = self.request_blocks(tokens)
-        return max(0, usable) / blocks if blocks else 0.0
+        return max(0, num_blocks) / blocks if blocks else 0.0
 
     def tokens(self, num_blocks: int, max_model_len: int) -> int:
         """The tokens that this release prints for so many blocks."""

@@ -47,7 +47,8 @@ class LiveView:
         self._picture.plan(plan, run_id, url)
         if before is None:
             argv, env = ((), {}) if command is None else (command.argv, command.shown_env)
-            self._console.print(render_plan(plan, argv, env, self._console.width, ascii_only=self._glyphs is ASCII))
+            shown = render_plan(plan, argv, env, self._console.width, ascii_only=self._glyphs is ASCII)
+            self._console.print(shown, crop=False)  # a cut option could not be copied
         for change in render_changes(before or plan.settings, plan.settings):
             self.message(f"attempt {self._picture.attempt + 1}: {change}")
         self._draw(urgent=True)
