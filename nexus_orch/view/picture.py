@@ -34,8 +34,8 @@ KEPT_LINES = 200
 
 _ERROR = re.compile(r"^Traceback \(most recent call last\)|^[\w.]*(Error|Exception)\b")
 _WARNING = re.compile(r"\b\w*Warning: ")
-_OWN_REQUESTS = ('"GET /health HTTP/', '"GET /metrics HTTP/')
-"""The server's notes of being watched: one a second, mostly by us."""
+_NOISE = ('"GET /health HTTP/', '"GET /metrics HTTP/', "] Route: /")
+"""Lines that nobody looks for: the notes of being watched (one a second, mostly by us) and the list of all routes."""
 
 _CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Terminal control sequences (ECMA-48 CSI, OSC and two-character escapes) and single control characters."""
@@ -143,7 +143,7 @@ class Picture:
                 self._begin_attempt(observation)
             case LogLine():
                 self.dropped_bytes += observation.dropped_bytes
-                if not any(request in observation.text for request in _OWN_REQUESTS):
+                if not any(noise in observation.text for noise in _NOISE):
                     self.lines.append(observation.text)
             case GpuSample():
                 self.gpus[observation.index] = observation
