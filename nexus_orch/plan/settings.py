@@ -24,7 +24,11 @@ def model_choices(inputs: Inputs) -> tuple[Choice, ...]:
     """The model, its data type and how it is called."""
     wishes, model = inputs.wishes, inputs.facts.model
     found = [
-        wishes.choice("model.path", model.path, f"from the {model.config_source}"),
+        wishes.choice(
+            "model.path",
+            model.path,
+            "from the profile" if model.config_source == "profile" else "the folder that holds its config.json",
+        ),
         inputs.dtype,
         wishes.choice("model.served_name", _served_name(inputs), "what clients call the model"),
     ]
