@@ -6,7 +6,7 @@ import errno
 import socket
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 
 from nexus_orch.errors import ConfigError, Problem
 
@@ -29,7 +29,7 @@ def choose_port(host: str, pinned: int | None = None, *, origin: str | None = No
             raise ConfigError(problem)
         return pinned
     for port in range(FIRST_PORT, LAST_PORT + 1):
-        if is_free(host, port) and not _is_claimed(host, port):
+        if is_free(host, port) and not _is_claimed(port):
             return port
     raise ConfigError(
         Problem(
@@ -64,34 +64,45 @@ def is_free(host: str, port: int) -> bool:
 
 
 @contextmanager
-def reserved(host: str, port: int) -> Iterator[None]:
-    """While this lasts, `choose_port` of every nexus process passes the port over.
+def reserved(port: int) -> Iterator[None]:
+    """While this lasts, `choose_port` of every nexus process of this machine passes the port over.
 
     vLLM binds its port many seconds before it listens on it, and hangs for ever, saying that its startup is complete,
     when another server listens there first (seen with 0.32.0). Two starts that choose at the same time must therefore
-    not choose the same port. On Linux a socket that is bound with SO_REUSEADDR and never listens keeps others from
-    binding without that option, and does not disturb the engine, which binds with it; elsewhere nothing is reserved.
+    not choose the same port. Elsewhere than on Linux nothing is reserved.
+    """
+    claim = _claim(port)
+    try:
+        yield
+    finally:
+        if claim is not None:
+            claim.close()
+
+
+def _is_claimed(port: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    claim = _claim(port)
+    if claim is not None:
+        claim.close()
+    return claim is None
+
+
+def _claim(port: int) -> socket.socket | None:
+    """The only socket of this name on the machine, None when another process has it.
+
+    An abstract name is in no file system and is free again as soon as its process ends, however it ends. The port
+    itself would be a worse claim: the kind of bind that notices it trips over old connections for a minute, too.
     """
     if sys.platform != "linux":
-        yield
-        return
-    family, address = address_of(host)
-    with closing(socket.socket(family, socket.SOCK_STREAM)) as claim:
-        claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):  # somebody was faster: the engine will say so
-            claim.bind((address, port))
-        yield
-
-
-def _is_claimed(host: str, port: int) -> bool:
-    """Whether some socket is bound to the port, even one that does not listen. Old connections claim it, too."""
-    family, address = address_of(host)
-    with closing(socket.socket(family, socket.SOCK_STREAM)) as trial:
-        try:
-            trial.bind((address, port))
-        except OSError:
-            return True
-    return False
+        return None
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0nexus_orch/port/{port}")
+    except OSError:
+        claim.close()
+        return None
+    return claim
 
 
 def listens(pids: Collection[int], port: int) -> bool:

@@ -140,7 +140,7 @@ class _Session:
             events=self._events,
             hurry=signals.hurry,
         )
-        with reserved(server.host, server.port):
+        with reserved(server.port):
             return run_attempt(scene)
 
     def _end_attempt(self, number: int, end: AttemptEnd) -> tuple[Lesson, ...]:

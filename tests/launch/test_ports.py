@@ -109,10 +109,22 @@ def _has_ipv6() -> bool:
 
 def test_a_reserved_port_is_passed_over_and_still_free_for_its_engine() -> None:
     first = choose_port("127.0.0.1")
-    with reserved("127.0.0.1", first):
+    with reserved(first):
         assert choose_port("127.0.0.1") != first
         with socket.socket() as engine:  # as vLLM binds and listens
             engine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             engine.bind(("127.0.0.1", first))
             engine.listen()
+    assert choose_port("127.0.0.1") == first
+
+
+def test_old_connections_do_not_claim_a_port() -> None:
+    first = choose_port("127.0.0.1")
+    with socket.socket() as server, socket.socket() as client:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", first))
+        server.listen()
+        client.connect(("127.0.0.1", first))
+        server.accept()[0].close()  # the side that closes first keeps the connection in TIME_WAIT
+        client.recv(1)
     assert choose_port("127.0.0.1") == first
