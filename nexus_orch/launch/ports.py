@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager, closing, nullcontext
 
 from nexus_orch.errors import ConfigError, Problem
 
@@ -63,39 +63,17 @@ def is_free(host: str, port: int) -> bool:
     return _bind_error(host, port) is None
 
 
-@contextmanager
-def reserved(port: int) -> Iterator[None]:
-    """While this lasts, `choose_port` of every nexus process of this machine passes the port over.
+def claim_port(port: int) -> AbstractContextManager[object] | None:
+    """Hold the port until the context is left: `choose_port` of every nexus process passes it over. None when another
+    one holds it already.
 
     vLLM binds its port many seconds before it listens on it, and hangs for ever, saying that its startup is complete,
-    when another server listens there first (seen with 0.32.0). Two starts that choose at the same time must therefore
-    not choose the same port. Elsewhere than on Linux nothing is reserved.
-    """
-    claim = _claim(port)
-    try:
-        yield
-    finally:
-        if claim is not None:
-            claim.close()
-
-
-def _is_claimed(port: int) -> bool:
-    if sys.platform != "linux":
-        return False
-    claim = _claim(port)
-    if claim is not None:
-        claim.close()
-    return claim is None
-
-
-def _claim(port: int) -> socket.socket | None:
-    """The only socket of this name on the machine, None when another process has it.
-
-    An abstract name is in no file system and is free again as soon as its process ends, however it ends. The port
-    itself would be a worse claim: the kind of bind that notices it trips over old connections for a minute, too.
+    when another server listens there first (seen with 0.32.0). Two starts at the same time must therefore not take the
+    same port. The claim is an abstract socket, the only one of its name on the machine; it is free again as soon as its
+    process ends, however it ends. Elsewhere than on Linux every claim is granted.
     """
     if sys.platform != "linux":
-        return None
+        return nullcontext()
     claim = socket.socket(socket.AF_UNIX)
     try:
         claim.bind(f"\0nexus_orch/port/{port}")
@@ -103,6 +81,14 @@ def _claim(port: int) -> socket.socket | None:
         claim.close()
         return None
     return claim
+
+
+def _is_claimed(port: int) -> bool:
+    claim = claim_port(port)
+    if claim is None:
+        return True
+    with claim:
+        return False
 
 
 def listens(pids: Collection[int], port: int) -> bool:

@@ -7,6 +7,7 @@ import platform
 import queue
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import psutil
@@ -15,7 +16,7 @@ from nexus_orch import __version__, paths
 from nexus_orch.errors import ExitCode, InterruptedByEnvironment, LaunchError, NexusError, Problem
 from nexus_orch.judge.lessons import learn
 from nexus_orch.judge.verdict import Expected
-from nexus_orch.launch.ports import FIRST_PORT, choose_port, reserved
+from nexus_orch.launch.ports import FIRST_PORT, choose_port, claim_port
 from nexus_orch.launch.server import Server
 from nexus_orch.launch.signals import StopSignals
 from nexus_orch.plugin_manager import Plugins
@@ -114,6 +115,20 @@ class _Session:
         self._view.close()
 
     def _attempt(self, number: int, signals: StopSignals) -> AttemptEnd:
+        with self._claim_port():
+            return self._launch(number, signals)
+
+    def _claim_port(self) -> AbstractContextManager[object]:
+        """Hold the planned port; when a start beside this one was faster, plan anew on another one."""
+        while True:
+            claim = claim_port(int(self._prepared.plan.settings["serve.port"]))
+            if claim is not None:
+                return claim
+            if self._spec.serve.port is not None:
+                return nullcontext()  # the user wants this one: the engine will say that it is taken
+            self._prepared = prepare_run(self._spec, self._plugins, self._lessons)
+
+    def _launch(self, number: int, signals: StopSignals) -> AttemptEnd:
         plan = self._prepared.plan
         command = self._prepared.command()
         api_key_env = self._spec.serve.api_key_env
@@ -140,8 +155,7 @@ class _Session:
             events=self._events,
             hurry=signals.hurry,
         )
-        with reserved(server.port):
-            return run_attempt(scene)
+        return run_attempt(scene)
 
     def _end_attempt(self, number: int, end: AttemptEnd) -> tuple[Lesson, ...]:
         """Record how it ended, and what it taught when it failed by itself before it served."""

@@ -10,7 +10,7 @@ import pytest
 
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.launch import ports
-from nexus_orch.launch.ports import choose_port, find_port_problem, is_free, reachable_host, reserved
+from nexus_orch.launch.ports import choose_port, claim_port, find_port_problem, is_free, reachable_host
 
 
 @pytest.fixture
@@ -109,7 +109,10 @@ def _has_ipv6() -> bool:
 
 def test_a_reserved_port_is_passed_over_and_still_free_for_its_engine() -> None:
     first = choose_port("127.0.0.1")
-    with reserved(first):
+    claim = claim_port(first)
+    assert claim is not None
+    with claim:
+        assert claim_port(first) is None
         assert choose_port("127.0.0.1") != first
         with socket.socket() as engine:  # as vLLM binds and listens
             engine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -180,7 +180,8 @@ def test_another_server_on_the_port_does_not_count_as_ready(desk: Desk, behave: 
     assert not _is_ready(desk)
 
 
-def test_two_runs_that_start_together_take_different_ports(desk: Desk) -> None:
+def test_two_runs_that_start_together_take_different_ports(desk: Desk, behave: Behave) -> None:
+    behave(FakeEngine(boot_seconds=3))  # so that the runs overlap on a busy machine, too
     first, second = desk.start(*ASK), desk.start(*ASK)
     told = [running.communicate(timeout=60) for running in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], told
