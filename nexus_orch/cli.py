@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from nexus_orch import __version__
@@ -79,11 +80,9 @@ def _blocks(error: NexusError) -> list[str]:
 
 
 def _say(text: str) -> None:
-    try:
+    with suppress(OSError):  # the terminal is gone; the exit code still tells
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
-    except OSError:
-        pass  # The terminal is gone; the exit code still tells.
 
 
 def _run(arguments: list[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from packaging.specifiers import SpecifierSet
 
@@ -108,8 +108,3 @@ class EngineProvider(Protocol):
 
     def command(self, rendering: Rendering, engine: EngineFacts, env: Mapping[str, str]) -> Command:
         """The process to start for this rendering; `env` is the user's `engine.env`."""
-
-
-def settings_of(choices: Sequence[Choice]) -> dict[str, Any]:
-    """The settings of some choices by key; a later choice wins."""
-    return {choice.key: choice.value for choice in choices}

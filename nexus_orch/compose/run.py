@@ -22,6 +22,7 @@ from nexus_orch.compose.rules import judge_contradictions
 from nexus_orch.compose.schema import known_keys
 from nexus_orch.compose.search_path import SearchPath, find_search_path, shown_path
 from nexus_orch.compose.spec import make_spec
+from nexus_orch.compose.unbuilt import judge_unbuilt
 from nexus_orch.compose.values import judge_values, settle
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.types import RunSpec
@@ -159,9 +160,9 @@ def make_run(cfg: DictConfig, choices: Mapping[str, Any], origins: Mapping[str, 
         raise ConfigError(*problems)
     settled = settle(values)
     spec = make_spec(settled, choices, {key: origin for key, origin in origins.items() if _is_set(settled, key)})
-    contradictions = judge_contradictions(spec)
-    if contradictions:
-        raise ConfigError(*contradictions)
+    refused = [*judge_contradictions(spec), *judge_unbuilt(spec)]
+    if refused:
+        raise ConfigError(*refused)
     return spec
 
 

@@ -70,6 +70,9 @@ def run_session(preparation: Preparation, plugins: Plugins, view: RunView) -> Ru
     session = _Session(preparation, plugins, view)
     try:
         return session.run()
+    except NexusError as error:
+        session.write_end(error)
+        raise
     finally:
         session.close()
 
@@ -103,6 +106,11 @@ class _Session:
                 self._lessons = (*self._lessons, *lessons)
                 self._view.message(f"attempt {number}: {'; '.join(lesson.source for lesson in lessons)}")
                 self._prepared = prepare_run(self._spec, self._plugins, self._lessons)
+
+    def write_end(self, error: NexusError) -> None:
+        """Record an end that no attempt had: the engine could not be started, or the next plan was refused."""
+        problem = error.problems[0]
+        self._writer.write(Finished(time.time(), int(error.exit_code), problem.cause, problem.message))
 
     def close(self) -> None:
         """End the record and give the terminal back; the run's processes are gone already."""

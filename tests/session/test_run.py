@@ -188,3 +188,15 @@ def test_two_runs_that_start_together_take_different_ports(desk: Desk, behave: B
     ports = {json.loads((folder / "command.json").read_text())["argv"][-1] for folder in desk.run_folders}
     assert len(desk.run_folders) == 2
     assert len(ports) == 2
+
+
+def test_a_run_whose_engine_cannot_be_started_says_how_it_ended(desk: Desk) -> None:
+    plugin = desk.folder / "plugins" / "engine_fake.py"
+    started = 'argv=(sys.executable, "-m", "nexus_orch.testing"'
+    text = plugin.read_text(encoding="utf-8")
+    assert started in text
+    plugin.write_text(text.replace(started, 'argv=("/no/such/python"'), encoding="utf-8")
+    done = desk.run(*ASK)
+    assert done.returncode == 4
+    assert "no such program" in done.stderr
+    assert desk.journal(Finished)[0].exit_code == 4
