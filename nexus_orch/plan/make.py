@@ -15,6 +15,7 @@ from nexus_orch.plan.remedies import find_remedies
 from nexus_orch.plan.settings import model_choices, passed_choices, serve_choices
 from nexus_orch.plan.settle import Settled
 from nexus_orch.plan.throughput import decode_seconds, first_token_seconds
+from nexus_orch.plan.unused import with_unused_pins
 from nexus_orch.plan.verdict import judge_context, judge_memory
 from nexus_orch.types import GIB, Choice, Facts, HostEstimate, Lesson, Plan, Prediction, RunSpec
 
@@ -34,14 +35,14 @@ def make_plan(spec: RunSpec, facts: Facts, loaders: Mapping[str, Loader], lesson
     division = choose_division(inputs)
     problems = [*inputs.problems, *judge_context(inputs), *division.problems]
     if inputs.is_cpu:
-        return make_cpu_plan(inputs, division, problems)
+        return with_unused_pins(make_cpu_plan(inputs, division, problems))
     if any(problem.cause in UNDRAWABLE for problem in problems):
         return _refused(inputs, division, problems, inputs.spec.memory.strategy or "none")
     chosen = choose_loader(inputs, division, loaders)
     if chosen.attempt is None:
         problems += _unsupported(inputs, chosen)
         return _refused(inputs, division, problems, str(chosen.choice.value))
-    return _complete(inputs, division, chosen, loaders, problems)
+    return with_unused_pins(_complete(inputs, division, chosen, loaders, problems))
 
 
 def _complete(
