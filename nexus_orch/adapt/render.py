@@ -57,6 +57,7 @@ def _join(parts: Iterable[Part]) -> Rendering:
         whole.secret_env |= part.secret_env
         whole.choices += part.choices
         whole.problems += part.problems
+        whole.said |= part.said
     return Rendering(
         argv=tuple(whole.argv),
         env=whole.env,
@@ -64,6 +65,7 @@ def _join(parts: Iterable[Part]) -> Rendering:
         secret_env=whole.secret_env,
         choices=tuple(whole.choices),
         problems=tuple(whole.problems),
+        said=whole.said,
     )
 
 
@@ -153,7 +155,7 @@ def _say(case: _Case, written: str) -> Part:
     """A value that has a form, as option or variable, if the engine has the option and the option takes the value."""
     way, value = case.way, case.choice.value
     if way.flag is None:
-        return Part(env={str(way.env): written})
+        return Part(env={str(way.env): written}, said={str(way.env): case.choice.key})
     flag = case.engine.flag(way.flag)
     if flag is None:
         return case.refuse_missing(way.flag)

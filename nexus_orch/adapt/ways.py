@@ -90,7 +90,7 @@ Table = Mapping[str, tuple[Way, ...]]
 
 @dataclass
 class Part:
-    """A piece of a rendering. `said` maps each flag to the setting that says it."""
+    """A piece of a rendering. `said` maps each flag and variable to the setting that says it."""
 
     argv: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
