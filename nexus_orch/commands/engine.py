@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nexus_orch import paths
-from nexus_orch.commands import engine_check, engine_flags
+from nexus_orch.commands import engine_check, engine_diff, engine_flags
 from nexus_orch.install.engine import install_engine
 from nexus_orch.install.engines import Engine, read_engines, remove_engine
 from nexus_orch.install.progress import show_progress
@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     engine_flags.add_arguments(commands.add_parser("flags", help="the options of vllm serve, as the engine has them"))
     check_help = "whether an engine can do what a profile asks, and which releases can"
     engine_check.add_arguments(commands.add_parser("check", help=check_help))
+    diff_help = "what changes for a run between two releases, or two engines"
+    engine_diff.add_arguments(commands.add_parser("diff", help=diff_help))
     listing = commands.add_parser("list", help="the environments, and how far unfinished ones came")
     listing.add_argument("--format", choices=("table", "json"), default="table")
     removal = commands.add_parser("remove", help="remove an environment; asks nothing")
@@ -51,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
             return engine_flags.run(args)
         case "check":
             return engine_check.run(args)
+        case "diff":
+            return engine_diff.run(args)
         case "remove":
             freed = remove_engine(args.name)
             Console().print(f"removed {args.name} ({freed / GIB:.1f} GiB)", highlight=False)

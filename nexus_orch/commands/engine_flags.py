@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from packaging.version import InvalidVersion, Version
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.engine import make_assumed_engine, read_engine
+from nexus_orch.facts.flags_catalogue import catalogue_releases
 from nexus_orch.facts.flags_record import render_flag
-from nexus_orch.install.engines import choose_engine, choose_newest, read_engines
+from nexus_orch.install.engines import Engine, choose_engine, choose_newest, read_engines
 from nexus_orch.types import EngineFacts, Flag
 
 SHOWN_CHOICES_LENGTH = 60
@@ -44,24 +49,58 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def find_engine(which: str | None) -> EngineFacts:
+def find_engine(which: str | None, *, cpu: bool | None = None) -> EngineFacts:
     """The engine that a user means; None is the newest one installed, or the newest release known. Raises ConfigError.
 
-    A release is looked for among the installed engines first.
+    A release is looked for among the installed engines first. With `cpu` the engine must be one for the CPU, or for
+    cards: a release of which only the other kind is installed is taken from the catalogue.
     """
     engines = read_engines()
     if which is None:
         newest = choose_newest(engines)
         return make_assumed_engine() if newest is None else read_engine(str(newest.python))
-    if Path(which).exists():
-        return read_engine(which)
-    if which[0].isdigit() and which not in {engine.version for engine in engines}:
-        return make_assumed_engine(which)
-    engine = choose_engine(which, engines)
+    if which and Path(which).exists():
+        return _checked(read_engine(which), which, cpu)
+    version = parse_release(which)
+    if version is not None:
+        suits = [engine for engine in engines if cpu is None or (engine.device == "cpu") is cpu]
+        ready = [engine for engine in suits if engine.version == version and engine.state == "ready"]
+        return read_engine(str(ready[0].python)) if ready else make_assumed_engine(version, cpu=bool(cpu))
+    engine = _choose_named(which, engines)
     if engine.state != "ready":
         remedy = f"nexus engine install {engine.name.partition('-')[0]}"
         raise ConfigError(Problem(f"this engine is {engine.state_text}", "engine", engine.name, remedy=remedy))
-    return read_engine(str(engine.python))
+    return _checked(read_engine(str(engine.python)), which, cpu)
+
+
+def parse_release(text: str) -> str | None:
+    """A version as the user may write it ("0.25.1", "v0.25", "0.34.0.dev7+gabc"); None when it is none."""
+    try:
+        Version(text)
+    except InvalidVersion:
+        return None
+    return text.strip().lower().removeprefix("v")
+
+
+def _choose_named(which: str, engines: Sequence[Engine]) -> Engine:
+    try:
+        return choose_engine(which, engines)
+    except ConfigError as error:
+        (problem,) = error.problems
+        releases = catalogue_releases()
+        near = difflib.get_close_matches(which, releases, n=1)
+        known = f"{releases[0]} to {releases[-1]}" + (f", such as {near[0]}" if near else "")
+        remedy = f"{problem.remedy}; or a release ({known}), or an interpreter"
+        raise ConfigError(replace(problem, remedy=remedy)) from None
+
+
+def _checked(engine: EngineFacts, which: str, cpu: bool | None) -> EngineFacts:
+    """Raises ConfigError when the engine is for the other kind of machine."""
+    if cpu is None or (engine.device == "cpu") is cpu:
+        return engine
+    message = f"this vLLM is built for {engine.device}, the run is for {'cpu' if cpu else 'cuda'}"
+    remedy = f"hardware=cpu, or the release ({engine.version})" if engine.device == "cpu" else "a GPU profile"
+    raise ConfigError(Problem(message, "engine", which, remedy=remedy))
 
 
 def _mentions(flag: Flag, text: str) -> bool:

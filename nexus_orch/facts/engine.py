@@ -19,6 +19,7 @@ from nexus_orch.types import EngineFacts, Flag
 
 Device = Literal["cuda", "cpu"]
 
+_PYTHONS = ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe")
 _ASK_SECONDS = 30.0
 _ASK = "import importlib.util as u; s = u.find_spec('vllm'); print((s.origin or '') if s else '')"
 _VERSION_LINE = re.compile(r"""^__version__\s*=.*?['"]([^'"]+)['"]""", re.MULTILINE)
@@ -33,13 +34,16 @@ class Distribution:
 
 
 def read_engine(path: str | Path) -> EngineFacts:
-    """The vLLM of an interpreter, or in a package folder `.../site-packages/vllm`.
+    """The vLLM of an interpreter, of an environment's folder, or in a package folder `.../site-packages/vllm`.
 
     Raises ConfigError when there is no interpreter, no vLLM, or no version to be found.
     """
     given = Path(path).expanduser().absolute()
+    given = find_inside(given) or given
     python: Path | None
     if given.is_dir():
+        if not _is_package(given):
+            raise ConfigError(Problem("there is no vLLM in this folder", "engine", str(given), remedy=_INSTALL))
         root, python = given, find_interpreter(given)
     else:
         check_interpreter(given)
@@ -173,10 +177,16 @@ def _ask_interpreter(python: Path) -> Path | None:
     return root if origin and _is_package(root) else None
 
 
+def find_inside(environment: Path) -> Path | None:
+    """The interpreter of an environment's folder, None when it is no such folder."""
+    pythons = (environment / name for name in _PYTHONS)
+    return next((python for python in pythons if python.is_file()), None)
+
+
 def find_interpreter(root: Path) -> Path | None:
     """The interpreter of the environment that holds a package folder, or None when it does not lie in one."""
     for parent in root.parents:
-        for name in ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe"):
+        for name in _PYTHONS:
             if (parent / name).is_file() and (
                 root.is_relative_to(parent / "lib") or root.is_relative_to(parent / "Lib")
             ):
