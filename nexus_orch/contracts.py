@@ -32,6 +32,16 @@ class Need:
     """The parameters of each layer in the engine's order, without what the allocator adds: the grain of offloading."""
     active_layer_bytes: tuple[int, ...] = ()
     """What one token reads of each layer: less than all of it where a layer has routed experts."""
+    parameter_names: tuple[tuple[str, ...], ...] = ()
+    """The engine's name of each of the `parameter_bytes`, inside its layer ("mlp.experts.w13_weight")."""
+    active_parameter_bytes: tuple[tuple[int, ...], ...] = ()
+    """What one token reads of each of the `parameter_bytes`."""
+    tower_bytes: tuple[int, ...] = ()
+    """The parameters of a vision tower on this GPU, in order; from 0.29 on UVA moves them ahead of the layers."""
+    context_cache_bytes: int = 0
+    """The part of `kv_cache_bytes` without which not even one request of the wanted context can be served."""
+    pool_reserved: bool = True
+    """Whether the engine counts an offloader's buffers when it sizes the KV cache; else they come on top."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,13 @@ class Placement:
     pinned_bytes: int
     choices: tuple[Choice, ...] = ()
     problems: tuple[Problem, ...] = ()
+    active_offloaded_bytes: tuple[int, ...] = ()
+    """What one token brings over the bus of each GPU; empty when the loader does not say."""
+    loading_bytes: int = 0
+    """Host RAM that is taken beside `host_bytes` while the weights are loaded, and given back then."""
+    kv_offload_bytes: int = 0
+    """Host RAM for KV blocks over all GPUs, as the engine is asked for it."""
+    notes: tuple[str, ...] = ()
 
 
 class Loader(Protocol):

@@ -163,6 +163,10 @@ class Draft:
         least = max(layout.request_bytes(want.context), layout.request_bytes(want.request_tokens, want.requests))
         return least + self.doubt.below
 
+    def context_cache_bytes(self, card: int) -> int:
+        """The part of it without which not even one request of the wanted context can be served."""
+        return self.caches[self.stage_of(card)].request_bytes(self.want.context) + self.doubt.below
+
     @cached_property
     def doubt(self) -> Doubt:
         """How far the KV cache's real size may lie from the estimate."""
@@ -187,6 +191,11 @@ class Draft:
             kv_cache_bytes=self.wanted_cache_bytes(card),
             parameter_bytes=stage.parameter_bytes,
             active_layer_bytes=stage.active_layer_bytes,
+            parameter_names=stage.parameter_names,
+            active_parameter_bytes=stage.active_parameter_bytes,
+            tower_bytes=stage.tower_bytes,
+            context_cache_bytes=self.context_cache_bytes(card),
+            pool_reserved=self.generation.pool_reserved,
         )
 
 

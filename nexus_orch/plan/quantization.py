@@ -57,6 +57,14 @@ class Scheme:
             return parameter.copies > 1
         return not any(_matches(pattern, parameter.name) for pattern in self.skipped)
 
+    def stored_name(self, parameter: Parameter) -> str:
+        """The name under which vLLM registers this parameter's weights (create_weights of each method)."""
+        suffix = {"awq": "qweight", "gptq": "qweight", "gguf": "qweight"}.get(self.method or "")
+        if self.method == "compressed-tensors" and self.bits < 8:
+            suffix = "weight_packed"
+        head, separator, _ = parameter.name.rpartition("weight")
+        return f"{head}{suffix}" if suffix and separator and self.converts(parameter) else parameter.name
+
     def tensor_bytes(self, parameter: Parameter, tensor_parallel: int, dtype_bytes: int) -> int:
         """Bytes of this parameter, scales included, on the largest rank."""
         rows, columns = parameter.shape_on_rank(tensor_parallel)

@@ -27,13 +27,31 @@ class RankWeights:
     layer_bytes: tuple[int, ...]
     fixed_bytes: int
     parameter_bytes: tuple[tuple[int, ...], ...]
-    active_layer_bytes: tuple[int, ...]
-    """What one token reads of each layer: of its experts only the chosen ones."""
     active_fixed_bytes: int
+    parameter_names: tuple[tuple[str, ...], ...]
+    active_parameter_bytes: tuple[tuple[int, ...], ...]
+    """What one token reads of each parameter: of experts only the chosen ones."""
+    tower_bytes: tuple[int, ...] = ()
+    """The parameters of the vision tower on this stage."""
 
     @cached_property
     def total_bytes(self) -> int:
         return self.fixed_bytes + sum(self.layer_bytes)
+
+    @cached_property
+    def active_layer_bytes(self) -> tuple[int, ...]:
+        """What one token reads of each layer."""
+        return tuple(map(sum, self.active_parameter_bytes))
+
+
+@dataclass(frozen=True)
+class _LayerWeights:
+    """One layer on a rank: what the allocator counts, and for each parameter its name, size and active part."""
+
+    allocated_bytes: int
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    active: tuple[int, ...]
 
 
 def allocated_bytes(size: int, *, whole_segments: bool) -> int:
@@ -90,11 +108,13 @@ class WeightLayout:
         if head and self.architecture.tied_embeddings:
             head += sum(self._size(parameter) for parameter in self.architecture.embedding)
         return RankWeights(
-            layer_bytes=tuple(row[0] for row in rows),
+            layer_bytes=tuple(row.allocated_bytes for row in rows),
             fixed_bytes=sum(self._allocated(size) for size in fixed) + self._rotary_bytes(),
-            parameter_bytes=tuple(row[1] for row in rows),
-            active_layer_bytes=tuple(row[2] for row in rows),
+            parameter_bytes=tuple(row.sizes for row in rows),
             active_fixed_bytes=head,
+            parameter_names=tuple(row.names for row in rows),
+            active_parameter_bytes=tuple(row.active for row in rows),
+            tower_bytes=tuple(self._size(parameter) for parameter in self.architecture.vision) if stage == 0 else (),
         )
 
     def _is_last(self, stage: int) -> bool:
@@ -115,13 +135,17 @@ class WeightLayout:
         """vLLM's cos/sin cache: one row for each position (layers/rotary_embedding)."""
         return self._allocated(self.architecture.max_positions * self.architecture.rotary_dim * self.dtype_bytes)
 
-    def _layer(self, layer: Layer) -> tuple[int, tuple[int, ...], int]:
+    def _layer(self, layer: Layer) -> _LayerWeights:
         sizes = tuple(int(self._size(parameter) * self.layer_scale) for parameter in layer.parameters)
-        active = sum(
-            size * parameter.active_elements // max(1, parameter.elements)
-            for size, parameter in zip(sizes, layer.parameters, strict=True)
+        return _LayerWeights(
+            sum(self._allocated(size) for size in sizes),
+            tuple(self.scheme.stored_name(parameter) for parameter in layer.parameters),
+            sizes,
+            tuple(
+                size * parameter.active_elements // max(1, parameter.elements)
+                for size, parameter in zip(sizes, layer.parameters, strict=True)
+            ),
         )
-        return sum(self._allocated(size) for size in sizes), sizes, active
 
     def _size(self, parameter: Parameter) -> int:
         return self.scheme.tensor_bytes(parameter, self.tensor_parallel, self.dtype_bytes)
