@@ -15,7 +15,7 @@ from typing import Any
 
 from nexus_orch.judge.lines import LogRecord
 from nexus_orch.judge.patterns import shipped_patterns
-from nexus_orch.types import GIB
+from nexus_orch.types import GIB, MIB
 
 GB = 10**9
 
@@ -38,6 +38,10 @@ class RankMeasured:
     """Free when the rank started."""
     memory_total_bytes: int | None = None
     budget_bytes: int | None = None
+    oom_wanted_bytes: int | None = None
+    """What could not be had when memory of the card ran out; with it what was free, and what the process held."""
+    oom_free_bytes: int | None = None
+    oom_process_bytes: int | None = None
     loading_seconds: float | None = None
     weights_read_seconds: float | None = None
     graph_capture_seconds: float | None = None
@@ -136,7 +140,7 @@ def _parse_value(group: str, text: str) -> tuple[str, Any]:
         return group, text == "True"
     try:
         number = float(text.replace(",", "").rstrip("."))
-        for suffix, factor in (("_gib", GIB), ("_gb", GB)):
+        for suffix, factor in (("_gib", GIB), ("_mib", MIB), ("_gb", GB)):
             if group.endswith(suffix):
                 return group.removesuffix(suffix) + "_bytes", round(number * factor)
         return group, number if group.endswith("_seconds") or group == "max_concurrency" else int(number)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from nexus_orch.judge.ending import is_weak, judge_ending, refine
 from nexus_orch.judge.measured import Measured
-from nexus_orch.judge.offload import judge_offload
+from nexus_orch.judge.offload import Expected, judge_offload
 from nexus_orch.judge.patterns import shipped_patterns
 from nexus_orch.judge.progress import Progress, is_working, note_gpu, note_host, note_line
+from nexus_orch.judge.proof import Footprint, note_footprint, single_speed
 from nexus_orch.judge.reading import LogReading, follow
 from nexus_orch.types import (
     FOREIGN,
@@ -47,13 +48,6 @@ DEAF_AFTER_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What the plan promised: bytes of weights in host RAM, over all cards."""
-
-    offloaded_bytes: int = 0
-
-
-@dataclass(frozen=True)
 class Failing:
     """Probes of one kind that fail one after another."""
 
@@ -76,7 +70,9 @@ class RunState:
     verdict: Verdict = field(default_factory=Starting)
     reading: LogReading = field(default_factory=LogReading)
     progress: Progress = field(default_factory=Progress)
-    host: HostSample | None = None
+    footprint: Footprint = field(default_factory=Footprint)
+    metric: Metric | None = None
+    """The newest reading of the server's own metrics."""
     is_healthy: bool = False
     completed: float | None = None
     """When a completion last came back."""
@@ -93,6 +89,11 @@ class RunState:
     def measured(self) -> Measured:
         """What the engine printed about itself."""
         return self.reading.measured
+
+    @property
+    def host(self) -> HostSample | None:
+        """The newest reading of the host."""
+        return self.footprint.host
 
     @property
     def was_ready(self) -> bool:
@@ -164,15 +165,28 @@ def _take(state: RunState, observation: Observation) -> RunState:
         case GpuSample():
             taken = replace(state, progress=note_gpu(state.progress, observation))
         case HostSample():
-            taken = replace(state, host=observation, progress=note_host(state.progress, observation))
-        case Metric() if is_working(observation):
-            progress = replace(state.progress, time=observation.time)
-            taken = replace(state, progress=progress, failing_completion=None, shown_failure=None)
+            taken = replace(state, progress=note_host(state.progress, observation))
+        case Metric():
+            taken = _take_metric(state, observation)
         case StopAsked():
             taken = replace(state, stop=state.stop or observation)
         case Exited():
             taken = replace(state, exited=observation)
+    if isinstance(observation, GpuSample | HostSample):
+        taken = replace(taken, footprint=note_footprint(taken.footprint, observation))
     return taken
+
+
+def _take_metric(state: RunState, metric: Metric) -> RunState:
+    speed = single_speed(state.metric, metric)
+    numbers = state.numbers
+    if speed is not None and "tokens_per_second" not in numbers:
+        numbers = {**numbers, "tokens_per_second": speed}
+    taken = replace(state, metric=metric, numbers=numbers)
+    if not is_working(metric):
+        return taken
+    progress = replace(state.progress, time=metric.time)
+    return replace(taken, progress=progress, failing_completion=None, shown_failure=None)
 
 
 def _take_line(state: RunState, line: LogLine) -> RunState:
@@ -239,13 +253,13 @@ def _judge_exit(before: RunState, state: RunState) -> Verdict:
     if state.stop is not None:
         return Stopped(state.stop.reason)
     assert state.exited is not None
-    ignored = judge_offload(state.reading, state.expected.offloaded_bytes)
+    ignored = judge_offload(state.reading, state.expected)
     return ignored or judge_ending(state.reading, state.exited.returncode, state.host, was_ready=state.was_ready)
 
 
 def _judge_failure(state: RunState) -> Failed | None:
     """The failures that an engine can have while its process lives."""
-    ignored = judge_offload(state.reading, state.expected.offloaded_bytes)
+    ignored = judge_offload(state.reading, state.expected)
     if ignored is not None:
         return ignored
     best = state.reading.evidence.best

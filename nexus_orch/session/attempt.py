@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from nexus_orch.errors import ExitCode
 from nexus_orch.judge.important import is_important
-from nexus_orch.judge.verdict import Expected, RunState, judge_stall, step
+from nexus_orch.judge.offload import Expected
+from nexus_orch.judge.verdict import RunState, judge_stall, step
 from nexus_orch.launch.ports import listens
 from nexus_orch.launch.process import RunningEngine, start_engine
 from nexus_orch.launch.question import ask_question

@@ -15,7 +15,7 @@ import psutil
 from nexus_orch import __version__, paths
 from nexus_orch.errors import ExitCode, InterruptedByEnvironment, LaunchError, NexusError, Problem
 from nexus_orch.judge.lessons import learn
-from nexus_orch.judge.verdict import Expected
+from nexus_orch.judge.offload import make_expected
 from nexus_orch.launch.ports import FIRST_PORT, choose_port, claim_port
 from nexus_orch.launch.server import Server
 from nexus_orch.launch.signals import StopSignals
@@ -154,7 +154,7 @@ class _Session:
             attempt=number,
             command=command,
             server=server,
-            expected=Expected(offloaded_bytes=sum(gpu.offloaded_bytes for gpu in plan.per_gpu)),
+            expected=make_expected(plan),
             limits=self._spec.limits,
             probe=self._spec.probe,
             folder=self._folder,
@@ -167,9 +167,9 @@ class _Session:
 
     def _end_attempt(self, number: int, end: AttemptEnd) -> tuple[Lesson, ...]:
         """Record how it ended, and what it taught when it failed by itself before it served."""
-        lessons: tuple[Lesson, ...] = ()
+        prepared, lessons = self._prepared, tuple[Lesson, ...]()
         if isinstance(end.verdict, Failed) and end.stop is None and not end.state.was_ready:
-            lessons = learn(end.verdict, end.state.measured, self._prepared.plan)
+            lessons = learn(end.verdict, end.state.measured, prepared.plan, prepared.facts, self._lessons)
         self._writer.write(AttemptEnded(time.time(), number, end.verdict, lessons))
         problems = end.release.problems
         if end.state.was_ready:

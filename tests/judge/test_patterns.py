@@ -88,10 +88,7 @@ def test_a_message_without_purpose_is_judged_by_the_stage(name: str, stage: str)
 def test_every_group_of_a_measurement_is_a_field() -> None:
     fields = {entry.name for entry in (*dataclasses.fields(Measured), *dataclasses.fields(RankMeasured))}
     for measurement in shipped_patterns().measurements:
-        groups = [
-            group.removesuffix("_gib").removesuffix("_gb") + "_bytes" if group.endswith(("_gib", "_gb")) else group
-            for group in measurement.pattern.groupindex
-        ]
+        groups = [re.sub("_(gib|mib|gb)$", "_bytes", group) for group in measurement.pattern.groupindex]
         assert groups
         assert set(groups) <= fields, measurement.name
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from nexus_orch.judge.offload import Expected
 from nexus_orch.judge.verdict import (
     DEAF_AFTER_SECONDS,
-    Expected,
     RunState,
     judge,
     judge_stall,

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nexus_orch.judge.verdict import (
-    DEAD_AFTER_SECONDS,
-    GRACE_SECONDS,
-    Expected,
-)
+from nexus_orch.judge.offload import Expected
+from nexus_orch.judge.verdict import DEAD_AFTER_SECONDS, GRACE_SECONDS
 from nexus_orch.types import GIB, Degraded, Failed, Ready, Stage, Starting, Stopped
 from tests.judge.histories import DEAD, ERROR, INFO, SHUTDOWN, UP, History
 from tests.judge.logs import lines_of
@@ -266,7 +263,7 @@ def test_a_hybrid_start_without_proof_fails_at_once() -> None:
     version = INFO + "Initializing a V1 LLM engine (v0.28.0) with config: a=1"
     history = History().started().log(version, INFO + "Available KV cache memory: 2.00 GiB")
     assert isinstance(history.state().verdict, Starting)
-    assert failed(history, Expected(offloaded_bytes=8 * GIB)).cause == "offload_ignored"
+    assert failed(history, Expected(offloaded_bytes=(8 * GIB,))).cause == "offload_ignored"
 
 
 def test_a_hybrid_start_that_fails_for_want_of_memory_failed_for_want_of_offload() -> None:
