@@ -102,7 +102,7 @@ def render_expected(schema: Schema) -> str:
 
 def _render_core(core: Schema, types: Sequence[str]) -> str:
     if "enum" in core:
-        return "one of " + ", ".join(str(choice) for choice in core["enum"])
+        return "one of " + ", ".join(choice for choice in core["enum"] if isinstance(choice, str))
     if "maximum" in core:
         noun = "a whole number" if "integer" in types else "a number"
         if "exclusiveMinimum" in core:
@@ -110,4 +110,6 @@ def _render_core(core: Schema, types: Sequence[str]) -> str:
         return f"{noun} from {core['minimum']} to {core['maximum']}"
     if "pattern" in core:
         return f"text of the form {core['pattern']}"
+    if core.get("items", {}).get("type") == "integer":
+        return "a list of whole numbers"
     return " or ".join({"number": "a number", **_NOUNS}[kind] for kind in types if kind != "null")

@@ -66,13 +66,15 @@ def _make_model(section: Values, choices: Mapping[str, Any]) -> ModelSpec:
 
 
 def _make_hardware(section: Values, choices: Mapping[str, Any]) -> HardwareSpec:
-    parts = {"gpu": GpuSpec(**_section(section, "gpu")), "host": HostSpec(**_section(section, "host"))}
+    gpu = _with_tuple(_section(section, "gpu"), "devices")
+    parts = {"gpu": GpuSpec(**gpu), "host": HostSpec(**_section(section, "host"))}
     return HardwareSpec(**{"name": str(choices.get("hardware") or "auto"), **section, **parts})
 
 
 def _make_memory(section: Values) -> MemorySpec:
     preload, kv_cache = PreloadSpec(**_section(section, "preload")), KvCacheSpec(**_section(section, "kv_cache"))
-    return MemorySpec(**{**section, "preload": preload, "kv_cache": kv_cache})
+    dynamic = section.get("dynamic", "advise") or "off"  # YAML reads a bare `off` as false
+    return MemorySpec(**{**section, "dynamic": dynamic, "preload": preload, "kv_cache": kv_cache})
 
 
 def _make_engine(section: Values) -> EngineSpec:
@@ -81,4 +83,10 @@ def _make_engine(section: Values) -> EngineSpec:
 
 
 def _make_serve(section: Values) -> ServeSpec:
+    section = _with_tuple(section, "pipeline_partition")
     return ServeSpec(**{**section, "extra_args": tuple(section.get("extra_args", ()))})
+
+
+def _with_tuple(section: Values, key: str) -> Values:
+    """A section with its list under `key`, where there is one, as records hold it."""
+    return {**section, key: tuple(section[key])} if key in section else section

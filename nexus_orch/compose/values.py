@@ -95,10 +95,12 @@ def _render_mismatch(schema: Schema, value: object) -> str:
 
 def _render_remedy(key: str, schema: Schema, value: object) -> str:
     types = types_of(schema)
-    words = [str(choice) for choice in core_of(schema).get("enum", ())]
+    words = [choice for choice in core_of(schema).get("enum", ()) if isinstance(choice, str)]
     nearest = difflib.get_close_matches(str(value), words, n=1)
     if nearest:
         return f"did you mean {nearest[0]}?"
+    if "array" in types and "anyOf" in schema:
+        return f"write a list: {key}=[1,2]"
     if "array" in types:
         return f"write a list, with each number in quotes: {key}=['--flag','1']"
     if "string" in types and isinstance(value, bool | int | float):

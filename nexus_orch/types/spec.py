@@ -14,11 +14,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class GpuSpec:
-    """The cards of one node, all of one model. `count` 0 means that the engine runs on the CPU; None asks NVML."""
+    """The cards of one node; a described card means `count` equal ones. `count` 0 means that the engine runs on the CPU;
+    None asks NVML."""
 
     model: str | None = None
     count: int | None = None
     memory_mib: int | None = None
+    devices: tuple[int, ...] | None = None
+    """The cards to use by their NVML indices, in the order of the ranks; None lets the planner decide."""
     pcie_gbps: float | None = None
     """Host to device bandwidth of one card, in GB/s (1e9 bytes per second)."""
 
@@ -84,6 +87,8 @@ class MemorySpec:
     enforce_eager: bool | None = None
     preload: PreloadSpec = field(default_factory=PreloadSpec)
     reserve_host: bool | None = None
+    dynamic: str = "advise"
+    """off, advise or act: what a lack of memory while serving leads to."""
     kv_cache: KvCacheSpec = field(default_factory=KvCacheSpec)
 
 
@@ -96,6 +101,8 @@ class ServeSpec:
     """The name of the environment variable that holds the API key; the key itself is never written down."""
     tensor_parallel: int | None = None
     pipeline_parallel: int | None = None
+    pipeline_partition: tuple[int, ...] | None = None
+    """Layers on each pipeline stage."""
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
     extra_args: tuple[str, ...] = ()
@@ -140,6 +147,12 @@ class LimitsSpec:
     """How long each rung of the stop ladder waits."""
     log_mib: int = 256
     """Size at which engine.log is cut over; two pieces are kept."""
+    pressure_seconds: float = 300.0
+    """How long a lack of memory must last before it leads to advice."""
+    adjustments: int = 2
+    """Most restarts with a better plan (memory.dynamic=act)."""
+    drain_seconds: float = 60.0
+    """How long such a restart waits for requests that are being answered."""
 
 
 @dataclass(frozen=True)
