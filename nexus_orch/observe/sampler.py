@@ -150,6 +150,7 @@ def read_host(tree: ProcessTree | None, attempt: int) -> HostSample:
         swap_used_bytes=swap.used,
         swap_total_bytes=swap.total,
         processes=() if tree is None else tree.read(),
+        swapped_bytes=swap.sin + swap.sout,
     )
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nexus_orch.judge.advice import Advice
+from nexus_orch.judge.proof import Comparison
 from nexus_orch.types import Exited, GpuSample, HostSample, Lesson, Metric, Probed, ProcessKey, Verdict
 
 
@@ -36,6 +38,34 @@ class Planned:
     time: float
     attempt: int
     plan: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """The host RAM of the run was tried out before the launch. `lack` says what was missing, "" when nothing was."""
+
+    time: float
+    attempt: int
+    wanted_bytes: int
+    held_bytes: int
+    seconds: float
+    lack: str = ""
+
+
+@dataclass(frozen=True)
+class Preloaded:
+    """The weight files were read ahead of the launch, as far as they were not cached. `skipped` says why nothing was
+    read, "" when something was."""
+
+    time: float
+    attempt: int
+    total_bytes: int
+    cached_bytes: int
+    read_bytes: int
+    seconds: float
+    channels: int
+    cached_files: tuple[str, ...] = ()
+    skipped: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +101,36 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Proved:
+    """The server is ready: what was planned beside what was measured. A later one of the attempt replaces this one."""
+
+    time: float
+    attempt: int
+    comparisons: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True)
+class Advised:
+    """The server has been short of memory, and what would help."""
+
+    time: float
+    attempt: int
+    advice: Advice
+
+
+@dataclass(frozen=True)
+class Adjusting:
+    """The server will be stopped for a better plan, at the latest `drain_seconds` from now."""
+
+    time: float
+    attempt: int
+    lesson: Lesson
+    requests: int
+    """Those that were running or waiting."""
+    drain_seconds: float
+
+
+@dataclass(frozen=True)
 class AttemptEnded:
     """An attempt is over; its processes are gone. `lessons` are what the next plan will know."""
 
@@ -101,7 +161,21 @@ class Finished:
     measured: Mapping[str, float] = field(default_factory=dict)
 
 
-Event = Created | Planned | Launched | Family | Judged | AttemptEnded | Stopping | Finished
+Event = (
+    Created
+    | Planned
+    | Reserved
+    | Preloaded
+    | Launched
+    | Family
+    | Judged
+    | Proved
+    | Advised
+    | Adjusting
+    | AttemptEnded
+    | Stopping
+    | Finished
+)
 Sample = Metric | GpuSample | HostSample
 Entry = Event | Sample | Probed | Exited
 
@@ -109,9 +183,14 @@ SAMPLE_TYPES: tuple[type[Sample], ...] = (Metric, GpuSample, HostSample)
 ENTRY_TYPES: tuple[type[Entry], ...] = (
     Created,
     Planned,
+    Reserved,
+    Preloaded,
     Launched,
     Family,
     Judged,
+    Proved,
+    Advised,
+    Adjusting,
     AttemptEnded,
     Stopping,
     Finished,

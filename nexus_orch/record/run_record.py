@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nexus_orch.errors import ExitCode
+from nexus_orch.judge.advice import Advice
+from nexus_orch.judge.proof import Comparison
 from nexus_orch.record.events import (
     SAMPLE_TYPES,
+    Advised,
     AttemptEnded,
     Created,
     Entry,
@@ -18,6 +21,7 @@ from nexus_orch.record.events import (
     Judged,
     Launched,
     Planned,
+    Proved,
     Stopping,
 )
 from nexus_orch.record.journal import Journal, read_journal
@@ -31,7 +35,7 @@ RunState = Literal["starting", "ready", "degraded", "stopped", "failed", "lost"]
 IsAlive = Callable[[ProcessKey, str], bool]
 """Whether this process of the machine of this name still runs; True when that cannot be known from here."""
 
-AttemptEntry = Planned | Launched | Judged | AttemptEnded | Exited
+AttemptEntry = Planned | Launched | Judged | Proved | Advised | AttemptEnded | Exited
 
 _STOPPED = (ExitCode.GOOD, ExitCode.ENVIRONMENT, ExitCode.INTERRUPTED)
 """Without a cause, a run that ended so was stopped by somebody."""
@@ -51,6 +55,10 @@ class AttemptRecord:
     verdict: Verdict | None = None
     lessons: tuple[Lesson, ...] = ()
     returncode: int | None = None
+    proof: tuple[Comparison, ...] = ()
+    """Plan and measurement as they were when it became ready."""
+    advice: tuple[Advice, ...] = ()
+    """What was found while it served."""
 
 
 @dataclass(frozen=True)
@@ -182,9 +190,14 @@ def _changed_attempt(attempt: AttemptRecord, entry: AttemptEntry) -> AttemptReco
         case Planned():
             changes = {"plan": entry.plan}
         case Launched():
-            changes = {"started": entry.time, "engine": entry.engine, "stages": ((Stage.STARTING, entry.time),)}
+            stages = (*attempt.stages, (Stage.STARTING, entry.time))
+            changes = {"started": entry.time, "engine": entry.engine, "stages": stages}
         case Judged():
             changes = {"verdict": entry.verdict, "stages": _reached(attempt, entry)}
+        case Proved():
+            changes = {"proof": entry.comparisons}
+        case Advised():
+            changes = {"advice": (*attempt.advice, entry.advice)}
         case AttemptEnded():
             changes = {"ended": entry.time, "verdict": entry.verdict, "lessons": entry.lessons}
         case Exited():

@@ -67,6 +67,8 @@ class HostSample:
     swap_used_bytes: int
     swap_total_bytes: int
     processes: tuple[ProcessSample, ...] = ()
+    swapped_bytes: int | None = None
+    """Moved to and from swap since the machine was started; None where the system does not tell."""
 
 
 FOREIGN = "foreign"
@@ -104,4 +106,17 @@ class StopAsked:
     reason: str
 
 
-Observation = Started | LogLine | Metric | GpuSample | HostSample | Probed | StopAsked | Exited
+@dataclass(frozen=True)
+class RamProgress:
+    """How far the work on host RAM before the launch has come. `remaining_seconds` is None while the pace is unknown."""
+
+    time: float
+    attempt: int
+    step: Literal["reserving", "preloading"]
+    done_bytes: int
+    total_bytes: int
+    bytes_per_second: float | None = None
+    remaining_seconds: float | None = None
+
+
+Observation = RamProgress | Started | LogLine | Metric | GpuSample | HostSample | Probed | StopAsked | Exited
