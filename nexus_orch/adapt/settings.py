@@ -10,6 +10,7 @@ from nexus_orch.adapt.ways import (
     Table,
     Way,
     write_bytes_of_gib,
+    write_list,
     write_multiple_of_32,
     write_number,
     write_whole_gib,
@@ -39,6 +40,15 @@ SETTINGS: Table = {
     "model.served_name": (Way("--served-model-name"),),
     "serve.tensor_parallel": (Way("--tensor-parallel-size"),),
     "serve.pipeline_parallel": (Way("--pipeline-parallel-size"),),
+    "serve.pipeline_partition": (
+        Way(
+            releases="<0.5.5",  # distributed/utils.py: get_pp_indices reads it in 0.5.5, 0.4.3 has no pipeline
+            refused="layers cannot be dealt out unevenly before 0.5.5",
+            instead="leave it out, or use vLLM 0.5.5 or later",
+        ),
+        Way(env="VLLM_PP_LAYER_PARTITION", write=write_list),
+    ),
+    "hardware.gpu.devices": (Way(env="CUDA_VISIBLE_DEVICES", write=write_list),),
     "memory.gpu_memory_utilization": (
         Way(
             releases="<0.22",  # v1/worker/cpu_worker.py counts with it from 0.22.1 on

@@ -38,6 +38,11 @@ def write_whole_gib(value: Any) -> str:
     return str(int(value))
 
 
+def write_list(value: Any) -> str:
+    """A list with commas and without spaces, as vLLM and CUDA read theirs: "20,12"."""
+    return ",".join(str(item) for item in value)
+
+
 def write_multiple_of_32(value: Any) -> str:
     """A block size of the CPU attention kernels. Raises UnwritableError for other values."""
     if int(value) % 32:

@@ -18,7 +18,7 @@ from nexus_orch.facts.profiles import read_siblings
 from nexus_orch.plan.alternatives import find_alternatives
 from nexus_orch.plan.document import plan_document
 from nexus_orch.plugin_manager import Plugins, load_plugins
-from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
+from nexus_orch.session.prepare import Preparation, make_draw, make_preparation, read_facts
 
 FORMATS = ("table", "json", "yaml")
 
@@ -49,7 +49,7 @@ def _with_alternatives(preparation: Preparation, plugins: Plugins, project: Path
     """The same with the nearest alternatives in its prediction."""
     facts, plan = preparation.facts, preparation.plan
     siblings = read_siblings(preparation.spec.model, facts.model.config, conf_dirs(project))
-    found = find_alternatives(plan, facts, plugins.loaders(), siblings=siblings)
+    found = find_alternatives(plan, facts, plugins.loaders(), siblings, make_draw(plugins))
     return replace(preparation, plan=replace(plan, prediction=replace(plan.prediction, alternatives=found)))
 
 

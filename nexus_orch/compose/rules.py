@@ -125,6 +125,24 @@ RULES: tuple[Rule, ...] = (
         "lower the parallelism, or raise hardware.gpu.count",
     ),
     Rule(
+        ("hardware.gpu.devices", "hardware.gpu.count"),
+        lambda spec: (
+            spec.hardware.gpu.count is not None
+            and len(spec.hardware.gpu.devices or ()) not in (0, spec.hardware.gpu.count)
+        ),
+        "as many cards must be named as are counted",
+        "leave out one of them",
+    ),
+    Rule(
+        ("serve.pipeline_partition", "serve.pipeline_parallel"),
+        lambda spec: (
+            spec.serve.pipeline_parallel is not None
+            and len(spec.serve.pipeline_partition or ()) not in (0, spec.serve.pipeline_parallel)
+        ),
+        "each pipeline stage has its number of layers",
+        "leave out one of them",
+    ),
+    Rule(
         # vLLM 0.32.0, vllm/config/scheduler.py: max_num_batched_tokens must be at least max_num_seqs
         ("serve.max_num_seqs", "serve.max_num_batched_tokens"),
         lambda spec: _exceeds((spec.serve.max_num_seqs, spec.serve.max_num_batched_tokens)),

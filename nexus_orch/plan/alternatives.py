@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,10 @@ from nexus_orch.plan.make import make_plan
 from nexus_orch.plan.remedies import MORE_CARDS
 from nexus_orch.plan.tensors import choose_architecture
 from nexus_orch.plan.wishes import with_value
-from nexus_orch.types import GIB, Alternative, Facts, Lesson, ModelFacts, Plan, RunSpec
+from nexus_orch.types import GIB, Alternative, Facts, ModelFacts, Plan, RunSpec
+
+Draw = Callable[[RunSpec, Facts], Plan]
+"""Plans a run; raises ConfigError as `make_plan` does."""
 
 MOST_SHOWN = 3
 LEAST_GAIN = 1.2
@@ -60,19 +63,26 @@ def find_alternatives(
     plan: Plan,
     facts: Facts,
     loaders: Mapping[str, Loader],
-    lessons: Sequence[Lesson] = (),
     siblings: Mapping[str, ModelFacts] | None = None,
+    draw: Draw | None = None,
 ) -> tuple[Alternative, ...]:
     """Up to three alternatives, the best for workload.objective first; those that need more cards come last.
 
     To a plan that does not fit: what fits. To one that fits: what is better by a fifth at least. `siblings` are the
-    same model in other weight formats, by the names of their profiles. Pure, and costs a plan for each trial.
+    same model in other weight formats, by the names of their profiles. `draw` plans a trial as the run itself was
+    planned (with what earlier launches taught about it); without it, trials are planned by estimates alone. Costs a
+    plan for each trial.
     """
+
+    def by_estimates(spec: RunSpec, facts: Facts) -> Plan:
+        return make_plan(spec, facts, loaders)
+
+    draw = draw or by_estimates
     objective = plan.spec.workload.objective
     base = _worth(plan, objective) if plan.fits else 0.0
     found: list[_Found] = []
-    for variation in _variations(plan, facts, loaders, lessons, siblings or {}):
-        tried = _try(variation, loaders, lessons)
+    for variation in _variations(plan, facts, loaders, draw, siblings or {}):
+        tried = _try(variation, draw)
         if tried is None or not _surely_fits(tried):
             continue
         worth = _worth(tried, objective)
@@ -94,9 +104,9 @@ def _distinct(found: Sequence[_Found]) -> Iterator[_Found]:
         yield entry
 
 
-def _try(variation: _Variation, loaders: Mapping[str, Loader], lessons: Sequence[Lesson]) -> Plan | None:
+def _try(variation: _Variation, draw: Draw) -> Plan | None:
     try:
-        return make_plan(variation.spec, variation.facts, loaders, lessons)
+        return draw(variation.spec, variation.facts)
     except ConfigError:  # a sibling whose configuration cannot be read
         return None
 
@@ -141,7 +151,7 @@ def _variations(
     plan: Plan,
     facts: Facts,
     loaders: Mapping[str, Loader],
-    lessons: Sequence[Lesson],
+    draw: Draw,
     siblings: Mapping[str, ModelFacts],
 ) -> Iterator[_Variation]:
     spec = plan.spec
@@ -149,7 +159,7 @@ def _variations(
         pinned = [key for key in keys if spec.get(key) not in (None, "auto")]
         if pinned:
             yield _changed(plan, facts, dict.fromkeys(pinned))
-    yield from _other_context(plan, facts, loaders, lessons)
+    yield from _other_context(plan, facts, draw)
     if facts.engine.device == "cpu" or not facts.machine.gpus:
         return
     for name in loaders:
@@ -168,7 +178,7 @@ def _variations(
             is_sibling=True,
         )
     if not plan.fits or any(card.offloaded_bytes for card in plan.per_gpu):
-        yield from _more_cards(plan, facts, loaders, lessons)
+        yield from _more_cards(plan, facts, draw)
 
 
 def _changed(plan: Plan, facts: Facts, values: Mapping[str, Any], price: str = "") -> _Variation:
@@ -190,14 +200,12 @@ def _with_loader(plan: Plan, facts: Facts, name: str) -> _Variation:
     return _changed(plan, facts, values)
 
 
-def _other_context(
-    plan: Plan, facts: Facts, loaders: Mapping[str, Loader], lessons: Sequence[Lesson]
-) -> Iterator[_Variation]:
+def _other_context(plan: Plan, facts: Facts, draw: Draw) -> Iterator[_Variation]:
     """The longest context that surely fits, when the pinned one does not; longer ones when context is the objective."""
     pinned = plan.spec.model.max_model_len
     if pinned is not None and not plan.fits:
         free = _changed(plan, facts, {"model.max_model_len": None})
-        found = _try(free, loaders, lessons)
+        found = _try(free, draw)
         if found is not None and 0 < found.max_model_len < pinned:
             yield _changed(plan, facts, {"model.max_model_len": found.max_model_len})
     if pinned is None and plan.fits and plan.spec.workload.objective == "context":
@@ -219,9 +227,7 @@ def _narrower(plan: Plan, facts: Facts) -> Iterator[_Variation]:
         yield _changed(plan, facts, {"model.quantization": "fp8"}, "weights rounded to 8 bits")
 
 
-def _more_cards(
-    plan: Plan, facts: Facts, loaders: Mapping[str, Loader], lessons: Sequence[Lesson]
-) -> Iterator[_Variation]:
+def _more_cards(plan: Plan, facts: Facts, draw: Draw) -> Iterator[_Variation]:
     """The least number of further equal cards with which it fits, all weights on the cards if it fits already."""
     machine = facts.machine
     have = len(machine.gpus)
@@ -231,7 +237,7 @@ def _more_cards(
         words = f"{more} more card{'' if more == 1 else 's'}"
         overrides = (f"hardware.gpu.count={have + more}",)
         variation = _Variation(words, overrides, plan.spec, larger, takes_cards=True)
-        found = _try(variation, loaders, lessons)
+        found = _try(variation, draw)
         if (
             found is not None
             and _surely_fits(found)

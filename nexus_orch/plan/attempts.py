@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nexus_orch.contracts import Loader
-from nexus_orch.plan.draft import HIGHEST_UTILIZATION, Draft, make_want
+from nexus_orch.plan.division import Division
+from nexus_orch.plan.draft import HIGHEST_UTILIZATION, Draft
 from nexus_orch.plan.generations import default_batching
 from nexus_orch.plan.inputs import Inputs
-from nexus_orch.plan.parallel import Division
 from nexus_orch.plan.settle import Settled, settle
+from nexus_orch.plan.want import make_want
 from nexus_orch.types import Choice
 
 LEAN_BATCHED_TOKENS = 2048
@@ -70,7 +71,7 @@ def _variations(inputs: Inputs, division: Division) -> Iterator[tuple[Batching, 
 
 def _batching(inputs: Inputs, division: Division, *, lean: bool) -> Batching:
     generation = inputs.generation()
-    gpu = inputs.facts.machine.gpus[0]
+    gpu = division.gpus[0]  # vLLM asks the first card that it sees (engine/arg_utils.py)
     tokens, requests = default_batching(gpu.total_bytes, gpu.name, generation, division.ranks)
     wishes, choices = inputs.wishes, []
     reason = "lower than the engine's {}: activations must leave room for the KV cache"

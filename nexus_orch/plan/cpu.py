@@ -10,12 +10,12 @@ from packaging.version import Version
 
 from nexus_orch.errors import Problem
 from nexus_orch.plan.accounting import measured
-from nexus_orch.plan.draft import LEAST_CONTEXT
+from nexus_orch.plan.division import Division
 from nexus_orch.plan.generations import default_batching, parse_version
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.kv_cache import CacheLayout, CacheShape, make_layout
-from nexus_orch.plan.parallel import Division
 from nexus_orch.plan.settings import model_choices, passed_choices, serve_choices
+from nexus_orch.plan.want import LEAST_CONTEXT
 from nexus_orch.types import GIB, MIB, Choice, GpuEstimate, HostEstimate, Plan, Prediction
 
 CPU_BLOCK_SIZE = 128

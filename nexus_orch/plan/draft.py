@@ -16,31 +16,20 @@ from nexus_orch.plan.accounting import (
     kv_doubt,
     non_torch_bytes,
 )
+from nexus_orch.plan.division import Division
 from nexus_orch.plan.generations import Generation
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.kv_cache import CacheLayout, CacheShape, make_layout
-from nexus_orch.plan.parallel import Division
-from nexus_orch.plan.weights import WeightLayout, stage_sizes
+from nexus_orch.plan.want import Want
+from nexus_orch.plan.weights import WeightLayout
 from nexus_orch.types import MIB, GpuFacts
 
 DEFAULT_BLOCK_SIZE = 16
-LEAST_CONTEXT = 4096
-"""The context that a plan provides at least when none is asked for (less where the model has less)."""
 FREE_MARGIN_BYTES = 64 * MIB
 """Left free beside the budget, for what grows between the plan and the launch."""
 HIGHEST_UTILIZATION = 0.97
 GUESS_FACTOR = 3
 """How much wider the range is for an architecture that was made of tensor headers; an assumption, not a measurement."""
-
-
-@dataclass(frozen=True)
-class Want:
-    """What the cache should hold: one request of `context` tokens (the engine refuses to start with less), and
-    `requests` of `request_tokens` at once."""
-
-    context: int
-    requests: int
-    request_tokens: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +47,7 @@ class Draft:
     @property
     def gpus(self) -> tuple[GpuFacts, ...]:
         """The cards that the run uses, the ranks of the first pipeline stage first."""
-        return self.inputs.facts.machine.gpus[: self.division.ranks]
+        return self.division.gpus
 
     @cached_property
     def weights(self) -> WeightLayout:
@@ -66,6 +55,7 @@ class Draft:
             self.division.tensor_parallel,
             self.division.pipeline_parallel,
             whole_segments=self.generation.whole_segments,
+            partition=self.division.partition,
         )
 
     @cached_property
@@ -79,7 +69,7 @@ class Draft:
             self.batched_tokens,
         )
         layers = self.inputs.architecture.layers
-        sizes = stage_sizes(len(layers), self.division.pipeline_parallel)
+        sizes = self.weights.sizes
         starts = [sum(sizes[:index]) for index in range(len(sizes))]
         return tuple(
             make_layout(layers[start : start + size], shape, self.generation.cache)
@@ -116,9 +106,12 @@ class Draft:
         return non_torch_bytes(self.gpus[card], self.generation, division.tensor_parallel, division.pipeline_parallel)
 
     def weights_bytes(self, card: int) -> int:
-        """All weights of this card's rank, wherever they will lie."""
+        """All weights of this card's rank, wherever they will lie. What was measured is the fullest rank's."""
+        computed = self.weights.stages[self.stage_of(card)].total_bytes
         learned = self.inputs.wishes.quantity("measured.weights_bytes")
-        return learned if learned is not None else self.weights.stages[self.stage_of(card)].total_bytes
+        if learned is None:
+            return computed
+        return learned * computed // max(stage.total_bytes for stage in self.weights.stages)
 
     def freed_bytes(self, card: int, offloaded: int) -> int:
         """Device memory that offloading so many bytes of parameters frees: what the allocator added goes with them."""
@@ -197,17 +190,6 @@ class Draft:
             context_cache_bytes=self.context_cache_bytes(card),
             pool_reserved=self.generation.pool_reserved,
         )
-
-
-def make_want(inputs: Inputs, longest: int | None = None) -> Want:
-    """The context and concurrency to provide. A pinned context is taken as it is."""
-    workload = inputs.spec.workload
-    request = workload.input_tokens + workload.output_tokens
-    limit = inputs.architecture.longest_context
-    context = inputs.spec.model.max_model_len
-    if context is None:
-        context = min(limit, max(request, LEAST_CONTEXT))
-    return Want(context, max(1, workload.concurrency), max(1, min(request, context, longest or context)))
 
 
 def kv_bytes(draft: Draft, budgets: Sequence[int], offloaded: Sequence[int], pools: Sequence[int]) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from nexus_orch.plan.gguf import choose_gguf_scheme, gguf_notes
 from nexus_orch.plan.headers import layer_scale
 from nexus_orch.plan.quantization import DTYPE_BYTES, UNQUANTIZED, Scheme, choose_scheme
 from nexus_orch.plan.tensors import choose_architecture
-from nexus_orch.plan.weights import WeightLayout
+from nexus_orch.plan.weights import RankWeights, WeightLayout
 from nexus_orch.plan.wishes import Wishes
 from nexus_orch.types import Choice, Facts, Lesson, RunSpec
 
@@ -69,7 +69,14 @@ class Inputs:
         """What the checkpoint's quantized layers really take, over what is computed for them."""
         return layer_scale(self.architecture, self.scheme, self.facts.model.checkpoint)
 
-    def weight_layout(self, tensor_parallel: int, pipeline_parallel: int, *, whole_segments: bool) -> WeightLayout:
+    @cached_property
+    def whole(self) -> RankWeights:
+        """All weights on one rank."""
+        return self.weight_layout(1, 1, whole_segments=False).stages[0]
+
+    def weight_layout(
+        self, tensor_parallel: int, pipeline_parallel: int, *, whole_segments: bool, partition: tuple[int, ...] = ()
+    ) -> WeightLayout:
         return WeightLayout(
             self.architecture,
             self.scheme,
@@ -78,6 +85,7 @@ class Inputs:
             pipeline_parallel,
             whole_segments,
             self.checkpoint_scale,
+            partition,
         )
 
 

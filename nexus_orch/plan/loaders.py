@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from nexus_orch.contracts import Loader
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.plan.attempts import Attempt, attempt
+from nexus_orch.plan.division import Division
 from nexus_orch.plan.inputs import Inputs
-from nexus_orch.plan.parallel import Division
 from nexus_orch.types import Choice
 
 PREFERRED = ("vram_only", "hybrid")

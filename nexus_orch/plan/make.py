@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from nexus_orch.contracts import Loader
 from nexus_orch.errors import Problem
 from nexus_orch.plan.cpu import make_cpu_plan
+from nexus_orch.plan.division import Division
 from nexus_orch.plan.host import estimate_host, judge_host
 from nexus_orch.plan.inputs import Inputs, read_inputs
 from nexus_orch.plan.loaders import LoaderChoice, choose_loader
-from nexus_orch.plan.parallel import Division, choose_division
+from nexus_orch.plan.parallel import choose_division
 from nexus_orch.plan.remedies import find_remedies
 from nexus_orch.plan.settings import model_choices, passed_choices, serve_choices
 from nexus_orch.plan.settle import Settled

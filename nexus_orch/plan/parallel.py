@@ -2,89 +2,256 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+
+from packaging.version import Version
 
 from nexus_orch.errors import Problem
-from nexus_orch.plan.architecture import Architecture
+from nexus_orch.plan.division import Division, is_valid_tensor_parallel
+from nexus_orch.plan.generations import parse_version
 from nexus_orch.plan.inputs import Inputs
-from nexus_orch.types import Choice
+from nexus_orch.plan.interconnect import has_nvlink
+from nexus_orch.plan.loads import free_bytes, make_load
+from nexus_orch.plan.partition import LEAST_GAIN
+from nexus_orch.plan.unlike import (
+    Candidate,
+    are_unlike,
+    choose_candidate,
+    find_candidates,
+    make_candidate,
+    render_card,
+)
+from nexus_orch.plan.weights import stage_sizes
+from nexus_orch.types import GIB, Choice, GpuFacts
 
 SMALL_SHARE = 0.1
 """A model whose weights take less than this share of one card stays on one card."""
-
-
-@dataclass(frozen=True)
-class Division:
-    """Ranks of tensor and pipeline parallelism with their choices."""
-
-    tensor_parallel: int
-    pipeline_parallel: int
-    choices: tuple[Choice, ...]
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def ranks(self) -> int:
-        return self.tensor_parallel * self.pipeline_parallel
-
-
-def is_valid_tensor_parallel(architecture: Architecture, ranks: int) -> bool:
-    """vLLM wants the attention heads divisible, and KV heads divisible or repeated a whole number of times
-    (config/model.py: verify_with_parallel_config)."""
-    if architecture.attention_heads % ranks:
-        return False
-    kv_heads = architecture.kv_heads
-    return architecture.is_mla or kv_heads % ranks == 0 or ranks % kv_heads == 0
+CLEARLY_FASTER = 0.9
+"""A pipeline takes the place of tensor parallelism where a request costs less than this part of the time."""
+FREER_BYTES = GIB // 2
+"""Other cards than the first ones are taken when so much more is free on them."""
+WEIGHTS_SHARE = 0.9
+"""Of all cards' memory: weights beyond it lie in host RAM in part."""
+PARTITION_VARIABLE = "VLLM_PP_LAYER_PARTITION"
 
 
 def choose_division(inputs: Inputs) -> Division:
-    """The pinned numbers, else all cards by tensor parallelism as far as the heads allow, the rest by pipeline."""
-    wishes, cards = inputs.wishes, len(inputs.facts.machine.gpus)
-    architecture = inputs.architecture
-    tensor, pipeline = wishes.spec.serve.tensor_parallel, wishes.spec.serve.pipeline_parallel
-    available = max(1, cards) if not inputs.is_cpu else 1
-    if tensor is None:
-        tensor, why = _derive_tensor(inputs, max(1, available // (pipeline or 1)))
-    else:
-        why = ""
-    if pipeline is None:
-        pipeline, pipeline_why = _derive_pipeline(inputs, available, tensor)
-    else:
-        pipeline_why = ""
-    choices = []
+    """The pinned numbers, else what the cards, the links between them and the objective speak for."""
+    cards = inputs.facts.machine.gpus
+    if inputs.is_cpu:
+        return _on_cpu(inputs)
+    if are_unlike(inputs, cards):
+        candidates = list(find_candidates(inputs, cards))
+        if candidates:
+            return _among_unlike(inputs, candidates)
+    tensor, pipeline, why = _choose_shape(inputs, cards)
+    gpus = _choose_gpus(inputs, cards, tensor * pipeline)
+    choices = _shape_choices(inputs, tensor, pipeline, why, available=len(cards))
+    first = cards[: len(gpus)]
+    if gpus != first or inputs.wishes.is_fixed("hardware.gpu.devices"):
+        reason = "the cards with the most free memory"
+        choices = (*choices, inputs.wishes.choice("hardware.gpu.devices", _indices(gpus), reason))
+    division = Division(tensor, pipeline, choices, tuple(_problems(inputs, tensor, pipeline)), gpus)
+    return division if division.problems else _with_partition(inputs, division)
+
+
+def _on_cpu(inputs: Inputs) -> Division:
+    serve = inputs.wishes.spec.serve
+    tensor, pipeline = serve.tensor_parallel or 1, serve.pipeline_parallel or 1
+    choices = _shape_choices(inputs, tensor, pipeline, "one CPU worker", available=1)
+    return Division(tensor, pipeline, choices, tuple(_problems(inputs, tensor, pipeline)))
+
+
+def _shape_choices(inputs: Inputs, tensor: int, pipeline: int, why: str, *, available: int) -> tuple[Choice, ...]:
+    """What is said of the numbers of ranks: nothing where there is one card and one rank."""
+    wishes, choices = inputs.wishes, []
     if tensor > 1 or available > 1 or wishes.is_fixed("serve.tensor_parallel"):
         choices.append(wishes.choice("serve.tensor_parallel", tensor, why))
     if pipeline > 1 or wishes.is_fixed("serve.pipeline_parallel"):
-        choices.append(wishes.choice("serve.pipeline_parallel", pipeline, pipeline_why))
-    return Division(tensor, pipeline, tuple(choices), tuple(_problems(inputs, architecture, tensor, pipeline)))
+        choices.append(wishes.choice("serve.pipeline_parallel", pipeline, why))
+    return tuple(choices)
 
 
-def _derive_tensor(inputs: Inputs, cards: int) -> tuple[int, str]:
-    if cards == 1:
-        return 1, "one card" if not inputs.is_cpu else "one CPU worker"
-    layout = inputs.weight_layout(1, 1, whole_segments=False)
-    if layout.stages[0].total_bytes < SMALL_SHARE * inputs.facts.machine.gpus[0].total_bytes:
-        return 1, f"the model takes less than {SMALL_SHARE:.0%} of one card, so that dividing it would not pay"
+def _choose_shape(inputs: Inputs, cards: Sequence[GpuFacts]) -> tuple[int, int, str]:
+    """Tensor and pipeline parallelism over equal cards, and why."""
+    serve, available = inputs.wishes.spec.serve, max(1, len(cards))
+    stages = serve.pipeline_parallel or len(serve.pipeline_partition or ()) or None
+    if serve.tensor_parallel is not None and stages is not None:
+        return serve.tensor_parallel, stages, "as many stages as layers are dealt out to"
+    if available == 1:
+        return serve.tensor_parallel or 1, stages or 1, "one card"
+    if inputs.whole.total_bytes < SMALL_SHARE * cards[0].total_bytes:
+        why = f"the model takes less than {SMALL_SHARE:.0%} of one card, so that dividing it would not pay"
+        return serve.tensor_parallel or 1, stages or 1, why
+    shapes = _shapes(inputs, available)
+    if not shapes:
+        return serve.tensor_parallel or 1, stages or max(1, available // (serve.tensor_parallel or 1)), "what is left"
+    return _compare_shapes(inputs, cards, shapes)
+
+
+def _shapes(inputs: Inputs, available: int) -> list[tuple[int, int]]:
+    """What the heads, the layers and the pins allow, the most tensor parallelism first."""
+    serve, architecture = inputs.wishes.spec.serve, inputs.architecture
+    pinned = serve.pipeline_parallel or len(serve.pipeline_partition or ()) or None
+    found = []
+    for tensor in range(available, 0, -1):
+        if serve.tensor_parallel not in (None, tensor):
+            continue
+        stages = pinned or min(available // tensor, len(architecture.layers))
+        is_whole = available % tensor == 0 or serve.tensor_parallel is not None or pinned is not None
+        if tensor * stages > available or not is_whole or not is_valid_tensor_parallel(architecture, tensor):
+            continue
+        found.append((tensor, stages))
+    return found
+
+
+def _compare_shapes(
+    inputs: Inputs, cards: Sequence[GpuFacts], shapes: Sequence[tuple[int, int]]
+) -> tuple[int, int, str]:
+    """The most tensor parallelism, unless cards without NVLink would wait longer for each other than it saves.
+
+    vLLM's guide to parallelism and scaling advises the same: pipeline parallelism for cards without NVLink, such as
+    L40S. Weights beyond the cards' memory come over each card's own bus, which all ranks of a layer use at once.
+    """
+    tensor, stages = shapes[0]
     heads = f"{inputs.architecture.attention_heads} attention heads"
-    divisors = [ranks for ranks in range(1, cards + 1) if cards % ranks == 0]
-    best = max(ranks for ranks in divisors if is_valid_tensor_parallel(inputs.architecture, ranks))
-    if best == cards:
-        return cards, f"all {cards} cards: {heads} divide evenly"
-    return best, f"{heads} do not divide among {cards} cards"
+    if (stages > 1 and len(shapes) == 1) or tensor * stages < 2:
+        return tensor, stages, f"{heads} do not divide among {len(cards)} cards: stages of layers use the others"
+    even = f"{heads} divide evenly" if stages == 1 else f"the most that {heads} allow, and stages use the other cards"
+    if has_nvlink(cards):
+        return tensor, stages, f"all {len(cards)} cards: NVLink joins them, and {even}"
+    if inputs.whole.total_bytes > WEIGHTS_SHARE * sum(gpu.total_bytes for gpu in cards):
+        return tensor, stages, f"all {len(cards)} cards: each brings its bus for the weights in host RAM; {even}"
+    candidates = {shape: _candidate(inputs, cards, shape) for shape in shapes}
+    return _fastest(inputs, candidates, shapes[0], even)
 
 
-def _derive_pipeline(inputs: Inputs, cards: int, tensor: int) -> tuple[int, str]:
-    rest = max(1, cards // tensor)
-    if rest == 1 or tensor == cards:
-        return 1, "tensor parallelism covers the cards"
-    layout = inputs.weight_layout(1, 1, whole_segments=False)
-    if layout.stages[0].total_bytes < SMALL_SHARE * inputs.facts.machine.gpus[0].total_bytes:
-        return 1, "the model is small"
-    stages = min(rest, len(inputs.architecture.layers))
-    return stages, f"{stages} stages of layers use the cards that the heads cannot"
+def _candidate(inputs: Inputs, cards: Sequence[GpuFacts], shape: tuple[int, int]) -> Candidate:
+    tensor, stages = shape
+    groups = tuple(tuple(cards[index * tensor : (index + 1) * tensor]) for index in range(stages))
+    return make_candidate(inputs, groups, _release_partition(inputs, stages))
 
 
-def _problems(inputs: Inputs, architecture: Architecture, tensor: int, pipeline: int) -> list[Problem]:
+def _fastest(
+    inputs: Inputs, candidates: dict[tuple[int, int], Candidate], widest: tuple[int, int], even: str
+) -> tuple[int, int, str]:
+    objective, cards = inputs.spec.workload.objective, widest[0] * widest[1]
+    best = min(candidates, key=lambda shape: candidates[shape].seconds(objective))
+    wide, fast = candidates[widest], candidates[best]
+    if wide.pace is None or fast.pace is None or len(candidates) == 1:
+        return *widest, f"all {cards} cards: {even}"
+    other = min((shape for shape in candidates if shape != widest), key=lambda s: candidates[s].seconds(objective))
+    narrow = candidates[other]
+    costs = (
+        f"{wide.seconds(objective):.3g} s by tensor parallelism, {narrow.seconds(objective):.3g} s by {other[1]} stages"
+    )
+    what = "takes the cards" if objective == "throughput" else "takes"
+    if fast.seconds(objective) < CLEARLY_FASTER * wide.seconds(objective):
+        waits = f"{wide.pace.exchange * 1e3:.2g} ms of all-reduces for each token of a prompt"
+        return *best, f"no NVLink, and {waits}: a request {what} about {costs}"
+    waits = f"all-reduces take about {wide.pace.token_exchange * 1e3:.2g} ms of a token"
+    return *widest, f"all {cards} cards without NVLink: {waits}; a request {what} about {costs}"
+
+
+def _choose_gpus(inputs: Inputs, cards: tuple[GpuFacts, ...], ranks: int) -> tuple[GpuFacts, ...]:
+    """The first cards, or those with clearly more free memory where not all are needed and none are pinned."""
+    first = cards[:ranks]
+    if inputs.spec.hardware.gpu.devices is not None or ranks >= len(cards):
+        return first
+    freest = sorted(cards, key=lambda gpu: (-free_bytes(inputs, gpu), gpu.index))[:ranks]
+    gain = min(free_bytes(inputs, gpu) for gpu in freest) - min(free_bytes(inputs, gpu) for gpu in first)
+    return tuple(sorted(freest, key=cards.index)) if gain > FREER_BYTES else first
+
+
+def _among_unlike(inputs: Inputs, candidates: Sequence[Candidate]) -> Division:
+    """The best use of cards that differ, named to the engine in the order of the ranks."""
+    chosen = choose_candidate(inputs, candidates)
+    tensor, stages = chosen.shape
+    why = _why_unlike(inputs, chosen, candidates)
+    choices = _shape_choices(inputs, tensor, stages, why, available=len(inputs.facts.machine.gpus))
+    left = [gpu for gpu in inputs.facts.machine.gpus if gpu not in chosen.gpus]
+    reason = "the cards differ: the ranks take them in this order"
+    if left:
+        reason = f"{', '.join(map(render_card, left))} left out: {why}"
+    devices = inputs.wishes.choice("hardware.gpu.devices", _indices(chosen.gpus), reason)
+    division = Division(tensor, stages, (*choices, devices), tuple(_problems(inputs, tensor, stages)), chosen.gpus)
+    return division if division.problems else _with_partition(inputs, division)
+
+
+def _why_unlike(inputs: Inputs, chosen: Candidate, candidates: Sequence[Candidate]) -> str:
+    """What the best of the other ways would give."""
+    others = [other for other in candidates if other is not chosen]
+    if not others:
+        return "the only way that is left open"
+    objective = inputs.spec.workload.objective
+    whole = [other for other in others if len(other.gpus) == len(inputs.facts.machine.gpus)] or others
+    other = choose_candidate(inputs, whole)
+    way = f"{_render_shape(other)} over {len(other.gpus)} card{'' if len(other.gpus) == 1 else 's'}"
+    if chosen.missing_bytes > 0:
+        more = f"{other.missing_bytes / GIB:.1f}"
+        return f"the fullest card lacks {chosen.missing_bytes / GIB:.1f} GiB for its weights; {way} lacks {more}"
+    if chosen.tokens > LEAST_GAIN * max(0.0, other.tokens) or chosen.pace is None or other.pace is None:
+        return f"room for about {max(0, int(chosen.tokens)):,} tokens; {way} has {max(0, int(other.tokens)):,}"
+    return f"about {chosen.seconds(objective):.3g} s for a request; {way} takes {other.seconds(objective):.3g} s"
+
+
+def _render_shape(candidate: Candidate) -> str:
+    tensor, stages = candidate.shape
+    parts = [f"tensor parallelism of {tensor}"] if tensor > 1 else []
+    parts += [f"{stages} stages"] if stages > 1 else []
+    return " in ".join(parts) or "the whole model"
+
+
+def _indices(gpus: Sequence[GpuFacts]) -> tuple[int, ...]:
+    return tuple(gpu.index for gpu in gpus)
+
+
+def _release_partition(inputs: Inputs, stages: int) -> tuple[int, ...]:
+    """How this release deals out the layers by itself. The change of the rule lies between 0.7.3 and 0.8.5."""
+    old = parse_version(inputs.facts.engine.version) < Version("0.8")
+    return stage_sizes(len(inputs.architecture.layers), stages, rest_last=old)
+
+
+def _with_partition(inputs: Inputs, division: Division) -> Division:
+    """The layers of each stage: as pinned, as the release deals them out, or as leaves clearly more room."""
+    stages = division.pipeline_parallel
+    if stages == 1:
+        return division
+    usual = _release_partition(inputs, stages)
+    pinned = inputs.spec.serve.pipeline_partition or _from_variable(inputs, stages)
+    groups = tuple(
+        division.gpus[start : start + division.tensor_parallel]
+        for start in range(0, division.ranks, division.tensor_parallel)
+    )
+    load = make_load(inputs, groups)
+    best = pinned or make_candidate(inputs, groups).partition
+    gain, plain = load.tokens(best), load.tokens(usual)
+    if pinned is None and (best == usual or gain <= max(plain * LEAST_GAIN, plain)):
+        return replace(division, partition=usual)
+    if inputs.spec.serve.pipeline_partition is None and pinned is not None:
+        return replace(division, partition=pinned)
+    equal = " + ".join(map(str, usual))
+    if gain > 0:
+        reason = f"holds about {int(gain):,} tokens on the fullest stage; {equal} layers hold {max(0, int(plain)):,}"
+    else:
+        reason = f"the layers by the memory of the cards; {equal} would lack more on the fullest"
+    choice = inputs.wishes.choice("serve.pipeline_partition", best, reason)
+    return replace(division, partition=best, choices=(*division.choices, choice))
+
+
+def _from_variable(inputs: Inputs, stages: int) -> tuple[int, ...] | None:
+    """What the user's own variable says, as far as vLLM would take it."""
+    parts = inputs.spec.engine.env.get(PARTITION_VARIABLE, "").split(",")
+    if len(parts) != stages or not all(part.strip().isdecimal() for part in parts):
+        return None
+    sizes = tuple(int(part) for part in parts)
+    return sizes if sum(sizes) == len(inputs.architecture.layers) and min(sizes) > 0 else None
+
+
+def _problems(inputs: Inputs, tensor: int, pipeline: int) -> list[Problem]:
     found, origin = [], inputs.wishes.problem_origin
+    architecture = inputs.architecture
     cards = len(inputs.facts.machine.gpus)
     if not is_valid_tensor_parallel(architecture, tensor):
         valid = [n for n in range(1, max(cards, 8) + 1) if is_valid_tensor_parallel(architecture, n)]
@@ -96,6 +263,18 @@ def _problems(inputs: Inputs, architecture: Architecture, tensor: int, pipeline:
                 value=tensor,
                 origin=origin("serve.tensor_parallel"),
                 remedy=f"use one of {', '.join(map(str, valid))}",
+                cause="tensor_parallel_invalid",
+            )
+        )
+    partition = inputs.spec.serve.pipeline_partition
+    if partition is not None and sum(partition) != len(architecture.layers):
+        found.append(
+            Problem(
+                f"the stages have {sum(partition)} layers, the model has {len(architecture.layers)}",
+                key="serve.pipeline_partition",
+                value=list(partition),
+                origin=origin("serve.pipeline_partition"),
+                remedy="deal out all layers, or serve.pipeline_partition=auto",
                 cause="tensor_parallel_invalid",
             )
         )

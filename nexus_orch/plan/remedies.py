@@ -46,7 +46,8 @@ def _more_cards(inputs: Inputs, loader: Loader) -> str | None:
 
 
 def _shorter(failed: Attempt) -> str | None:
-    longest = failed.settled.longest()
+    """A context that fits even at the low end of the estimate: a remedy must hold when it is taken."""
+    longest = failed.settled.surely_longest
     pinned = failed.settled.draft.inputs.spec.model.max_model_len
     if pinned is None or longest <= 0 or longest >= pinned or min(failed.settled.kv) <= 0:
         return None
@@ -61,7 +62,8 @@ def _hybrid(inputs: Inputs, failed: Attempt, loaders: Mapping[str, Loader]) -> s
         settled = failed.settled
         other = attempt(inputs, settled.draft.division, loader)
         host = estimate_host(inputs, other.settled.placement, settled.draft.division.ranks)
-        if not other.fits or not other.settled.offloads or judge_host(inputs, host):
+        surely = other.fits and not other.settled.is_borderline
+        if not surely or not other.settled.offloads or judge_host(inputs, host):
             continue
         moved = sum(other.settled.placement.offloaded_bytes) / GIB
         seconds = decode_seconds(other.settled.draft, other.settled.placement, other.settled.backend)

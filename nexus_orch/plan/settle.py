@@ -64,6 +64,11 @@ class Settled:
         return min(cache.longest(blocks, limit) for cache in self.draft.caches)
 
     @cached_property
+    def surely_longest(self) -> int:
+        """The longest context that fits even at the low end of the estimate."""
+        return self.longest(-self.draft.doubt.below)
+
+    @cached_property
     def room_bytes(self) -> tuple[int, ...]:
         """What is left for the KV cache on each card, whatever size of it is pinned."""
         placement = self.placement
@@ -78,7 +83,7 @@ class Settled:
     @cached_property
     def is_comfortable(self) -> bool:
         """Whether the wanted context fits even at the low end of the estimate."""
-        return self.holds_size and self.longest(-self.draft.doubt.below) >= self.draft.want.context
+        return self.holds_size and self.surely_longest >= self.draft.want.context
 
     @property
     def needed_context(self) -> int:
@@ -107,7 +112,7 @@ class Settled:
                 "this engine profiles a prompt of the whole context: a longer one takes memory and must be asked for"
             )
             return self._context(want.context, reason)
-        sure = self.longest(-self.draft.doubt.below)
+        sure = self.surely_longest
         if sure >= limit:
             return self._context(limit, "the model's own limit, and the KV cache holds it")
         if sure >= want.request_tokens:

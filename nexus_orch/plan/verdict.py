@@ -37,7 +37,7 @@ def judge_memory(settled: Settled, remedy: str) -> list[Problem]:
         if found is not None:
             return [found]
     if not settled.holds_size:
-        return [_too_large_cache(settled)]
+        return [_too_large_cache(settled, remedy)]
     if not settled.fits_context:
         return [_too_long(settled, remedy)]
     return []
@@ -89,15 +89,16 @@ def _judge_card(settled: Settled, card: int, remedy: str) -> Problem | None:
     return None
 
 
-def _too_large_cache(settled: Settled) -> Problem:
+def _too_large_cache(settled: Settled, remedy: str) -> Problem:
     """A pinned size that is not there: the engine would run out of memory when it allocates the cache."""
     inputs, room = settled.draft.inputs, min(settled.room_bytes) / GIB
+    sure = math.floor((min(settled.room_bytes) - settled.draft.doubt.below) / GIB * 10) / 10
     return Problem(
         f"weights, activations and workspaces leave {room:.2f} GiB for the KV cache of a card",
         key="memory.kv_cache.size_gib",
         value=inputs.spec.memory.kv_cache.size_gib,
         origin=inputs.wishes.problem_origin("memory.kv_cache.size_gib"),
-        remedy=f"memory.kv_cache.size_gib={math.floor(room * 10) / 10:g} or less",
+        remedy=f"memory.kv_cache.size_gib={sure:g} or less" if sure > 0 else remedy,
         cause="no_kv_cache_memory",
     )
 
@@ -111,7 +112,7 @@ def _too_long(settled: Settled, remedy: str) -> Problem:
     key = "model.max_model_len" if pinned is not None else "workload.input_tokens"
     return Problem(
         f"{what} of {length:,} tokens needs {needed / GIB:.2f} GiB of KV cache on a card, and {have / GIB:.2f} GiB are "
-        f"left: the longest that fits is {settled.longest():,}",
+        f"left: the longest that surely fits is {settled.surely_longest:,}",
         key=key,
         value=length,
         origin=draft.inputs.wishes.problem_origin(key),

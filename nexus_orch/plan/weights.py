@@ -67,11 +67,13 @@ def allocated_bytes(size: int, *, whole_segments: bool) -> int:
     return segment if whole_segments or segment - rounded <= SMALL_ALLOCATION else rounded
 
 
-def stage_sizes(layers: int, pipeline_parallel: int) -> tuple[int, ...]:
+def stage_sizes(layers: int, pipeline_parallel: int, *, rest_last: bool = False) -> tuple[int, ...]:
     """Layers on each pipeline stage (vLLM: distributed/utils.py, get_pp_indices): what does not divide goes to the
-    stages before the last one, from the back."""
+    stages before the last one, from the back; with `rest_last` (0.5.5 to 0.7.3) all of it to the last one."""
     base, rest = divmod(layers, pipeline_parallel)
     sizes = [base] * pipeline_parallel
+    if rest_last:
+        return (*sizes[:-1], base + rest)
     for index in range(2, rest + 2):
         sizes[-index] += 1
     return tuple(sizes)
@@ -89,11 +91,18 @@ class WeightLayout:
     whole_segments: bool
     layer_scale: float = 1.0
     """Bytes of the checkpoint's layers over the computed ones, where its tensor headers are known."""
+    partition: tuple[int, ...] = ()
+    """Layers on each pipeline stage; empty for equal ones."""
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Layers on each pipeline stage."""
+        return self.partition or stage_sizes(len(self.architecture.layers), self.pipeline_parallel)
 
     @cached_property
     def stages(self) -> tuple[RankWeights, ...]:
         """The weights of each pipeline stage."""
-        sizes = stage_sizes(len(self.architecture.layers), self.pipeline_parallel)
+        sizes = self.sizes
         starts = [sum(sizes[:index]) for index in range(len(sizes))]
         return tuple(
             self._stage(index, start, size) for index, (start, size) in enumerate(zip(starts, sizes, strict=True))

@@ -102,6 +102,18 @@ def make_preparation(
     return replace(drawn, plan=replace(drawn.plan, notes=notes))
 
 
+def make_draw(plugins: Plugins) -> Callable[[RunSpec, Facts], Plan]:
+    """How a run near a prepared one is planned: as it would be if it were asked for, with what was learned about it."""
+
+    def draw(spec: RunSpec, facts: Facts) -> Plan:
+        def plan(lessons: Sequence[Lesson]) -> Plan:
+            return make_plan(spec, facts, plugins.loaders(), lessons)
+
+        return plan(read_learned(facts, plan).lessons)
+
+    return draw
+
+
 def _draw(
     spec: RunSpec, facts: Facts, provider: EngineProvider, plugins: Plugins, lessons: Sequence[Lesson]
 ) -> Preparation:

@@ -60,6 +60,9 @@ class GpuFacts:
     supports_bf16: bool | None = None
     supports_fp8: bool | None = None
     nvlink: bool | None = None
+    """Whether NVLink joins this card to the others of the machine; None where nobody has looked for a bridge."""
+    nvlink_is_bridge: bool = False
+    """Its NVLink is a bridge between two cards: among more of them, a pair is the most that it joins."""
     fp16_flops: float | None = None
     """Dense FP16 or BF16 operations per second."""
 

@@ -12,6 +12,9 @@ from nexus_orch.types import GpuSpec, HardwareSpec, HostSpec, KvCacheSpec, Memor
 BROKEN = {
     "cpu offload without offload": RunSpec("x", memory=MemorySpec(strategy="vram_only", cpu_offload_gib=4)),
     "kv offload without offload": RunSpec("x", memory=MemorySpec(strategy="vram_only", kv_offload_gib=4)),
+    "kv folder without offload": RunSpec("x", memory=MemorySpec(strategy="vram_only", kv_offload_dir="/kv")),
+    "kv folder without RAM": RunSpec("x", memory=MemorySpec(kv_offload_dir="/kv", kv_offload_gib=0)),
+    "parameters without offload": RunSpec("x", memory=MemorySpec(strategy="vram_only", offload_params=("experts",))),
     "backend without offload": RunSpec("x", memory=MemorySpec(strategy="vram_only", offload_backend="uva")),
     "backend for nothing": RunSpec("x", memory=MemorySpec(offload_backend="prefetch", cpu_offload_gib=0)),
     "hybrid without offload": RunSpec("x", memory=MemorySpec(strategy="hybrid", cpu_offload_gib=0.0)),
@@ -30,6 +33,8 @@ BROKEN = {
         hardware=HardwareSpec(gpu=GpuSpec(count=2), nodes=2),
         serve=ServeSpec(tensor_parallel=4, pipeline_parallel=2),
     ),
+    "other cards than are counted": RunSpec("x", hardware=HardwareSpec(gpu=GpuSpec(count=2, devices=(0, 1, 2)))),
+    "a stage without layers": RunSpec("x", serve=ServeSpec(pipeline_parallel=3, pipeline_partition=(20, 12))),
     "fewer tokens than requests": RunSpec("x", serve=ServeSpec(max_num_seqs=64, max_num_batched_tokens=32)),
     "more reserved than there is": RunSpec("x", hardware=HardwareSpec(host=HostSpec(ram_gib=32, reserved_gib=33))),
 }
@@ -44,6 +49,8 @@ GOOD = [
     RunSpec("x", hardware=HardwareSpec(gpu=GpuSpec(count=2), nodes=2), serve=ServeSpec(tensor_parallel=4)),
     RunSpec("x", hardware=HardwareSpec(gpu=GpuSpec(count=0)), serve=ServeSpec(tensor_parallel=2)),
     RunSpec("x", serve=ServeSpec(max_num_seqs=64, max_num_batched_tokens=64)),
+    RunSpec("x", hardware=HardwareSpec(gpu=GpuSpec(count=2, devices=(3, 1)))),
+    RunSpec("x", serve=ServeSpec(pipeline_partition=(20, 12))),
     RunSpec("x", hardware=HardwareSpec(host=HostSpec(ram_gib=32, reserved_gib=32))),
 ]
 

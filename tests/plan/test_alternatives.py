@@ -9,7 +9,8 @@ import pytest
 
 from nexus_orch.plan.alternatives import LEAST_GAIN, MOST_SHOWN, find_alternatives
 from nexus_orch.plan.make import make_plan
-from nexus_orch.types import Alternative, Facts, GpuFacts, ModelFacts, Plan, RunSpec, WorkloadSpec
+from nexus_orch.plan.wishes import with_value
+from nexus_orch.types import GIB, Alternative, Facts, GpuFacts, Lesson, ModelFacts, Plan, RunSpec, WorkloadSpec
 from tests.plan.cases import LOADERS, config_of, make_facts, make_gpu, make_spec
 
 Q7, Q14, Q32 = "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-14B-Instruct", "Qwen/Qwen2.5-32B-Instruct"
@@ -114,6 +115,22 @@ def test_a_cpu_is_told_a_shorter_context() -> None:
     assert not plan.fits
     assert "memory.kv_cache.size_gib=auto" in _changes(found)
     assert any(change.startswith("model.max_model_len=") for change in _changes(found))
+
+
+def test_alternatives_are_planned_as_the_run_was() -> None:
+    """With what was learned: a remedy that only holds by estimates would be refused when it is taken."""
+    spec, facts = make_spec({"model.max_model_len": 65536, "memory.strategy": "vram_only"}), make_facts(L8, OLD)
+    busy = [Lesson("machine.free_bytes.0", 20 * GIB, "measured now")]
+
+    def draw(spec: RunSpec, facts: Facts) -> Plan:
+        return make_plan(spec, facts, LOADERS, busy)
+
+    plan = draw(spec, facts)
+    by_lessons = find_alternatives(plan, facts, LOADERS, draw=draw)
+    context = next(found for found in by_lessons if found.change.startswith("model.max_model_len="))
+    assert draw(with_value(spec, "model.max_model_len", context.max_model_len), facts).fits
+    estimated = find_alternatives(plan, facts, LOADERS)
+    assert all(found.max_model_len > context.max_model_len for found in estimated if "max_model_len" in found.change)
 
 
 def test_finding_alternatives_changes_nothing() -> None:
