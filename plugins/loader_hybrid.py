@@ -1,36 +1,34 @@
-"""The loader hybrid: as few weights in host RAM as leave room for the wanted context and concurrency."""
+"""The loader hybrid: as few weights in host RAM as leave room for the wanted context and concurrency.
+
+What vLLM's offloaders move, and in which grain, is in `nexus_orch.plan.offload`; here is which of them is taken.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from itertools import accumulate
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from nexus_orch.contracts import Loader, Need, Placement
 from nexus_orch.hookspecs import hookimpl
 from nexus_orch.plan import choose_architecture, choose_scheme
+from nexus_orch.plan.generations import parse_version
+from nexus_orch.plan.offload.backend import is_prefetch_sooner
+from nexus_orch.plan.offload.kv_tier import can_offload_kv, choose_kv_tier
+from nexus_orch.plan.offload.parameters import EXPERTS, RankParts, make_ranks, missing_bytes
+from nexus_orch.plan.offload.pins import judge_pins
+from nexus_orch.plan.offload.placements import (
+    choose_uva_gib,
+    place_by_prefetch,
+    place_by_uva,
+    place_nothing,
+    traffic,
+)
+from nexus_orch.plan.offload.prefetch import STEP, Grouping, choose_grouping
+from nexus_orch.plan.offload.releases import has_prefetch, moves_towers, pins_twice
 from nexus_orch.plan.quantization import Scheme
-from nexus_orch.types import GIB, KIB, Choice, Facts, RunSpec
-
-UVA_TOKENS_PER_READ = 190
-"""A prefill under UVA reads the offloaded weights again for about every so many tokens (vLLM 0.25.1 on an H100:
-8 x 1,024 tokens took 44 times as long as one read of the 6.08 GiB)."""
-LARGEST_GROUP = 24
-"""Groups of layers are tried up to this size when the prefetch offloader is set up."""
-
-
-@dataclass(frozen=True)
-class _Grouping:
-    """Prefetch: the last `chosen` of every `size` layers live in host RAM."""
-
-    size: int
-    chosen: int
-    offloaded: tuple[int, ...]
-    pools: tuple[int, ...]
+from nexus_orch.types import GIB, Choice, Facts, RunSpec
 
 
 class Hybrid:
@@ -39,44 +37,25 @@ class Hybrid:
     name = "hybrid"
 
     def supports(self, spec: RunSpec, facts: Facts) -> str | None:
-        version, engine = _version(facts), facts.engine
+        version, engine = parse_version(facts.engine.version), facts.engine
         if engine.device == "cpu":
             return "on a CPU engine all weights are in host RAM anyway"
         if version < Version("0.5.5"):
             return f"vLLM {engine.version} cannot keep weights in host RAM (0.5.5 and later can)"
         if facts.machine.is_wsl and version < Version("0.19"):
             return f"vLLM {engine.version} needs pinned memory to offload, which WSL does not give it"
-        if spec.memory.offload_backend == "prefetch" and not _has_prefetch(facts):
+        if spec.memory.offload_backend == "prefetch" and not has_prefetch(facts):
             return f"vLLM {engine.version} has no prefetch offloader (0.19.1 and later have)"
         return _refuses_model(spec, facts) if version < Version("0.19.1") else None
 
     def place(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Placement:
-        pinned = spec.memory.cpu_offload_gib
-        missing = [
-            max(0, need.weights_bytes + need.fixed_bytes + need.kv_cache_bytes - need.budget_bytes) for need in needs
-        ]
-        targets = [int(pinned * GIB)] * len(needs) if pinned is not None else missing
-        if max(targets, default=0) == 0:
-            nothing = (0,) * len(needs)
-            reason = "everything fits on the card" if pinned is None else "pinned to nothing"
-            return Placement(nothing, nothing, 0, 0, (_offload_choice(0.0, pinned, reason),))
-        if _has_prefetch(facts) and _wants_prefetch(needs, spec):
-            grouping = _choose_grouping(needs, targets)
-            if grouping is not None:
-                return _prefetch_placement(needs, grouping, spec)
-        return _uva_placement(needs, max(targets), spec, facts)
-
-
-def _version(facts: Facts) -> Version:
-    try:
-        return Version(facts.engine.version)
-    except InvalidVersion:
-        return Version("0.33.0")
+        return _with_kv_tier(_place_weights(_Case(needs, spec, facts)), needs, spec, facts)
 
 
 def _refuses_model(spec: RunSpec, facts: Facts) -> str | None:
     """What releases before 0.19.1 cannot offload."""
-    if _version(facts) >= Version("0.9") and choose_architecture(facts.model).is_hybrid:
+    version = parse_version(facts.engine.version)
+    if version >= Version("0.9") and choose_architecture(facts.model).is_hybrid:
         return f"vLLM {facts.engine.version} refuses to offload models with Mamba or linear-attention layers"
     scheme = choose_scheme(facts.model.config, spec.model.quantization)
     if isinstance(scheme, Scheme) and scheme.method is not None:
@@ -84,131 +63,150 @@ def _refuses_model(spec: RunSpec, facts: Facts) -> str | None:
     return None
 
 
-def _has_prefetch(facts: Facts) -> bool:
-    if facts.engine.flags:
-        return facts.engine.flag("--offload-backend") is not None
-    return _version(facts) >= Version("0.19.1")
+@dataclass(frozen=True)
+class _Case:
+    """What is to be placed."""
+
+    needs: Sequence[Need]
+    spec: RunSpec
+    facts: Facts
+
+    @property
+    def pinned_gib(self) -> float | None:
+        return self.spec.memory.cpu_offload_gib
+
+    @property
+    def pinned_params(self) -> tuple[str, ...] | None:
+        return self.spec.memory.offload_params
+
+    def missing(self) -> list[int]:
+        """What each card lacks. Where only further requests at once lack room and the release can keep their KV blocks
+        in host RAM, that is cheaper than weights that every step must fetch: no weights leave the card for them."""
+        whole = [missing_bytes(need, need.kv_cache_bytes) for need in self.needs]
+        one = [missing_bytes(need, need.context_cache_bytes) for need in self.needs]
+        if max(whole) > max(one) == 0 and self.spec.memory.kv_offload_gib != 0 and can_offload_kv(self.facts):
+            return one
+        return whole
+
+    def ranks(self, wanted: Sequence[str], missing: Sequence[int], *, towers: bool = False) -> tuple[RankParts, ...]:
+        return make_ranks(self.needs, wanted, missing, moves_towers=towers and moves_towers(self.facts))
 
 
-@cache
-def _pinned_size(size: int) -> int:
-    """torch's pinned allocator gives the next power of two (aten/src/ATen/core/CachingHostAllocator.h); seen on an
-    H100: 832 MiB for the tensors of a layer of 444.5 MiB."""
-    return max(4 * KIB, 1 << (size - 1).bit_length()) if size > 0 else 0
+def _place_weights(case: _Case) -> Placement:
+    pinned = case.pinned_gib
+    missing = case.missing() if pinned is None else [0] * len(case.needs)
+    if not max(missing) and not pinned:
+        reason = "everything fits on the card" if pinned is None else "pinned to nothing"
+        return replace(place_nothing(len(case.needs)), choices=(_choice(case, "cpu_offload_gib", 0.0, reason),))
+    chooses = has_prefetch(case.facts)
+    backend = case.spec.memory.offload_backend
+    uva = _by_uva(case, missing) if backend != "prefetch" or not chooses else None
+    prefetch = _by_prefetch(case, missing) if chooses and backend != "uva" else None
+    if prefetch is None:
+        why = "layers cannot be grouped so that prefetching would leave enough room"
+        taken = _named(case, uva if uva is not None else _by_uva(case, missing), "uva", why)
+    elif uva is None:
+        taken = _named(case, prefetch, "prefetch", "")
+    else:
+        taken = _sooner(case, uva, prefetch)
+    wanted = case.pinned_params or ()
+    problems = judge_pins(case.needs, case.ranks(wanted, missing, towers=True), case.spec, case.facts)
+    return replace(taken, problems=problems)
 
 
-def _pinned_sum(sizes: Iterable[int]) -> int:
-    return sum(_pinned_size(size) for size in sizes)
+def _sooner(case: _Case, uva: Placement, prefetch: Placement) -> Placement:
+    """The faster mechanism for this workload, unless its pinned memory is not there."""
+    host = case.facts.machine.host
+    room = min(host.ram_available_bytes - host.reserved_bytes, host.pinned_limit_bytes or host.ram_total_bytes)
+    if prefetch.host_bytes > room >= uva.host_bytes:
+        why = f"prefetching would pin {prefetch.host_bytes / GIB:.1f} GiB of host RAM, which are not there"
+        return _named(case, uva, "uva", why)
+    if is_prefetch_sooner(case.spec.workload, traffic(uva), traffic(prefetch)):
+        why = "copying ahead of use hides part of the bus and reads each weight once for a whole batch or prompt"
+        return _named(case, prefetch, "prefetch", why)
+    return _named(case, uva, "uva", "reading in place moves less than copying whole layers: only what is used, once")
 
 
-def _uva_placement(needs: Sequence[Need], target: int, spec: RunSpec, facts: Facts) -> Placement:
-    """UVA: whole parameters in the engine's order, from the first layer on, until the budget is reached."""
-    pinned = spec.memory.cpu_offload_gib
-    gib = pinned if pinned is not None else math.ceil(target / GIB * 100) / 100
-    offloaded, host = [], 0
-    for need in needs:
-        moved = _greedy([size for layer in need.parameter_bytes for size in layer], int(gib * GIB))
-        offloaded.append(sum(moved))
-        host += _pinned_sum(moved)
-    reason = f"the least that makes room on the fullest card ({max(offloaded) / GIB:.2f} GiB in whole parameters)"
-    choices = [_offload_choice(gib, pinned, reason)]
-    if _has_prefetch(facts):
-        why = "one request reads only the experts that it uses, without copying the others"
-        if spec.memory.offload_backend != "uva" and not _has_experts(needs):
-            why = "layers cannot be grouped so that prefetching would leave enough room"
-        choices.append(_backend_choice("uva", spec, why))
-    return Placement(tuple(offloaded), (0,) * len(needs), host, host, tuple(choices))
+def _by_uva(case: _Case, missing: Sequence[int]) -> Placement:
+    """Routed experts first, where the release can choose and they are enough: a token reads only a few of them."""
+    ranks, wanted = case.ranks(case.pinned_params or (), missing, towers=True), case.pinned_params
+    if wanted is None and has_prefetch(case.facts):
+        experts = case.ranks(EXPERTS, missing)
+        if all(rank.bytes >= max(rank.target_bytes, int((case.pinned_gib or 0) * GIB), 1) for rank in experts):
+            ranks, wanted = experts, EXPERTS
+    gib = choose_uva_gib(ranks, case.pinned_gib)
+    placement = place_by_uva(ranks, gib)
+    most = max(placement.offloaded_bytes) / GIB
+    reason = f"the least that makes room on the fullest card ({most:.2f} GiB in whole parameters)"
+    choices = [_choice(case, "cpu_offload_gib", gib, reason)]
+    if wanted:
+        why = "a token reads only some of the routed experts: they wait in host RAM, all else stays on the card"
+        choices.append(_choice(case, "offload_params", wanted, why))
+    return replace(placement, choices=tuple(choices))
 
 
-def _greedy(sizes: Sequence[int], budget: int) -> list[int]:
-    """vLLM's maybe_offload_to_cpu: a parameter moves as long as what has moved is below the budget."""
-    totals = [0, *accumulate(sizes)]
-    return [size for size, before in zip(sizes, totals, strict=False) if before < budget]
+def _by_prefetch(case: _Case, missing: Sequence[int]) -> Placement | None:
+    """The least that makes room, of whole layers or of their experts only; None when no grouping leaves enough."""
+    amount = None if case.pinned_gib is None else int(case.pinned_gib * GIB)
+    tried = [case.pinned_params] if case.pinned_params is not None else [(), EXPERTS]
+    best: tuple[Grouping, tuple[RankParts, ...], tuple[str, ...]] | None = None
+    for wanted in tried:
+        ranks = case.ranks(wanted, missing)
+        if not any(rank.bytes for rank in ranks):
+            continue
+        grouping = choose_grouping(ranks, amount_bytes=amount)
+        if grouping is not None and (best is None or grouping.bytes < best[0].bytes):
+            best = grouping, ranks, wanted
+    if best is None:
+        return None
+    grouping, ranks, wanted = best
+    placement = place_by_prefetch(ranks, grouping, twice=pins_twice(case.facts))
+    return replace(placement, choices=_prefetch_choices(case, grouping, wanted))
 
 
-def _prefetch_placement(needs: Sequence[Need], grouping: _Grouping, spec: RunSpec) -> Placement:
-    host = 0
-    for need in needs:
-        for index in _chosen_layers(len(need.layer_bytes), grouping.size, grouping.chosen):
-            host += _pinned_sum(need.parameter_bytes[index])
-    total = max(grouping.offloaded) / GIB
+def _prefetch_choices(case: _Case, grouping: Grouping, wanted: tuple[str, ...]) -> tuple[Choice, ...]:
+    total = max(moved.bytes for moved in grouping.moved) / GIB
     reason = f"{total:.2f} GiB of each card's layers in host RAM is the least that makes room"
-    why = "copying ahead of use hides part of the bus and reads each weight once for a whole batch or prompt"
-    choices = (
-        _backend_choice("prefetch", spec, why),
+    if case.pinned_gib is not None:
+        reason = f"{total:.2f} GiB: the fewest whole layers with the pinned amount"
+    choices = [
         Choice("memory.prefetch.group_size", grouping.size, "derived", reason),
         Choice("memory.prefetch.num_in_group", grouping.chosen, "derived", reason),
-        Choice("memory.prefetch.step", 1, "derived", "one layer ahead keeps the buffer on the card smallest"),
+        Choice("memory.prefetch.step", STEP, "derived", "one layer ahead keeps the buffer on the card smallest"),
+    ]
+    if wanted:
+        why = "only the layers' experts are copied: so the least is moved"
+        choices.append(_choice(case, "offload_params", wanted, why))
+        choices.append(Choice("memory.prefetch.params", wanted, "derived", "prefetch has an option of its own for it"))
+    return tuple(choices)
+
+
+def _named(case: _Case, placement: Placement, backend: str, reason: str) -> Placement:
+    """The placement with its back end as a choice; releases before 0.19.1 have only UVA and no name for it."""
+    if not has_prefetch(case.facts):
+        return placement
+    choice = _choice(case, "offload_backend", backend, reason)
+    return replace(placement, choices=(choice, *placement.choices))
+
+
+def _choice(case: _Case, key: str, derived: object, reason: str) -> Choice:
+    pinned = getattr(case.spec.memory, key)
+    if pinned is not None and pinned != "auto":
+        return Choice(f"memory.{key}", pinned, "pinned", "set by the user")
+    return Choice(f"memory.{key}", derived, "derived", reason)
+
+
+def _with_kv_tier(placement: Placement, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Placement:
+    """Weights that leave a card make room for all requests; else their blocks may."""
+    if any(placement.offloaded_bytes) and spec.memory.kv_offload_gib is None and spec.memory.kv_offload_dir is None:
+        return placement
+    tier = choose_kv_tier(needs, spec, facts)
+    return replace(
+        placement,
+        kv_offload_bytes=tier.bytes,
+        choices=(*placement.choices, *tier.choices),
+        notes=(*placement.notes, *tier.notes),
     )
-    return Placement(grouping.offloaded, grouping.pools, host, host, choices)
-
-
-def _chosen_layers(count: int, size: int, chosen: int) -> list[int]:
-    return [index for index in range(count) if index % size >= size - chosen]
-
-
-def _choose_grouping(needs: Sequence[Need], targets: Sequence[int]) -> _Grouping | None:
-    """The grouping that offloads least and leaves the missing room after its own buffer; None when there is none."""
-    layers = [[sum(parameters) for parameters in need.parameter_bytes] for need in needs]
-    share = max(target / max(1, sum(sizes)) for sizes, target in zip(layers, targets, strict=True))
-    best: _Grouping | None = None
-    for size in range(1, min(LARGEST_GROUP, max(map(len, layers))) + 1):
-        # The layers left over after the last whole group stay on the card: fewer than the share can never suffice.
-        for chosen in range(max(1, math.ceil(size * share)), size + 1):
-            found = _try_grouping(layers, targets, size, chosen)
-            if found is None:
-                continue
-            if best is None or sum(found.offloaded) < sum(best.offloaded):
-                best = found
-            break  # more layers of the same group size only offload more
-    return best
-
-
-def _try_grouping(layers: Sequence[Sequence[int]], targets: Sequence[int], size: int, chosen: int) -> _Grouping | None:
-    offloaded, pools = [], []
-    for sizes, target in zip(layers, targets, strict=True):
-        moved = [sizes[index] for index in _chosen_layers(len(sizes), size, chosen)]
-        pool = max(moved, default=0)
-        if sum(moved) - pool < target:
-            return None
-        offloaded.append(sum(moved))
-        pools.append(pool)
-    return _Grouping(size, chosen, tuple(offloaded), tuple(pools))
-
-
-def _has_experts(needs: Sequence[Need]) -> bool:
-    return any(sum(need.active_layer_bytes) < 0.9 * sum(map(sum, need.parameter_bytes)) for need in needs)
-
-
-def _wants_prefetch(needs: Sequence[Need], spec: RunSpec) -> bool:
-    """Whether copying whole layers ahead serves this workload in less time than reading weights in place.
-
-    Both move the offloaded bytes over the bus: prefetch all of them once for each step, UVA those that are used, and
-    again for each tile of a long prompt.
-    """
-    backend = spec.memory.offload_backend
-    if backend in ("uva", "prefetch"):
-        return backend == "prefetch"
-    work = spec.workload
-    whole = sum(map(sum, needs[0].parameter_bytes))
-    share = sum(needs[0].active_layer_bytes) / max(1, whole)
-    used = 1 - (1 - min(1.0, share)) ** max(1, work.concurrency)
-    prompt_tokens = work.input_tokens * max(1, work.concurrency)
-    prefetch_reads = 1.0 + work.output_tokens
-    uva_reads = max(1.0, prompt_tokens / UVA_TOKENS_PER_READ) + work.output_tokens * used
-    return prefetch_reads <= uva_reads * 1.1
-
-
-def _offload_choice(gib: float, pinned: float | None, reason: str) -> Choice:
-    if pinned is not None:
-        return Choice("memory.cpu_offload_gib", pinned, "pinned", "set by the user")
-    return Choice("memory.cpu_offload_gib", gib, "derived", reason)
-
-
-def _backend_choice(backend: str, spec: RunSpec, reason: str) -> Choice:
-    if spec.memory.offload_backend == backend:
-        return Choice("memory.offload_backend", backend, "pinned", "set by the user")
-    return Choice("memory.offload_backend", backend, "derived", reason)
 
 
 @hookimpl

@@ -72,6 +72,24 @@ RULES: tuple[Rule, ...] = (
         "choose memory=hybrid, or memory.kv_offload_gib=auto",
     ),
     Rule(
+        ("memory.kv_offload_dir", "memory.strategy"),
+        lambda spec: spec.memory.strategy == "vram_only" and spec.memory.kv_offload_dir is not None,
+        "the strategy keeps the KV cache in GPU memory",
+        "choose memory=hybrid, or memory.kv_offload_dir=auto",
+    ),
+    Rule(
+        ("memory.kv_offload_dir", "memory.kv_offload_gib"),
+        lambda spec: spec.memory.kv_offload_dir is not None and spec.memory.kv_offload_gib == 0,
+        "KV blocks reach the folder through host RAM",
+        "write memory.kv_offload_gib=auto, or memory.kv_offload_dir=auto",
+    ),
+    Rule(
+        ("memory.offload_params", "memory.strategy"),
+        lambda spec: spec.memory.strategy == "vram_only" and spec.memory.offload_params is not None,
+        "the strategy offloads nothing",
+        "choose memory=hybrid, or memory.offload_params=auto",
+    ),
+    Rule(
         ("memory.offload_backend", "memory.strategy"),
         lambda spec: spec.memory.strategy == "vram_only" and spec.memory.offload_backend is not None,
         "the strategy offloads nothing",

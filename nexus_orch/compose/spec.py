@@ -38,6 +38,7 @@ def make_spec(values: Values, choices: Mapping[str, Any], origins: Mapping[str, 
         workload=WorkloadSpec(**_section(values, "workload")),
         probe=ProbeSpec(**_section(values, "probe")),
         limits=LimitsSpec(**_section(values, "limits")),
+        plugin=_section(values, "plugin"),
         origins=origins,
     )
 
@@ -74,7 +75,9 @@ def _make_hardware(section: Values, choices: Mapping[str, Any]) -> HardwareSpec:
 def _make_memory(section: Values) -> MemorySpec:
     preload, kv_cache = PreloadSpec(**_section(section, "preload")), KvCacheSpec(**_section(section, "kv_cache"))
     dynamic = section.get("dynamic", "advise") or "off"  # YAML reads a bare `off` as false
-    return MemorySpec(**{**section, "dynamic": dynamic, "preload": preload, "kv_cache": kv_cache})
+    return MemorySpec(
+        **{**_with_tuple(section, "offload_params"), "dynamic": dynamic, "preload": preload, "kv_cache": kv_cache}
+    )
 
 
 def _make_engine(section: Values) -> EngineSpec:

@@ -11,6 +11,7 @@ DEFAULT_PORT = 8000
 
 _PASSED_ON = (
     "memory.kv_offload_gib",
+    "memory.kv_offload_dir",
     "memory.swap_gib",
     "memory.kv_cache.dtype",
     "memory.kv_cache.block_size",
@@ -53,9 +54,25 @@ def serve_choices(inputs: Inputs) -> tuple[Choice, ...]:
     ]
     if serve.api_key_env is not None:
         found.append(wishes.choice("serve.api_key_env", None, ""))
+    if serve.cpu_threads_bind is not None:
+        found.append(wishes.choice("serve.cpu_threads_bind", None, ""))
     if serve.extra_args:
         found.append(wishes.choice("serve.extra_args", (), ""))
-    return tuple(found)
+    return (*found, *_pinning_choices(inputs), *_plugin_choices(inputs))
+
+
+def _pinning_choices(inputs: Inputs) -> tuple[Choice, ...]:
+    """Under WSL, vLLM pins host RAM only when it is told to."""
+    if inputs.is_cpu or not inputs.facts.machine.is_wsl:
+        return ()
+    reason = "WSL gives pinned host RAM only to who asks; offloading and newer engines need it"
+    return (Choice("memory.pin_host", True, "derived", reason),)
+
+
+def _plugin_choices(inputs: Inputs) -> tuple[Choice, ...]:
+    """Settings that plugins add are for the adapter to understand, or to refuse."""
+    keys = [f"plugin.{name}" for name in inputs.spec.plugin]
+    return tuple(inputs.wishes.choice(key, None, "") for key in keys)
 
 
 def _host(inputs: Inputs) -> Choice:

@@ -18,12 +18,25 @@ def decode_seconds(draft: Draft, placement: Placement, backend: str | None) -> f
     seconds = 0.0
     for stage in range(draft.division.pipeline_parallel):
         card = stage * tensor
-        on_card = _card_seconds(draft, card, placement.offloaded_bytes[card])
-        over_bus = _bus_seconds(draft, card, placement.offloaded_bytes[card], backend)
+        moved = moved_bytes(draft, placement, card, backend)
+        on_card = _card_seconds(draft, card, moved if backend == "uva" else 0)
+        over_bus = _bus_seconds(draft, card, moved, backend)
         if on_card is None or over_bus is None:
             return None
         seconds += max(on_card, over_bus) if backend == "prefetch" else on_card + over_bus
     return seconds
+
+
+def moved_bytes(draft: Draft, placement: Placement, card: int, backend: str | None) -> int:
+    """What one token brings over the bus of a card: all that is offloaded when layers are copied, what is used of it
+    when it is read in place."""
+    offloaded = placement.offloaded_bytes[card]
+    if backend == "prefetch" or not offloaded:
+        return offloaded
+    if placement.active_offloaded_bytes:
+        return placement.active_offloaded_bytes[card]
+    stage = draft.weights.stages[draft.stage_of(card)]
+    return offloaded * sum(stage.active_layer_bytes) // max(1, sum(map(sum, stage.parameter_bytes)))
 
 
 def first_token_seconds(draft: Draft, placement: Placement, backend: str | None) -> float | None:
@@ -42,14 +55,13 @@ def first_token_seconds(draft: Draft, placement: Placement, backend: str | None)
     return compute / draft.division.tensor_parallel + max(decode, reads * bus)
 
 
-def _card_seconds(draft: Draft, card: int, offloaded: int) -> float | None:
-    """One pass over the weights and the cache that lie on the card."""
+def _card_seconds(draft: Draft, card: int, in_place: int) -> float | None:
+    """One pass over the weights and the cache that lie on the card; `in_place` bytes are read in host RAM instead."""
     gpu, constants = draft.gpus[card], measured("throughput")
     if gpu.memory_bandwidth_bytes_per_second is None:
         return None
     stage = draft.weights.stages[draft.stage_of(card)]
-    whole = sum(map(sum, stage.parameter_bytes))
-    layers = sum(stage.active_layer_bytes) * (1 - offloaded / whole if whole else 1.0)
+    layers = max(0, sum(stage.active_layer_bytes) - in_place)
     work = draft.inputs.spec.workload
     cache = _cache_bytes(draft.caches[draft.stage_of(card)], work.input_tokens + work.output_tokens // 2)
     seconds = (layers + stage.active_fixed_bytes + cache) / (
@@ -64,18 +76,14 @@ def _cache_bytes(layout: CacheLayout, tokens: int) -> int:
     return layout.request_blocks(tokens) * layout.block_bytes
 
 
-def _bus_seconds(draft: Draft, card: int, offloaded: int, backend: str | None) -> float | None:
-    """The offloaded weights over the bus: all of them when layers are copied, the used ones when read in place."""
+def _bus_seconds(draft: Draft, card: int, moved: int, backend: str | None) -> float | None:
+    """So many bytes over the bus of that card."""
     gpu, constants = draft.gpus[card], measured("throughput")
-    if not offloaded:
+    if not moved:
         return 0.0
     learned = draft.inputs.wishes.quantity(f"machine.host_bandwidth_bytes_per_second.{gpu.index}")
     bandwidth = gpu.host_bandwidth_bytes_per_second
     if learned is None and bandwidth is None:
         return None
     efficiency = constants["prefetch_bus_efficiency" if backend == "prefetch" else "uva_bus_efficiency"]
-    effective = float(learned) if learned is not None else (bandwidth or 0.0) * float(efficiency)
-    stage = draft.weights.stages[draft.stage_of(card)]
-    whole = sum(map(sum, stage.parameter_bytes))
-    moved = offloaded if backend == "prefetch" else offloaded * sum(stage.active_layer_bytes) / max(1, whole)
-    return moved / effective
+    return moved / (float(learned) if learned is not None else (bandwidth or 0.0) * float(efficiency))

@@ -82,7 +82,11 @@ class MemorySpec:
     cpu_offload_gib: float | None = None
     """Weights kept in host RAM, in GiB for each GPU (as vLLM counts them)."""
     offload_backend: str | None = None
+    offload_params: tuple[str, ...] | None = None
+    """Segments of the names of the parameters that may leave the cards ("experts"); None lets the planner choose."""
     kv_offload_gib: float | None = None
+    kv_offload_dir: str | None = None
+    """A folder for KV blocks that leave host RAM too."""
     swap_gib: float | None = None
     enforce_eager: bool | None = None
     preload: PreloadSpec = field(default_factory=PreloadSpec)
@@ -105,6 +109,8 @@ class ServeSpec:
     """Layers on each pipeline stage."""
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
+    cpu_threads_bind: str | None = None
+    """The cores of each rank of the CPU engine, as vLLM writes them: "0-3|4-7"."""
     extra_args: tuple[str, ...] = ()
 
 
@@ -115,6 +121,8 @@ class EngineSpec:
     version: str | None = None
     python: str | None = None
     """The interpreter of the engine's environment; None looks for an installed engine."""
+    adapter: str | None = None
+    """The adapter's name; None takes the only one that knows the release."""
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -168,13 +176,15 @@ class RunSpec:
     workload: WorkloadSpec = field(default_factory=WorkloadSpec)
     probe: ProbeSpec = field(default_factory=ProbeSpec)
     limits: LimitsSpec = field(default_factory=LimitsSpec)
+    plugin: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that plugins add; an adapter must know each of them."""
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, key: str) -> Any:
         """The value at a dotted key such as "memory.kv_cache.dtype". Raises AttributeError for an unknown key."""
         value: Any = self
         for part in key.split("."):
-            value = getattr(value, part)
+            value = value[part] if isinstance(value, Mapping) else getattr(value, part)
         return value
 
     def origin(self, key: str) -> str | None:

@@ -78,7 +78,7 @@ def test_long_prompts_and_batches_are_prefetched() -> None:
 
 
 def test_experts_of_one_request_are_read_in_place() -> None:
-    facts = make_facts(MOE, CARD, ram_gib=128)
+    facts = make_facts(MOE, CARD, ram_gib=256)
     one = replace(make_spec(), workload=WorkloadSpec(concurrency=1, input_tokens=256, output_tokens=256))
     many = replace(make_spec(), workload=WorkloadSpec(concurrency=64, input_tokens=2048, output_tokens=64))
     from nexus_orch.plan.make import make_plan
@@ -97,7 +97,7 @@ def test_releases_without_prefetch_use_uva_without_naming_it() -> None:
 def test_pinned_memory_is_rounded_up_to_powers_of_two() -> None:
     """832 MiB for a layer of 444.5 MiB (Qwen2.5-7B on an H100)."""
     small = make_gpu(total_bytes=int(12 * GIB), free_bytes=int(11.8 * GIB))
-    plan = plan_of("Qwen/Qwen2.5-7B-Instruct", small)
+    plan = plan_of("Qwen/Qwen2.5-7B-Instruct", small, settings={"memory.offload_backend": "uva"})
     ratio = plan.host.pinned_bytes / plan.per_gpu[0].offloaded_bytes
     assert ratio == pytest.approx(832 / 444.5, rel=0.01)
 
