@@ -1,0 +1,90 @@
+"""An imported profile, composed and planned before it is written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nexus_orch.compose.run import compose_run
+from nexus_orch.errors import ConfigError, NexusError, Problem
+from nexus_orch.exchange.imported import Imported
+from nexus_orch.exchange.start import Note
+from nexus_orch.plan.unused import ENGINE_SETTINGS
+from nexus_orch.plan.wishes import with_value
+from nexus_orch.plugin_manager import load_plugins
+from nexus_orch.session.prepare import make_preparation, read_facts
+from nexus_orch.types import Choice, RunSpec
+
+_ONLY_TASTE = frozenset(
+    {"model.max_model_len", "model.quantization", "serve.tensor_parallel", "serve.pipeline_parallel"}
+)
+"""What a command pins for reasons of its own: no news that the planner would do it otherwise."""
+
+
+def check_profile(text: str, name: str, project: Path | None, *, shown: str) -> RunSpec:
+    """The run that the profile means, composed from a copy of it over the project's files.
+
+    Raises ConfigError with all that is wrong; `shown` stands for the profile's file in it.
+    """
+    has_conf = project is not None and (project / "conf").is_dir()
+    with tempfile.TemporaryDirectory(prefix="nexus-import-") as folder:
+        conf = Path(folder).resolve() / "conf"
+        trial = f"imported_{name}"
+        (conf / "profile").mkdir(parents=True)
+        (conf / "profile" / f"{trial}.yaml").write_text(text, encoding="utf-8")
+        try:
+            return compose_run([f"profile={trial}"], project=project if has_conf else None, plugin_conf_dirs=[conf])
+        except ConfigError as error:
+            copy = str(conf / "profile" / f"{trial}.yaml")
+            raise ConfigError(*(_renamed(problem, copy, shown) for problem in error.problems)) from error
+
+
+def _renamed(problem: Problem, copy: str, shown: str) -> Problem:
+    origin = problem.origin.replace(copy, shown) if problem.origin else problem.origin
+    return replace(problem, message=problem.message.replace(copy, shown), origin=origin)
+
+
+def find_differences(spec: RunSpec, imported: Imported, project: Path | None) -> list[Note]:
+    """What `nexus plan` says about the run, and what it would choose in place of pinned settings, as far as facts are
+    there: a model or cards that this machine does not have cannot be planned."""
+    plugins = load_plugins(project if project is not None and project.is_dir() else None)
+    try:
+        facts, provider = read_facts(spec, plugins)
+    except NexusError as error:
+        return [_note(f"not planned here: {error.problems[0].message}")]
+    if not facts.machine.gpus and "hardware" not in imported.groups:
+        return [_note("not planned here: this machine has no GPU; name one that has: hardware=rtx4090")]
+    prepared = make_preparation(spec, facts, provider, plugins)
+    plan = prepared.plan
+    if not plan.fits:
+        problems = plan.problems or (Problem("it does not fit"),)
+        return [_note(f"`nexus plan` refuses it: {problem.message}{_remedy(problem)}") for problem in problems]
+    free = spec
+    pinned = [key for key in ENGINE_SETTINGS if key in imported.settings and key not in _ONLY_TASTE]
+    for key in pinned:
+        free = with_value(free, key, None)
+    alone = make_preparation(free, facts, provider, plugins).plan
+    return [_note(f"it fits: {plan.kv_cache_tokens:,} tokens of KV cache, context {plan.max_model_len:,}")] + [
+        _note(text) for text in _compare(pinned, plan.choices, alone.choices)
+    ]
+
+
+def _remedy(problem: Problem) -> str:
+    return f" (remedy: {problem.remedy})" if problem.remedy else ""
+
+
+def _compare(pinned: Sequence[str], ours: Sequence[Choice], others: Sequence[Choice]) -> list[str]:
+    """One sentence for each pinned setting that the planner alone would have chosen differently."""
+    written = {choice.key: choice.value for choice in ours}
+    chosen = {choice.key: choice for choice in others}
+    return [
+        f"{key} = {written[key]} as written; the planner alone: {chosen[key].value} ({chosen[key].reason})"
+        for key in pinned
+        if key in written and key in chosen and chosen[key].value != written[key]
+    ]
+
+
+def _note(text: str) -> Note:
+    return Note("plan", text)

@@ -1,0 +1,129 @@
+"""`docker run` and its relatives: options, image, and what the container is told to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from nexus_orch.exchange.start import Container, Published
+
+_ENGINES = frozenset({"docker", "podman", "nerdctl"})
+_SWITCHES = frozenset(
+    {
+        "--detach",
+        "--init",
+        "--interactive",
+        "--no-healthcheck",
+        "--oom-kill-disable",
+        "--privileged",
+        "--publish-all",
+        "--quiet",
+        "--read-only",
+        "--replace",
+        "--rm",
+        "--tty",
+    }
+)
+"""Long options of `docker run` without a value; every other one takes one."""
+_SHORT_SWITCHES = frozenset("ditPq")
+
+
+@dataclass
+class DockerRun:
+    """What a `docker run` command says."""
+
+    image: str = ""
+    entrypoint: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    mounts: list[tuple[str, str]] = field(default_factory=list)
+    ports: list[Published] = field(default_factory=list)
+    is_shared_network: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def words(self) -> list[str]:
+        return [*self.entrypoint, *self.arguments]
+
+    @property
+    def is_vllm(self) -> bool:
+        return container_of(self).is_vllm
+
+
+def container_of(run: DockerRun) -> Container:
+    """The surroundings that the options describe."""
+    return Container(run.image, tuple(run.mounts), tuple(run.ports), run.is_shared_network)
+
+
+def find_docker_run(words: Sequence[str]) -> list[str] | None:
+    """What follows `docker run` in these words, None when they start no container."""
+    for index, word in enumerate(words):
+        if word.rpartition("/")[2] in _ENGINES:
+            after = list(words[index + 1 :])
+            after = after[1:] if after[:1] == ["container"] else after
+            return after[1:] if after[:1] == ["run"] else None
+    return None
+
+
+def parse_docker_run(words: Sequence[str]) -> DockerRun:
+    """The options, the image and the command of a `docker run`."""
+    run = DockerRun()
+    rest = list(words)
+    while rest and rest[0].startswith("-"):
+        name, assigned, value = rest.pop(0).partition("=")
+        is_switch = name in _SWITCHES or (not name.startswith("--") and set(name[1:]) <= _SHORT_SWITCHES)
+        if not name.startswith("--") and len(name) > 2 and not is_switch:
+            name, assigned, value = name[:2], "=", name[2:] + assigned + value
+        if not is_switch and not assigned and rest:
+            value = rest.pop(0)
+        _apply(run, name, value)
+    run.image, run.arguments = (rest[0], rest[1:]) if rest else ("", [])
+    return run
+
+
+def _apply(run: DockerRun, name: str, value: str) -> None:
+    match name:
+        case "-e" | "--env":
+            variable, assigned, given = value.partition("=")
+            run.env[variable] = given if assigned else f"${{{variable}}}"
+        case "-v" | "--volume":
+            run.mounts += parse_volume(value)
+        case "--mount":
+            run.mounts += _parse_mount(value)
+        case "-p" | "--publish":
+            run.ports += parse_port(value)
+        case "--network" | "--net":
+            run.is_shared_network = value == "host"
+        case "--entrypoint":
+            run.entrypoint = value.split()
+        case "--gpus" | "--device" if "device=" in value or value.startswith("nvidia.com/gpu="):
+            devices = value.replace('"', "").replace("'", "").rpartition("=")[2]
+            if devices != "all":
+                run.env["CUDA_VISIBLE_DEVICES"] = devices
+        case "--env-file":
+            run.notes.append(f"the variables of the file {value}, which was not read")
+
+
+def parse_volume(text: str) -> Iterator[tuple[str, str]]:
+    """`HOST:INSIDE[:ro]`; a volume that docker itself keeps is no folder of the host."""
+    parts = text.split(":")
+    if len(parts) > 1 and len(parts[0]) == 1 and parts[1].startswith(("\\", "/")) and len(parts) > 2:
+        parts = [f"{parts[0]}:{parts[1]}", *parts[2:]]  # a drive of Windows
+    if (len(parts) > 1 and parts[0].startswith(("/", ".", "~", "$"))) or ":" in parts[0] or "\\" in parts[0]:
+        yield parts[0], parts[1]
+
+
+def _parse_mount(text: str) -> Iterator[tuple[str, str]]:
+    fields = dict(part.partition("=")[::2] for part in text.split(","))
+    source = fields.get("source") or fields.get("src")
+    target = fields.get("target") or fields.get("destination") or fields.get("dst")
+    if fields.get("type") == "bind" and source and target:
+        yield source, target
+
+
+def parse_port(text: str) -> Iterator[Published]:
+    """`[ADDRESS:]PORT:INSIDE[/tcp]`; ranges and ports that docker chooses are left out."""
+    outside, _, inside = text.partition("/")[0].rpartition(":")
+    host, _, port = outside.rpartition(":")
+    if port.isdecimal() and inside.isdecimal():
+        yield Published(int(port), int(inside), host.strip("[]"))

@@ -1,0 +1,190 @@
+"""A start of vLLM read in the words of one release: options and variables to settings of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nexus_orch.adapt.ways import Table, Way
+from nexus_orch.errors import ConfigError, Problem
+from nexus_orch.exchange.imported import Imported
+from nexus_orch.exchange.options import Option, Parsed, UnknownOption, make_unknown, parse_options, read_value
+from nexus_orch.exchange.retired import find_retired
+from nexus_orch.exchange.reverse import Reverse
+from nexus_orch.exchange.secrets import API_KEY_OPTION, choose_api_key_env, is_secret_option
+from nexus_orch.exchange.start import Start, references
+from nexus_orch.exchange.surroundings import take_address, take_environment, take_model
+from nexus_orch.types import EngineFacts
+
+_OPEN = ("auto", "None", "")
+"""Words by which an option leaves the decision to vLLM."""
+_OFFLOADS = ("memory.cpu_offload_gib", "memory.kv_offload_gib", "memory.prefetch.group_size")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """With what a start is read: `engine` is the release, `tables` those of all adapters, its own one first.
+
+    `is_setting` tells the keys that a profile may hold; `model_profiles` maps paths of models to the profiles that
+    describe them.
+    """
+
+    engine: EngineFacts
+    tables: Sequence[Table]
+    is_setting: Callable[[str], bool]
+    model_profiles: Mapping[str, str] = field(default_factory=dict)
+    skips_unknown: bool = False
+
+    def reverse_for(self, start: Start) -> Reverse:
+        """The tables read backwards, under the variables of this start."""
+        return Reverse(self.tables, self.engine, start.env)
+
+
+def read_start(start: Start, reader: Reader) -> Imported:
+    """The settings of a start. Raises one ConfigError with all that cannot be read."""
+    imported = try_start(start, reader)
+    if imported.problems:
+        raise ConfigError(*imported.problems)
+    return imported
+
+
+def try_start(start: Start, reader: Reader) -> Imported:
+    """The same with its problems in it, for telling which release understands a command."""
+    imported = Imported()
+    parsed = parse_options(start.argv, reader.engine)
+    imported.problems += parsed.problems
+    reverse = reader.reverse_for(start)
+    for option in parsed.options:
+        _take_option(option, imported, reverse)
+    for unknown in parsed.unknown:
+        _take_unknown(unknown, imported, reverse, skips=reader.skips_unknown)
+    take_model(_model(parsed, imported, reader.engine), start.container, imported, reader.model_profiles)
+    take_environment(start, imported, reverse)
+    take_address(start.container, imported)
+    if start.api_key_env is not None:
+        variable, notes = choose_api_key_env([f"${{{start.api_key_env}}}"])
+        imported.set("serve.api_key_env", variable, API_KEY_OPTION)
+        imported.note_all(notes)
+    for note in start.notes:
+        imported.note("left out", note)
+    _choose_groups(imported, reverse)
+    imported.drop_what_only_the_planner_sets(reader.is_setting)
+    return imported
+
+
+def _model(parsed: Parsed, imported: Imported, engine: EngineFacts) -> str | None:
+    """The model as the command names it: by an option or as the first word."""
+    words = list(parsed.positionals)
+    named = [option.values[0] for option in parsed.options if option.flag.name == "--model" and option.values]
+    model = named[-1] if named else words.pop(0) if words else None
+    for word in words:
+        imported.problems.append(
+            Problem(f"the word {word} belongs to no option", remedy="every value follows its option")
+        )
+    if model is None:
+        default = engine.flags["--model"].default if "--model" in engine.flags else None
+        would = f"; vLLM would serve {default}" if default else ""
+        imported.problems.append(Problem(f"the command names no model{would}", remedy="write it after `vllm serve`"))
+        return None
+    for name in references(model):
+        imported.problems.append(_no_value(name))
+        return None
+    return model
+
+
+def _no_value(name: str) -> Problem:
+    return Problem(f"the value of ${name} is not in the file", remedy=f"write {name}=... above the command")
+
+
+def _take_option(option: Option, imported: Imported, reverse: Reverse) -> None:
+    name = option.flag.name
+    if name == "--model":
+        return
+    if is_secret_option(name):
+        _take_secret(name, option.values, imported)
+        return
+    missing = [reference for value in option.values for reference in references(value)]
+    if missing:
+        imported.problems += map(_no_value, missing)
+        return
+    key = reverse.key_of(name)
+    if key is not None and _take_setting(key, option, imported, reverse):
+        return
+    reason = find_retired(name, option.values, reverse.engine.version)
+    if reason is not None:
+        imported.note("no effect", f"{option.written}: {reason}")
+        return
+    imported.extra_args += option.words
+    imported.note("passed on", option.written)
+
+
+def _take_secret(name: str, values: Sequence[str], imported: Imported) -> None:
+    if name == API_KEY_OPTION:
+        variable, notes = choose_api_key_env(values)
+        imported.set("serve.api_key_env", variable, name)
+        imported.note_all(notes)
+        return
+    holder = "HF_TOKEN" if name == "--hf-token" else None
+    how = f"export {holder}=... before the start; vLLM inherits it" if holder else "no setting holds secrets"
+    imported.note("secret", f"the value of {name} was not written down: {how}")
+
+
+def _take_setting(key: str, option: Option, imported: Imported, reverse: Reverse) -> bool:
+    """Whether this release takes the option for a setting of ours, or refuses it; then it is dealt with."""
+    try:
+        said = read_value(option)
+        if said in _OPEN:
+            return True
+        found = reverse.read(key, said)
+    except ValueError as error:
+        message = f"{option.written}: {option.flag.name} {error}"
+        imported.problems.append(Problem(message, cause="unrecognized_argument"))
+        return True
+    if found is None or (found[0].refused is None and found[0].flag != option.flag.name):
+        return False
+    way, value = found
+    if len(option.values) > 1:
+        imported.note("left out", f"{', '.join(option.values[1:])}: {key} is one name, the first of {option.flag.name}")
+    is_needless = not isinstance(value, bool) and not value and value in way.silent
+    if way.refused is not None and value not in way.silent:
+        imported.note("no effect", f"{option.written}: {_explain(way)}")
+    elif way.refused is None and not is_needless:
+        imported.set(key, value, option.written)
+    return True
+
+
+def _explain(way: Way) -> str:
+    return f"{way.refused}; {way.instead or 'leave it out'}"
+
+
+def _take_unknown(unknown: UnknownOption, imported: Imported, reverse: Reverse, *, skips: bool) -> None:
+    """An option that this release lacks: without effect, explained by the table, or a mistake."""
+    written = unknown.name if is_secret_option(unknown.name) else " ".join((unknown.name, *unknown.values))
+    reason = find_retired(unknown.name, unknown.values, reverse.engine.version)
+    key = reverse.key_of(unknown.name)
+    if reason is None and key is not None:
+        found = reverse.read(key, " ".join(unknown.values))
+        reason = _explain(found[0]) if found is not None and found[0].refused is not None else None
+    if reason is not None:
+        imported.note("no effect", f"{written}: {reason}")
+    elif skips:
+        imported.note("left out", f"{written}: vLLM {reverse.engine.version} has no such option")
+    else:
+        imported.problems.append(make_unknown(unknown, reverse.engine))
+
+
+def _choose_groups(imported: Imported, reverse: Reverse) -> None:
+    """Where the weights lie: a command that offloads nothing keeps everything in GPU memory."""
+    settings = imported.settings
+    if reverse.engine.device == "cpu":
+        imported.groups["hardware"] = "cpu"
+        return
+    backend = settings.get("memory.offload_backend")
+    offloads = any(settings.get(key) for key in _OFFLOADS) or backend is not None
+    imported.groups["memory"] = "hybrid" if offloads else "vram_only"
+    if not offloads:
+        imported.note("open", "memory=vram_only, because the command offloads nothing; memory=auto may use host RAM")
+    if settings.get("memory.cpu_offload_gib") and backend is None:
+        found = reverse.read("memory.offload_backend", "uva")
+        if found is not None and found[0].flag is not None:
+            imported.set("memory.offload_backend", "uva", "what --cpu-offload-gb alone means")

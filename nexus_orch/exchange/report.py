@@ -1,0 +1,28 @@
+"""What an import has to tell beside the profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nexus_orch.exchange.start import Note, NoteKind
+
+TITLES: dict[NoteKind, str] = {
+    "release": "the release",
+    "secret": "secrets",
+    "no effect": "without effect, left out",
+    "left out": "not carried over",
+    "changed": "changed",
+    "passed on": "passed on as serve.extra_args, checked against the release's options",
+    "open": "good to know",
+    "plan": "what the planner says",
+}
+
+
+def render_report(title: str, notes: Sequence[Note]) -> str:
+    """The notes under a heading for each kind, in the order of `TITLES`."""
+    lines = [title]
+    for kind, heading in TITLES.items():
+        texts = [note.text for note in notes if note.kind == kind]
+        if texts:
+            lines += [f"  {heading}:", *(f"    - {text}" for text in texts)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,77 @@
+"""The adapters' settings tables read backwards: which setting an option or a variable of a release stands for.
+
+Nothing about an option is written here: its name, the releases that take it, the form of its value and the reason why a
+release refuses it are the table's (`nexus_orch.adapt.settings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nexus_orch.adapt.ways import (
+    Table,
+    Way,
+    write_bytes_of_gib,
+    write_list,
+    write_number,
+    write_switch,
+    write_whole_gib,
+)
+from nexus_orch.facts.flags_catalogue import release_of
+from nexus_orch.types import GIB, EngineFacts
+
+
+def read_whole_numbers(said: Any) -> list[int]:
+    """ "20,12" as [20, 12]. Raises ValueError."""
+    return [int(item) for item in str(said).split(",")]
+
+
+def read_number(said: Any) -> int | float:
+    """A number in its shortest form: 4 for 4.0. Raises ValueError."""
+    number = float(said)
+    return int(number) if number.is_integer() else number
+
+
+READ: Mapping[Callable[[Any], str], Callable[[Any], Any]] = {
+    write_number: read_number,
+    write_bytes_of_gib: lambda said: read_number(int(said) / GIB),
+    write_whole_gib: int,
+    write_list: read_whole_numbers,
+    write_switch: lambda said: bool(int(said)),
+}
+"""The reverse of the forms in which a table writes values; a value in any other form is written as it is."""
+
+
+@dataclass(frozen=True)
+class Reverse:
+    """Tables read backwards for one engine. The first table is that of the engine's own adapter; the others tell what
+    options of other generations meant."""
+
+    tables: Sequence[Table]
+    engine: EngineFacts
+    env: Mapping[str, str] = field(default_factory=dict)
+    """The variables of the command: some releases take a setting only under one of them."""
+
+    def key_of(self, name: str, kind: Literal["flag", "env"] = "flag") -> str | None:
+        """The setting that some release takes by this option or variable."""
+        for table in self.tables:
+            for key, ways in table.items():
+                if any(getattr(way, kind) == name for way in ways):
+                    return key
+        return None
+
+    def read(self, key: str, said: Any) -> tuple[Way, Any] | None:
+        """How this release takes the setting when it is said so, and the setting's value; None when it knows no way.
+
+        Raises ValueError for a value that the way could not have written.
+        """
+        release = release_of(self.engine.version)
+        for way in next((table[key] for table in self.tables if key in table), ()):
+            value = said if way.refused is not None else READ.get(way.write, lambda text: text)(said)
+            if way.applies(release, self.engine.device, value, self.env):
+                if way.refused is None and not isinstance(said, bool):
+                    way.write(value)
+                return way, value
+        return None

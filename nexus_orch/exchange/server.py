@@ -1,0 +1,35 @@
+"""Where in the words of a command the vLLM server's own arguments begin."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_API_SERVERS = frozenset({"vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server"})
+_COMMANDS = frozenset({"vllm.entrypoints.cli.main", "vllm.scripts", "vllm.entrypoints.cli", "vllm"})
+_RELEASE = re.compile(r"v?(\d+\.\d+(?:\.\d+)?(?:\.post\d+)?)(?![.\d])")
+
+
+def find_server_arguments(words: Sequence[str]) -> list[str] | None:
+    """What follows `vllm serve` or its module in these words; None when no server is started."""
+    for index, word in enumerate(words):
+        following = words[index + 1] if index + 1 < len(words) else ""
+        name = word.replace("\\", "/").rpartition("/")[2].removesuffix(".exe")
+        if name == "vllm" and following == "serve":
+            return list(words[index + 2 :])
+        if word == "-m" and following in _API_SERVERS:
+            return list(words[index + 2 :])
+        if word == "-m" and following in _COMMANDS and words[index + 2 : index + 3] == ["serve"]:
+            return list(words[index + 3 :])
+        if name == "api_server.py" and "vllm" in word:
+            return list(words[index + 1 :])
+    return None
+
+
+def parse_image_release(image: str) -> str | None:
+    """The release that the tag of an image names (`vllm/vllm-openai:v0.9.2`), None for `latest` and the like."""
+    name, _, tag = image.partition("@")[0].rpartition(":")
+    if not name or "/" in tag or "vllm" not in name.rpartition("/")[2]:
+        return None
+    match = _RELEASE.match(tag)
+    return match[1] if match else None

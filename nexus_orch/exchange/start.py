@@ -1,0 +1,84 @@
+"""What a foreign file says about a start of vLLM, whatever its format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from nexus_orch.errors import ConfigError, Problem
+
+_REFERENCE = re.compile(r"\$\{(\w+)\}")
+
+Variables = Mapping[str, str]
+"""Environment variables; a value `${NAME}` comes from a place that the file does not show."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A port of a container as its host offers it; `host` is empty for all addresses."""
+
+    port: int
+    inside: int
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class Container:
+    """What surrounds a server that runs in a container. `mounts` pairs folders of the host with those inside."""
+
+    image: str = ""
+    mounts: tuple[tuple[str, str], ...] = ()
+    ports: tuple[Published, ...] = ()
+    is_shared_network: bool = False
+    """The container listens on the host's own addresses."""
+
+    @property
+    def is_vllm(self) -> bool:
+        """Whether the image starts a vLLM server by itself, by its name."""
+        return "vllm" in self.image.lower()
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of the vLLM server: what its parser gets (`argv`, without the launcher) and its environment."""
+
+    argv: tuple[str, ...]
+    env: Variables = field(default_factory=dict)
+    place: str = "the command"
+    container: Container | None = None
+    api_key_env: str | None = None
+    """The variable that the API key comes from, where a file tells it beside the environment."""
+    notes: tuple[str, ...] = ()
+    """What stands around the start and is not carried over."""
+
+    def with_notes(self, *notes: str) -> Start:
+        return replace(self, notes=(*self.notes, *notes))
+
+
+NoteKind = Literal["secret", "no effect", "left out", "changed", "passed on", "open", "release", "plan"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """One sentence of the report of an import, and what kind of thing it tells."""
+
+    kind: NoteKind
+    text: str
+
+
+def references(text: str) -> list[str]:
+    """The names of the variables in a text whose values are not known."""
+    return _REFERENCE.findall(text)
+
+
+def reference_of(text: str) -> str | None:
+    """The variable that a text consists of, None when it is more or less than that."""
+    match = _REFERENCE.fullmatch(text)
+    return match[1] if match else None
+
+
+def broken(what: str, remedy: str) -> ConfigError:
+    """The error of a source that cannot be read as what it seems to be."""
+    return ConfigError(Problem(what, remedy=remedy))
