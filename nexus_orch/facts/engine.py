@@ -12,10 +12,11 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.facts.flags_cache import read_cached_flags, write_cached_flags
+from nexus_orch.facts.architectures import catalogue_architectures, find_registry, read_architectures
+from nexus_orch.facts.flags_cache import EngineSources, read_cached_sources, write_cached_sources
 from nexus_orch.facts.flags_catalogue import catalogue_flags, catalogue_releases, choose_release, release_of
 from nexus_orch.paths import cache_dir
-from nexus_orch.types import EngineFacts, Flag
+from nexus_orch.types import EngineFacts
 
 Device = Literal["cuda", "cpu"]
 
@@ -54,15 +55,16 @@ def read_engine(path: str | Path) -> EngineFacts:
             )
         root, python = found, given
     distribution = read_distribution(root)
-    flags, notes = read_engine_flags(root, distribution.version)
+    sources, notes = read_sources(root, distribution.version)
     return EngineFacts(
         version=distribution.version,
         device=device_of(distribution),
         source="installed",
         python=None if python is None else str(python),
         root=str(root),
-        flags=flags,
+        flags=sources.flags,
         notes=(*notes, *_notes(distribution)),
+        architectures=sources.architectures,
     )
 
 
@@ -91,6 +93,7 @@ def make_assumed_engine(version: str | None = None, *, cpu: bool = False) -> Eng
         source="catalogue",
         flags=catalogue_flags(chosen),
         notes=() if note is None else (note,),
+        architectures=catalogue_architectures(chosen),
     )
 
 
@@ -255,21 +258,24 @@ def _notes(distribution: Distribution) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def read_engine_flags(root: Path, version: str) -> tuple[dict[str, Flag], tuple[str, ...]]:
-    """The options of the package in `root`, and a note when they had to be taken from the catalogue.
+def read_sources(root: Path, version: str) -> tuple[EngineSources, tuple[str, ...]]:
+    """Options and architectures of the package in `root`, and a note when options had to be taken from the catalogue.
 
     What was read is cached under the data directory until one of the source files changes.
     """
-    cached = read_cached_flags(root, cache_dir())
+    cached = read_cached_sources(root, cache_dir())
     if cached is not None:
         return cached, ()
     from nexus_orch.facts.flags_source import FlagsUnreadableError, read_flags  # noqa: PLC0415 - only once per engine
 
+    architectures = read_architectures(root)
     try:
         flags, files = read_flags(root)
     except FlagsUnreadableError as error:
         release = choose_release(version).version
         note = f"the options could not be read from {root} ({error}); those of vLLM {release} are assumed"
-        return dict(catalogue_flags(version)), (note,)
-    write_cached_flags(root, cache_dir(), flags, files)
-    return flags, ()
+        return EngineSources(catalogue_flags(version), architectures), (note,)
+    sources = EngineSources(flags, architectures)
+    registry = find_registry(root)
+    write_cached_sources(root, cache_dir(), sources, files if registry is None else (*files, registry))
+    return sources, ()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from nexus_orch.adapt.models import check_model
 from nexus_orch.choose import choose_adapter, choose_engine
 from nexus_orch.contracts import EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
@@ -120,6 +121,7 @@ def _draw(
     plan = make_plan(spec, facts, plugins.loaders(), lessons)
     adapter = choose_adapter(plugins.adapters(), facts.engine.version)
     rendering = adapter.render(plan, facts.engine)
+    rendering = replace(rendering, problems=(*check_model(spec, facts), *rendering.problems))
     plan = replace(
         plan,
         fits=plan.fits and not rendering.problems,

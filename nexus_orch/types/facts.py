@@ -142,6 +142,8 @@ class EngineFacts:
     flags: Mapping[str, Flag] = field(default_factory=dict)
     """Every option by its long name, with the leading dashes."""
     notes: tuple[str, ...] = ()
+    architectures: frozenset[str] | None = None
+    """The models that its registry names ("LlamaForCausalLM"); None when that is not known."""
 
     def flag(self, name: str) -> Flag | None:
         """The flag of that name or alias ("--max-model-len"), or None when this release lacks it."""

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_orch.facts.engine import read_engine_flags
-from nexus_orch.facts.flags_cache import read_cached_flags, write_cached_flags
+from nexus_orch.facts.engine import read_sources
+from nexus_orch.facts.flags_cache import EngineSources, read_cached_sources, write_cached_sources
 from nexus_orch.facts.flags_record import parse_flag, render_flag
 from nexus_orch.facts.flags_source import read_flags
 from nexus_orch.paths import cache_dir
@@ -30,10 +30,11 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cached(root: Path, cache: Path) -> dict[str, Flag]:
+def cached(root: Path, cache: Path) -> EngineSources:
     flags, files = read_flags(root)
-    write_cached_flags(root, cache, flags, files)
-    return flags
+    sources = EngineSources(flags, frozenset({"LlamaForCausalLM", "OPTForCausalLM"}))
+    write_cached_sources(root, cache, sources, files)
+    return sources
 
 
 def cache_file(cache: Path) -> Path:
@@ -41,68 +42,68 @@ def cache_file(cache: Path) -> Path:
     return file
 
 
-def test_what_was_written_is_read_back_the_same(root: Path, cache: Path, cached: dict[str, Flag]) -> None:
-    assert read_cached_flags(root, cache) == cached
+def test_what_was_written_is_read_back_the_same(root: Path, cache: Path, cached: EngineSources) -> None:
+    assert read_cached_sources(root, cache) == cached
 
 
 def test_nothing_is_cached_at_first(root: Path, cache: Path) -> None:
-    assert read_cached_flags(root, cache) is None
+    assert read_cached_sources(root, cache) is None
 
 
-def test_a_changed_source_file_ends_the_cache(root: Path, cache: Path, cached: dict[str, Flag]) -> None:
+def test_a_changed_source_file_ends_the_cache(root: Path, cache: Path, cached: EngineSources) -> None:
     source = root / "engine" / "arg_utils.py"
     status = source.stat()
     source.write_bytes(source.read_bytes().replace(b"--quiet", b"--still"))
     os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    assert read_cached_flags(root, cache) is None
+    assert read_cached_sources(root, cache) is None
 
 
-def test_a_removed_source_file_ends_the_cache(root: Path, cache: Path, cached: dict[str, Flag]) -> None:
+def test_a_removed_source_file_ends_the_cache(root: Path, cache: Path, cached: EngineSources) -> None:
     (root / "config" / "kinds.py").unlink()
-    assert read_cached_flags(root, cache) is None
+    assert read_cached_sources(root, cache) is None
 
 
-def test_a_file_that_was_not_read_does_not_matter(root: Path, cache: Path, cached: dict[str, Flag]) -> None:
+def test_a_file_that_was_not_read_does_not_matter(root: Path, cache: Path, cached: EngineSources) -> None:
     (root / "__init__.py").write_text("changed = True\n")
-    assert read_cached_flags(root, cache) == cached
+    assert read_cached_sources(root, cache) == cached
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, -2])
 def test_a_damaged_cache_does_not_count_and_is_rewritten(root: Path, cut: int) -> None:
-    first, _ = read_engine_flags(root, "0.32.0")
+    first, _ = read_sources(root, "0.32.0")
     file = cache_file(cache_dir())
     whole = file.read_bytes()
     file.write_bytes(whole[:cut])
-    again, notes = read_engine_flags(root, "0.32.0")
+    again, notes = read_sources(root, "0.32.0")
     assert (again, notes) == (first, ())
     assert file.read_bytes() == whole
 
 
 @pytest.mark.parametrize("content", [[], {"reader": 1}, {"reader": 0, "root": "", "files": {}, "flags": {}}, "x", 7])
-def test_other_content_does_not_count(root: Path, cache: Path, cached: dict[str, Flag], content: object) -> None:
+def test_other_content_does_not_count(root: Path, cache: Path, cached: EngineSources, content: object) -> None:
     cache_file(cache).write_text(json.dumps(content))
-    assert read_cached_flags(root, cache) is None
+    assert read_cached_sources(root, cache) is None
 
 
-def test_a_flag_of_another_shape_does_not_count(root: Path, cache: Path, cached: dict[str, Flag]) -> None:
+def test_a_flag_of_another_shape_does_not_count(root: Path, cache: Path, cached: EngineSources) -> None:
     file = cache_file(cache)
     content = json.loads(file.read_bytes())
     content["flags"]["--port"] = {"kind": "value", "from_the_future": 1}
     file.write_text(json.dumps(content))
-    assert read_cached_flags(root, cache) is None
+    assert read_cached_sources(root, cache) is None
 
 
 def test_an_unwritable_cache_is_no_error(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     flags, files = read_flags(root)
-    write_cached_flags(root, tmp_path / "file", flags, files)
-    assert read_cached_flags(root, tmp_path / "file") is None
+    write_cached_sources(root, tmp_path / "file", EngineSources(flags, None), files)
+    assert read_cached_sources(root, tmp_path / "file") is None
 
 
-def test_two_engines_have_two_caches(root: Path, cache: Path, cached: dict[str, Flag], tmp_path: Path) -> None:
+def test_two_engines_have_two_caches(root: Path, cache: Path, cached: EngineSources, tmp_path: Path) -> None:
     other = write_package(tmp_path / "other")
-    assert read_cached_flags(other, cache) is None
-    assert read_cached_flags(root, cache) == cached
+    assert read_cached_sources(other, cache) is None
+    assert read_cached_sources(root, cache) == cached
 
 
 texts = st.text(max_size=8)
