@@ -18,17 +18,24 @@ from nexus_orch.facts.flags_catalogue import release_of
 Offer = TypeVar("Offer")
 
 
-def choose_adapter(adapters: Mapping[str, Adapter], version: str, name: str | None = None) -> Adapter:
-    """The adapter of that name, else the only one whose releases hold this version (`.dev` counts as its release).
+def choose_adapter(
+    adapters: Mapping[str, Adapter],
+    version: str,
+    name: str | None = None,
+    origins: Mapping[str, str] | None = None,
+) -> Adapter:
+    """The adapter that `engine.adapter` names, else the only one whose releases hold this version (`.dev` counts as its
+    release); `origins` says where the keys were written.
 
-    Raises PluginError when there is none or more than one.
+    One that is named is taken whatever releases it knows: a fork may call itself what it likes. Raises PluginError when
+    there is none or more than one.
     """
     if name is not None:
-        return _named(adapters, name, "adapter", None)
+        return _named(adapters, name, "engine.adapter", (origins or {}).get("engine.adapter"))
     try:
         release = release_of(version)
     except InvalidVersion:
-        remedy = "install a released vLLM, or one built with its tags"
+        remedy = "install a released vLLM, or one built with its tags; or name an adapter: engine.adapter=v2"
         raise PluginError(
             Problem("the engine's version cannot be read", "engine.version", version, None, remedy)
         ) from None
@@ -36,7 +43,7 @@ def choose_adapter(adapters: Mapping[str, Adapter], version: str, name: str | No
     if len(supporters) == 1:
         return adapters[supporters[0]]
     if supporters:
-        raise PluginError(_several(f"adapters know vLLM {version}", supporters, "engine.version"))
+        raise PluginError(_several(f"adapters know vLLM {version}", supporters, "engine.adapter"))
     ranges = ", ".join(f"{known} ({adapter.versions})" for known, adapter in adapters.items())
     raise PluginError(
         Problem("no adapter knows this vLLM", "engine.version", version, None, f"known: {ranges or 'none'}")

@@ -12,13 +12,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nexus_orch.adapt.ways import Part
+from packaging.version import Version
+
+from nexus_orch.adapt.substitutes import find_substitute
+from nexus_orch.adapt.ways import V1_VARIABLE, Part, find_release
 from nexus_orch.errors import Problem
 from nexus_orch.facts.flags_catalogue import releases_where, render_releases
 from nexus_orch.types import EngineFacts, Flag, RunSpec
 
 KEY = "serve.extra_args"
-_LEVEL = re.compile(r"-O\w*")
+_LEVELS = ("0", "1", "2", "3")
 _NUMBER = re.compile(r"-\d")
 _SECRETS = {
     "--api-key": "serve.api_key_env=NAME, the variable that holds the key",
@@ -56,9 +59,10 @@ def check_extra_args(spec: RunSpec, engine: EngineFacts, said: Mapping[str, str]
         if not given.name.startswith("-"):
             report("this word belongs to no option", given.name, "every value follows its option")
             continue
-        if _LEVEL.fullmatch(given.name):
-            if engine.flag("-O") is None and engine.flag("--optimization-level") is None:
-                report(f"vLLM {engine.version} has no -O", given.name, None)
+        if given.name.startswith("-O"):
+            mistake, remedy = _judge_level(engine, given)
+            if mistake is not None:
+                report(f"vLLM {engine.version} {mistake}", " ".join((given.name, *given.values)), remedy)
             continue
         flag = find_flag(engine, given.spelling)
         if flag is None:
@@ -69,11 +73,19 @@ def check_extra_args(spec: RunSpec, engine: EngineFacts, said: Mapping[str, str]
         elif flag.name in said:
             remedy = f"set {said[flag.name]} instead, and leave {given.name} out"
             report(f"{said[flag.name]} says {flag.name} already", given.name, remedy, None)
+        elif flag.name == "--swap-space" and has_no_swap(spec, engine):
+            remedy = "use memory.kv_offload_gib (0.14.1 and later)"
+            report("the swap space does nothing since the V1 engine", given.name, remedy, None)
         else:
             mistake = _judge_values(flag, given)
             if mistake is not None:
                 report(f"{given.name} {mistake}", " ".join((given.name, *given.values)), None, None)
     return Part(argv=tokens, problems=problems)
+
+
+def has_no_swap(spec: RunSpec, engine: EngineFacts) -> bool:
+    """Whether this release takes --swap-space and ignores it: the V1 engine, unless the V0 engine is asked for."""
+    return find_release(engine) >= Version("0.8") and spec.engine.env.get(V1_VARIABLE) != "0"
 
 
 def parse_extra_args(tokens: Sequence[str]) -> Iterator[Given]:
@@ -106,13 +118,35 @@ def find_flag(engine: EngineFacts, spelling: str) -> Flag | None:
     return flag
 
 
+def _judge_level(engine: EngineFacts, given: Given) -> tuple[str | None, str | None]:
+    """What is wrong with -O, and the remedy. It was the short name of --compilation-config from 0.6.6 to 0.11.2, with
+    levels as `-O3`; since 0.12 it is --optimization-level (utils/argparse_utils.py) and -cc the configuration."""
+    attached = given.name[2:]
+    values = (attached, *given.values) if attached and not attached.startswith(".") else given.values
+    is_level = len(values) == 1 and values[0] in _LEVELS
+    if engine.flag("--optimization-level") is not None:
+        if is_level and not attached.startswith("."):
+            return None, None
+        return "takes a level from 0 to 3 after -O", "use -cc for the configuration, as in -cc.mode=3"
+    if engine.flag("-O") is None:
+        return "has no -O", f"{render_releases(releases_where('--compilation-config'))} of vLLM have it"
+    is_config = bool(values) and values[0].lstrip().startswith("{")
+    if is_level or is_config or attached.startswith("."):
+        return None, None
+    return "takes a level from 0 to 3 or a configuration in JSON after -O", """as in -O3 or -O '{"level": 3}'"""
+
+
 def _suggest(engine: EngineFacts, spelling: str) -> str:
+    """The substitute, else the nearest name; and the releases that have the option."""
+    had = releases_where(spelling)
+    remedies = [f"{render_releases(had)} of vLLM have it"] if had else []
+    substitute = find_substitute(engine, spelling)
+    if substitute is not None:
+        return "; ".join([substitute, *remedies])
     spellings = [name for flag in engine.flags.values() for name in (flag.name, *flag.aliases)]
     spellings += [f"--no-{flag.name[2:]}" for flag in engine.flags.values() if flag.kind == "bool_optional"]
     near = difflib.get_close_matches(spelling, spellings, n=1)
-    had = releases_where(spelling)
-    remedies = [f"did you mean {near[0]}?"] if near else []
-    remedies += [f"{render_releases(had)} of vLLM have it"] if had else []
+    remedies = [f"did you mean {near[0]}?", *remedies] if near else remedies
     return "; ".join(remedies) or "`nexus engine flags` lists the options"
 
 

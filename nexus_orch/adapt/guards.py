@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from nexus_orch.adapt.ways import Part
+from packaging.version import Version
+
+from nexus_orch.adapt.settings import OMP_VARIABLE
+from nexus_orch.adapt.ways import V1_VARIABLE, Part, find_release
 from nexus_orch.errors import Problem
 from nexus_orch.types import EngineFacts, Plan
 
 API_KEY_VARIABLE = "VLLM_API_KEY"
 """Read by every release from 0.4.3 to 0.33.0, so that the key need not stand on the command line."""
 
-_OMP_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
+_WORDS = ("all", "auto", "nobind")
+"""What vLLM takes besides lists of cores (the CPU workers of 0.5.5 to 0.33.0)."""
+
+_V0_GONE = Version("0.11")
 
 
 def guard_api_key(plan: Plan, engine: EngineFacts) -> Part:
@@ -27,24 +33,41 @@ def guard_api_key(plan: Plan, engine: EngineFacts) -> Part:
 def guard_cpu_threads(plan: Plan, engine: EngineFacts) -> Part:
     """Several ranks on one NUMA node start only when each is told its cores (0.32.0: `auto` binds a node per rank)."""
     ranks = (plan.settings.get("serve.tensor_parallel") or 1) * (plan.settings.get("serve.pipeline_parallel") or 1)
-    if engine.device != "cpu" or ranks == 1 or _OMP_VARIABLE in plan.spec.engine.env:
+    if engine.device != "cpu":
         return Part()
-    binding = plan.settings.get("serve.cpu_threads_bind")
-    if binding is not None:
-        return Part(env={_OMP_VARIABLE: str(binding)})
-    example = "|".join(f"{4 * rank}-{4 * rank + 3}" for rank in range(ranks))
+    binding = plan.settings.get("serve.cpu_threads_bind") or plan.spec.engine.env.get(OMP_VARIABLE)
+    if binding is None:
+        return Part() if ranks == 1 else Part(problems=[_name_cores(plan, ranks)])
+    named = str(binding).count("|") + 1
+    if named == ranks or binding in _WORDS:
+        return Part()
+    key = "serve.cpu_threads_bind" if plan.choice("serve.cpu_threads_bind") else f"engine.env.{OMP_VARIABLE}"
+    message = f"the cores of {named} ranks are named, and there are {ranks}"
+    remedy = f"{key}='{_example(ranks)}' (cores of rank 0|rank 1 ...)"
+    return Part(problems=[Problem(message, key, binding, plan.spec.origin(key), remedy, "cpu_binding")])
+
+
+def _name_cores(plan: Plan, ranks: int) -> Problem:
     key = max(("serve.tensor_parallel", "serve.pipeline_parallel"), key=lambda name: plan.settings.get(name) or 1)
-    problem = Problem(
+    return Problem(
         f"{ranks} ranks on the CPU engine need their cores named, or a NUMA node each",
         key,
         plan.settings.get(key),
         plan.spec.origin(key),
-        f"engine.env.{_OMP_VARIABLE}='{example}' (cores of rank 0|rank 1 ...)",
+        f"serve.cpu_threads_bind='{_example(ranks)}' (cores of rank 0|rank 1 ...)",
         "cpu_binding",
     )
-    return Part(problems=[problem])
 
 
-def offloads_weights(plan: Plan) -> bool:
-    """True when the plan keeps weights in host RAM, by whichever mechanism."""
-    return bool(plan.settings.get("memory.cpu_offload_gib") or plan.settings.get("memory.prefetch.group_size"))
+def _example(ranks: int) -> str:
+    return "|".join(f"{4 * rank}-{4 * rank + 3}" for rank in range(ranks))
+
+
+def guard_old_engine(plan: Plan, engine: EngineFacts) -> Part:
+    """Asking for the V0 engine where there is none is told: the variable does nothing."""
+    if plan.spec.engine.env.get(V1_VARIABLE) != "0" or find_release(engine) < _V0_GONE:
+        return Part()
+    key = f"engine.env.{V1_VARIABLE}"
+    message = f"vLLM {engine.version} has no V0 engine: the variable does nothing since 0.11"
+    remedy = "leave it out, or use vLLM 0.10.2 or earlier"
+    return Part(problems=[Problem(message, key, "0", plan.spec.origin(key), remedy)])

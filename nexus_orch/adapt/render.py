@@ -11,14 +11,17 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from nexus_orch.adapt.extra_args import check_extra_args
-from nexus_orch.adapt.ways import Part, Table, UnwritableError, Way
+from nexus_orch.adapt.ways import Part, Table, UnwritableError, Way, find_release
 from nexus_orch.contracts import Rendering
 from nexus_orch.errors import Problem
-from nexus_orch.facts.flags_catalogue import release_of, releases_where, render_releases
+from nexus_orch.facts.flags_catalogue import releases_where, render_releases
 from nexus_orch.types import Choice, EngineFacts, Flag, Plan
 
 Guard = Callable[[Plan, EngineFacts], Part]
 """A rule over several settings, such as a variable that one of them needs."""
+
+PLUGIN_SETTINGS = "plugin."
+"""With this begin the keys of settings that plugins add."""
 
 _SERVE_SINCE = Version("0.5.5")
 """Before, the server was started as a module and took the model as --model."""
@@ -44,9 +47,34 @@ class TableAdapter:
             if choice is not None and choice.value is not None:
                 parts.append(_render_setting(choice, ways, plan, engine))
         parts += [guard(plan, engine) for guard in self.guards]
+        parts.append(self._refuse_unknown(plan))
         said = {flag: key for part in parts for flag, key in part.said.items()}
         parts.append(check_extra_args(plan.spec, engine, said))
         return _join(parts)
+
+    def _refuse_unknown(self, plan: Plan) -> Part:
+        """Settings of plugins that this adapter does not know are told, never dropped."""
+        known = [key for key in self.table if key.startswith(PLUGIN_SETTINGS)]
+        return Part(
+            problems=[
+                Problem(
+                    f"the adapter {self.name} knows no such setting",
+                    choice.key,
+                    choice.value,
+                    plan.spec.origin(choice.key),
+                    _suggest_setting(choice.key, known),
+                )
+                for choice in plan.choices
+                if choice.key.startswith(PLUGIN_SETTINGS) and choice.key not in self.table
+            ]
+        )
+
+
+def _suggest_setting(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return "leave it out, or name the adapter that knows it: engine.adapter=NAME"
 
 
 def _join(parts: Iterable[Part]) -> Rendering:
@@ -75,7 +103,7 @@ def _render_model(plan: Plan, engine: EngineFacts) -> Part:
         remedy = "model.path=DIR, or a hub id such as Qwen/Qwen2.5-7B-Instruct"
         problem = Problem("the model has no path", key="model.path", remedy=remedy, cause="model_not_found")
         return Part(argv=["serve"], problems=[problem])
-    argv = ["serve", path] if release_of(engine.version) >= _SERVE_SINCE else ["--model", path]
+    argv = ["serve", path] if find_release(engine) >= _SERVE_SINCE else ["--model", path]
     return Part(argv=argv, said={"--model": "model.path"})
 
 
@@ -126,8 +154,9 @@ class _Case:
 
 def _render_setting(choice: Choice, ways: tuple[Way, ...], plan: Plan, engine: EngineFacts) -> Part:
     """One setting in the way of this release and device."""
-    release = release_of(engine.version)
-    way = next((way for way in ways if way.applies(release, engine.device)), None)
+    release = find_release(engine)
+    env = plan.spec.engine.env
+    way = next((way for way in ways if way.applies(release, engine.device, choice.value, env)), None)
     if way is None or choice.value in way.silent or plan.settings.get(way.unless[0], way) == way.unless[1]:
         return Part()
     case = _Case(choice, plan, engine, way)
@@ -166,7 +195,9 @@ def _say(case: _Case, written: str) -> Part:
 
 
 def _words(flag: Flag, value: Any, written: str) -> list[str]:
-    """A bare flag, its --no- form, or the flag and its value."""
+    """A bare flag, its --no- form, or the flag and its value or values."""
+    if isinstance(value, tuple):
+        return [flag.name, *map(str, value)]
     if not isinstance(value, bool) or flag.kind == "bool_value":
         return [flag.name, written.lower() if isinstance(value, bool) else written]
     if value:

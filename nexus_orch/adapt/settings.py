@@ -7,12 +7,15 @@ with each rule. A release between two that were read is treated like the older o
 from __future__ import annotations
 
 from nexus_orch.adapt.ways import (
+    V1_VARIABLE,
     Table,
     Way,
     write_bytes_of_gib,
+    write_kv_tiers,
     write_list,
-    write_multiple_of_32,
+    write_multiple_of,
     write_number,
+    write_switch,
     write_whole_gib,
 )
 
@@ -32,6 +35,13 @@ _CPU_CANNOT_PREFETCH = Way(
     cause="offload_unsupported",
 )
 
+_OWN_TYPE = "use auto, which keeps the model's own type"
+_NO_SWAP = "the swap space does nothing since the V1 engine"
+_INSTEAD_OF_SWAP = "use memory.kv_offload_gib (0.14.1 and later), or vLLM before 0.8"
+
+OMP_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
+"""The cores of each rank of the CPU engine: "0-3|4-7" (envs.py, from 0.5.5 on)."""
+
 SETTINGS: Table = {
     "model.dtype": (Way("--dtype", cause="unsupported_dtype"),),
     "model.quantization": (Way("--quantization", cause="unsupported_quantization"),),
@@ -49,6 +59,7 @@ SETTINGS: Table = {
         Way(env="VLLM_PP_LAYER_PARTITION", write=write_list),
     ),
     "hardware.gpu.devices": (Way(env="CUDA_VISIBLE_DEVICES", write=write_list),),
+    "hardware.gpu.device_order": (Way(env="CUDA_DEVICE_ORDER"),),
     "memory.gpu_memory_utilization": (
         Way(
             releases="<0.22",  # v1/worker/cpu_worker.py counts with it from 0.22.1 on
@@ -88,6 +99,20 @@ SETTINGS: Table = {
         Way("--offload-num-in-group", cause="offload_unsupported"),
     ),
     "memory.prefetch.step": (_CPU_CANNOT_PREFETCH, Way("--offload-prefetch-step", cause="offload_unsupported")),
+    "memory.offload_params": (
+        Way(
+            device="cpu",
+            refused="the CPU engine has no offload",
+            instead="leave it out, or use a GPU engine",
+            cause="offload_unsupported",
+        ),
+        Way(
+            "--cpu-offload-params",  # config/offload.py: whole segments of parameter names, from 0.19.1 on
+            cause="offload_unsupported",
+            unless=("memory.offload_backend", "prefetch"),
+        ),
+    ),
+    "memory.prefetch.params": (_CPU_CANNOT_PREFETCH, Way("--offload-params", cause="offload_unsupported")),
     "memory.kv_offload_gib": (
         Way(
             device="cpu",
@@ -105,21 +130,74 @@ SETTINGS: Table = {
         ),
         Way("--kv-offloading-size", write=write_number, silent=(0, 0.0), cause="offload_unsupported"),
     ),
-    "memory.swap_gib": (
+    "memory.kv_offload_dir": (
         Way(
-            silent=(0, 0.0),
-            refused="the swap space does nothing since the V1 engine (0.8)",
-            instead="use memory.kv_offload_gib (0.14.1 and later)",
+            device="cpu",
+            refused="the CPU engine fails with KV offload: its cache is in RAM anyway",
+            instead="raise memory.kv_cache.size_gib",
+            cause="offload_unsupported",
         ),
+        Way(
+            releases="<0.22",  # v1/kv_offload/tiering is in 0.22.1, not in 0.19.1
+            refused="KV offload has no tier on a disk before 0.22.1",
+            instead="use memory.kv_offload_gib alone, or vLLM 0.22.1 or later",
+            cause="offload_unsupported",
+        ),
+        Way("--kv-transfer-config", write=write_kv_tiers, cause="offload_unsupported"),
+    ),
+    "memory.swap_gib": (
+        Way("--swap-space", write=write_number, releases=">=0.8,<0.11", given=(V1_VARIABLE, "0")),
+        Way(
+            releases=">=0.8,<0.11",
+            silent=(0, 0.0),
+            refused=_NO_SWAP,
+            instead=f"{_INSTEAD_OF_SWAP}, or the V0 engine that this release still has: +engine.env.{V1_VARIABLE}=0",
+        ),
+        Way(silent=(0, 0.0), refused=_NO_SWAP, instead=_INSTEAD_OF_SWAP),
+    ),
+    "memory.pin_host": (
+        Way(device="cpu", silent=(True, False)),
+        Way(env="VLLM_WSL2_ENABLE_PIN_MEMORY", write=write_switch, releases=">=0.25.1"),  # envs.py of 0.25.1
+        Way(silent=(True, False)),  # earlier releases pin nothing under WSL, whatever they are told
     ),
     "memory.enforce_eager": (Way("--enforce-eager", silent=(False,)),),
-    "memory.kv_cache.dtype": (Way("--kv-cache-dtype", instead="use auto, which keeps the model's own type"),),
+    "memory.kv_cache.dtype": (
+        Way(
+            values=("float32", "float"),
+            refused="no release of vLLM has a float32 KV cache to choose",
+            instead="use auto: the cache has the model's own type, which is float32 with model.dtype=float32",
+            cause="unsupported_dtype",
+        ),
+        Way(
+            device="cpu",
+            values=("bfloat16", "float16"),  # v1/attention/backends/cpu_attn.py: supported_kv_cache_dtypes
+            refused="the CPU engine keeps its KV cache in the model's own type or in fp8",
+            instead=_OWN_TYPE,
+            cause="unsupported_dtype",
+        ),
+        Way(
+            releases=">=0.11,<0.22",  # platforms/cpu.py: "doesn't support KV cache quantization fallback to auto"
+            device="cpu",
+            silent=("auto",),
+            refused="before 0.22 the CPU engine falls back to the model's own type",
+            instead=f"{_OWN_TYPE}, or vLLM 0.22.1 or later",
+            cause="unsupported_dtype",
+        ),
+        Way("--kv-cache-dtype", instead=_OWN_TYPE),
+    ),
     "memory.kv_cache.block_size": (
         Way(
             "--block-size",
-            write=write_multiple_of_32,
+            write=write_multiple_of(32),
             releases=">=0.11",  # platforms/cpu.py: "CPU backend prefers block_size is multiples of 32"
             device="cpu",
+            cause="unsupported_block_size",
+        ),
+        Way(
+            "--block-size",
+            write=write_multiple_of(16),
+            releases=">=0.8",  # v1/attention/backends/flash_attn.py: "Block size must be a multiple of 16."
+            device="cuda",
             cause="unsupported_block_size",
         ),
         Way("--block-size", cause="unsupported_block_size"),
@@ -152,6 +230,21 @@ SETTINGS: Table = {
             instead="leave it out, or use a checkpoint that carries k_scale and v_scale",
         ),
         Way("--calculate-kv-scales", silent=(False,)),
+    ),
+    "serve.cpu_threads_bind": (
+        Way(
+            device="cuda",
+            refused="only the CPU engine binds its ranks to cores",
+            instead="leave it out, or hardware=cpu",
+            cause="cpu_binding",
+        ),
+        Way(
+            releases="<0.5.5",
+            refused="its CPU engine binds no threads to cores",
+            instead="leave it out, or use vLLM 0.5.5 or later",
+            cause="cpu_binding",
+        ),
+        Way(env=OMP_VARIABLE),
     ),
     "serve.max_num_seqs": (Way("--max-num-seqs"),),
     "serve.max_num_batched_tokens": (Way("--max-num-batched-tokens"),),

@@ -10,10 +10,14 @@ from functools import cache
 from typing import Any, Literal
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from nexus_orch.errors import Problem
-from nexus_orch.types import GIB, Cause, Choice
+from nexus_orch.facts.flags_catalogue import catalogue_releases, release_of
+from nexus_orch.types import GIB, Cause, Choice, EngineFacts
+
+V1_VARIABLE = "VLLM_USE_V1"
+"""Read by 0.6.6 to 0.10: at 0 these start the V0 engine. Gone from the sources of 0.11.2."""
 
 
 def write_text(value: Any) -> str:
@@ -43,11 +47,29 @@ def write_list(value: Any) -> str:
     return ",".join(str(item) for item in value)
 
 
-def write_multiple_of_32(value: Any) -> str:
-    """A block size of the CPU attention kernels. Raises UnwritableError for other values."""
-    if int(value) % 32:
-        raise UnwritableError("needs a multiple of 32", max(32, 32 * round(int(value) / 32)))
-    return str(int(value))
+def write_multiple_of(step: int) -> Callable[[Any], str]:
+    """A writer of whole multiples of `step`, such as a block size that attention kernels take. The writer raises
+    UnwritableError for other values."""
+
+    def write(value: Any) -> str:
+        if int(value) % step:
+            raise UnwritableError(f"needs a multiple of {step}", max(step, step * round(int(value) / step)))
+        return str(int(value))
+
+    return write
+
+
+def write_switch(value: Any) -> str:
+    """True and false as 1 and 0, for variables that vLLM reads with `int`."""
+    return str(int(bool(value)))
+
+
+def write_kv_tiers(directory: Any) -> str:
+    """A folder as a tier below the KV blocks in host RAM, whose size is --kv-offloading-size (v1/kv_offload/tiering and
+    config/vllm.py: _post_init_kv_transfer_config, from 0.22.1)."""
+    extra = {"spec_name": "TieringOffloadingSpec", "secondary_tiers": [{"type": "fs", "root_dir": str(directory)}]}
+    connector = {"kv_connector": "OffloadingConnector", "kv_role": "kv_both", "kv_connector_extra_config": extra}
+    return json.dumps(connector)
 
 
 class UnwritableError(ValueError):
@@ -61,13 +83,22 @@ class UnwritableError(ValueError):
 _parse_releases = cache(SpecifierSet)
 
 
+def find_release(engine: EngineFacts) -> Version:
+    """The release whose ways hold for an engine; a fork that calls itself anything counts as the newest known one."""
+    try:
+        return release_of(engine.version)
+    except InvalidVersion:
+        return release_of(catalogue_releases()[-1])
+
+
 @dataclass(frozen=True)
 class Way:
     """How the releases in `releases` (on `device`, when one is named) take a setting.
 
     A way with `refused` says why they do not; `instead` is the remedy. Values in `silent` need no word: they are what
     vLLM does by itself. `unless` names another setting and its value that makes this one unneeded. `overridden_by` is
-    a variable that beats the flag.
+    a variable that beats the flag. `values` keeps a way to those values, `given` to runs whose `engine.env` has that
+    variable at that value.
     """
 
     flag: str | None = None
@@ -81,10 +112,16 @@ class Way:
     cause: Cause | None = None
     overridden_by: str | None = None
     unless: tuple[str, Any] = ("", None)
+    values: tuple[Any, ...] = ()
+    given: tuple[str, str] | None = None
 
-    def applies(self, release: Version, device: str) -> bool:
-        """True when this way is that release's on that device."""
+    def applies(self, release: Version, device: str, value: Any, env: Mapping[str, str]) -> bool:
+        """True when this is how that release on that device takes this value under the user's `engine.env`."""
         if self.device is not None and self.device != device:
+            return False
+        if self.values and value not in self.values:
+            return False
+        if self.given is not None and env.get(self.given[0]) != self.given[1]:
             return False
         return not self.releases or _parse_releases(self.releases).contains(release, prereleases=True)
 

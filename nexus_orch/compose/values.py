@@ -67,7 +67,8 @@ def make_unknown_key(key: str, value: object, origin: str | None) -> Problem:
 
 def _make_bad_name(key: str, name: str, origins: Origins) -> Problem:
     remedy = "use letters, digits and underscores, a digit not first"
-    return Problem(f"{name!r} is no name of an environment variable", key, name, origins.get(key), remedy)
+    what = "an environment variable" if key == "engine.env" else "a setting"
+    return Problem(f"{name!r} is no name of {what}", key, name, origins.get(key), remedy)
 
 
 def _make_bad_value(parts: Sequence[str], values: Mapping[str, Any], origins: Origins) -> Problem:

@@ -119,7 +119,7 @@ def _draw(
     spec: RunSpec, facts: Facts, provider: EngineProvider, plugins: Plugins, lessons: Sequence[Lesson]
 ) -> Preparation:
     plan = make_plan(spec, facts, plugins.loaders(), lessons)
-    adapter = choose_adapter(plugins.adapters(), facts.engine.version)
+    adapter = choose_adapter(plugins.adapters(), facts.engine.version, spec.engine.adapter, spec.origins)
     rendering = adapter.render(plan, facts.engine)
     rendering = replace(rendering, problems=(*check_model(spec, facts), *rendering.problems))
     plan = replace(
