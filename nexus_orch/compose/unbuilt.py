@@ -23,9 +23,6 @@ class Unbuilt:
 
 
 UNBUILT: tuple[Unbuilt, ...] = (
-    Unbuilt("memory.preload.enabled", bool, "no checkpoint is read into RAM ahead of the engine yet"),
-    Unbuilt("memory.preload.channels", bool, "no checkpoint is read into RAM ahead of the engine yet"),
-    Unbuilt("memory.reserve_host", bool, "host RAM is planned, but not yet tried out before the start"),
     Unbuilt("hardware.nodes", lambda nodes: nodes > 1, "only one node can be planned and launched yet"),
 )
 

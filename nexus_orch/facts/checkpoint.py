@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.json_file import read_json_object
+from nexus_orch.facts.page_cache import estimate_cached_bytes
 from nexus_orch.facts.safetensors_header import read_safetensors_header
+from nexus_orch.facts.storage import read_storage
 from nexus_orch.types import CheckpointFacts, TensorHeader
 
 SAFETENSORS_INDEX = "model.safetensors.index.json"
@@ -28,17 +31,27 @@ def read_checkpoint(folder: Path) -> CheckpointFacts | None:
     """
     safetensors = _weight_files(folder, ".safetensors", SAFETENSORS_INDEX)
     if safetensors:
-        return _read_safetensors(safetensors)
+        return _on_storage(_read_safetensors(safetensors), safetensors)
     files = _weight_files(folder, ".bin", BIN_INDEX)
     if files:
-        return CheckpointFacts("bin", tuple(map(str, files)), total_bytes=_sum_sizes(files))
+        return _on_storage(CheckpointFacts("bin", tuple(map(str, files)), total_bytes=_sum_sizes(files)), files)
     files = _weight_files(folder, ".gguf", None)
     if files:
-        return CheckpointFacts("gguf", tuple(map(str, files)), total_bytes=_sum_sizes(files))
+        return _on_storage(CheckpointFacts("gguf", tuple(map(str, files)), total_bytes=_sum_sizes(files)), files)
     return None
 
 
-def _read_safetensors(files: Iterable[Path]) -> CheckpointFacts:
+def _on_storage(checkpoint: CheckpointFacts, files: Sequence[Path]) -> CheckpointFacts:
+    """The checkpoint with what there is to know about reading it."""
+    return replace(
+        checkpoint,
+        file_bytes=tuple(file.stat().st_size for file in files),
+        cached_bytes=estimate_cached_bytes(files),
+        storage=read_storage(files[0]),
+    )
+
+
+def _read_safetensors(files: Sequence[Path]) -> CheckpointFacts:
     tensors: list[TensorHeader] = []
     problems: list[Problem] = []
     for file in files:
@@ -88,5 +101,5 @@ def _read_index(index: Path) -> list[Path]:
     return files
 
 
-def _sum_sizes(files: Iterable[Path]) -> int:
+def _sum_sizes(files: Sequence[Path]) -> int:
     return sum(file.stat().st_size for file in files)

@@ -15,6 +15,7 @@ from nexus_orch.types.facts import (
     MachineFacts,
     ModelFacts,
     Sourced,
+    Storage,
     TensorHeader,
 )
 from nexus_orch.types.observation import (
@@ -27,6 +28,7 @@ from nexus_orch.types.observation import (
     Observation,
     Probed,
     ProcessSample,
+    RamProgress,
     Started,
     StopAsked,
 )
@@ -96,6 +98,7 @@ __all__ = [
     "Probed",
     "ProcessKey",
     "ProcessSample",
+    "RamProgress",
     "Ready",
     "RunSpec",
     "ServeSpec",
@@ -105,6 +108,7 @@ __all__ = [
     "Starting",
     "StopAsked",
     "Stopped",
+    "Storage",
     "TensorHeader",
     "Verdict",
     "WorkloadSpec",

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Sourced = Literal["file", "nvml", "os", "catalogue", "profile", "installed", "measured", "assumed"]
+Storage = Literal["network", "rotating", "solid", "memory", "unknown"]
+"""What a file lies on: bytes from another machine, a disk that turns, one that does not, RAM itself."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class CheckpointFacts:
     """Bytes of the weights: tensor data for safetensors, file sizes else."""
     tensors: tuple[TensorHeader, ...] = ()
     """Empty unless the format is safetensors."""
+    file_bytes: tuple[int, ...] = ()
+    """The size of each file when it was looked at."""
+    cached_bytes: int | None = None
+    """About how much of the files is in the page cache; None when the system does not tell."""
+    storage: Storage = "unknown"
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,10 @@ class HostFacts:
     """How much RAM CUDA can pin; about half of it under WSL, else None for no known limit."""
     numa_nodes: int = 1
     ram_bandwidth_bytes_per_second: float | None = None
+    shared_memory_bytes: int | None = None
+    """What is free in /dev/shm; None where there is none."""
+    node_available_bytes: tuple[int, ...] = ()
+    """RAM that each NUMA node has free or could free of page cache; empty where nobody can tell."""
 
 
 @dataclass(frozen=True)

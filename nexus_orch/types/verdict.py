@@ -13,8 +13,10 @@ from nexus_orch.types.plan import Plan
 
 
 class Stage(StrEnum):
-    """The stages of a start, in their order."""
+    """The stages of a start, in their order. The first two come before the engine, and only where a plan has them."""
 
+    RESERVING = "reserving"
+    PRELOADING = "preloading"
     STARTING = "starting"
     LOADING = "loading"
     PROFILING = "profiling"

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from nexus_orch.types import Degraded, Failed, Ready, Stage, Starting, Stopped
 from nexus_orch.view.meters import UNICODE, Glyphs, make_bar, make_gpu_lines, make_host_lines, make_server_lines
-from nexus_orch.view.picture import Level, Picture, ShownLine
+from nexus_orch.view.picture import STAGES_AHEAD, Level, Picture, ShownLine
 from nexus_orch.view.words import render_bytes, render_duration, render_rate
 
 LOG_LINES_WANTED = 5
@@ -40,6 +40,7 @@ def _sections(picture: Picture, width: int, glyphs: Glyphs) -> list[list[Text]]:
         "GPU": make_gpu_lines(gpus, width, glyphs),
         "host": make_host_lines(picture.host, width, glyphs) if picture.host else (),
         "server": make_server_lines(picture.metrics, width),
+        "plan and measurement": [Text(f" {line}", style="dim") for line in picture.proof],
         "answer": _answer_lines(picture),
         "messages": [Text(f" {text}") for text in list(picture.messages)[-MESSAGES_SHOWN:]],
     }
@@ -125,6 +126,8 @@ def _stages(picture: Picture, width: int, glyphs: Glyphs) -> Text:
 def _stage_marks(picture: Picture, glyphs: Glyphs, *, timed: bool) -> Text:
     line = Text(" ")
     for stage in Stage:
+        if stage in STAGES_AHEAD and stage not in picture.stages:
+            continue
         mark, style = glyphs.open, "dim"
         if stage == picture.stage:
             mark, style = (glyphs.dot, "green") if stage == Stage.READY else (glyphs.now, "bold cyan")

@@ -37,6 +37,9 @@ _WARNING = re.compile(r"\b\w*Warning: ")
 _NOISE = ('"GET /health HTTP/', '"GET /metrics HTTP/', "] Route: /")
 """Lines that nobody looks for: the notes of being watched (one a second, mostly by us) and the list of all routes."""
 
+STAGES_AHEAD = (Stage.RESERVING, Stage.PRELOADING)
+"""Not every start has these."""
+
 _CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Terminal control sequences (ECMA-48 CSI, OSC and two-character escapes) and single control characters."""
 
@@ -99,6 +102,8 @@ class Picture:
     dropped_bytes: int = 0
     messages: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
     answer: Probed | None = None
+    proof: list[str] = field(default_factory=list)
+    """The lines of the table of plan and measurement."""
     returncode: int | None = None
 
     @property
@@ -132,6 +137,7 @@ class Picture:
         """A new attempt begins with this plan."""
         self.model, self.strategy, self.engine_version = plan.model, plan.loader, plan.engine_version
         self.settings = plan.settings
+        self.stages = {}
         self.run_id, self.url = run_id, url
 
     def observe(self, observation: Observation) -> None:
@@ -154,6 +160,10 @@ class Picture:
             case Exited():
                 self.returncode = observation.returncode
 
+    def _stages_ahead(self) -> dict[Stage, float]:
+        """The stages that this attempt had before its engine was started."""
+        return {stage: time for stage, time in self.stages.items() if stage in STAGES_AHEAD}
+
     def judge(self, verdict: Verdict) -> None:
         self.verdict = verdict
         match verdict:
@@ -168,5 +178,6 @@ class Picture:
         self.attempt = started.attempt
         self.verdict = None
         self.returncode = None
-        self.stages = {Stage.STARTING: started.time}
+        self.proof = []
+        self.stages = {**self._stages_ahead(), Stage.STARTING: started.time}
         self.metrics = {}

@@ -49,6 +49,11 @@ def render_rate(value: float | None) -> str:
     return f"{value:.1f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
+def render_gigabytes_per_second(value: float) -> str:
+    """A rate of bytes, in the unit that disks and buses are sold in (1e9 bytes per second)."""
+    return f"{value / 1e9:.2f} GB/s"
+
+
 def render_fraction(value: float | None) -> str:
     """A fraction of 1 as a percentage."""
     return NOTHING if value is None else f"{value:.0%}"
