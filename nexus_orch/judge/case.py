@@ -9,7 +9,15 @@ from typing import Any
 
 from nexus_orch.types import GIB, MIB, MachineFacts, ModelFacts, Plan
 
-PLACE = ("serve.tensor_parallel", "serve.pipeline_parallel", "model.dtype", "model.quantization", "options")
+PLACE = (
+    "serve.tensor_parallel",
+    "serve.pipeline_parallel",
+    "serve.pipeline_partition",
+    "hardware.gpu.devices",
+    "model.dtype",
+    "model.quantization",
+    "options",
+)
 """On these all quantities depend: how the tensors are divided and stored, and how the engine was told to behave."""
 KERNELS = ("offload", "memory.kv_cache.dtype", "memory.kv_cache.block_size", "memory.enforce_eager")
 BATCH = ("serve.max_num_batched_tokens", "serve.max_num_seqs")
@@ -67,7 +75,8 @@ def make_conditions(plan: Plan) -> dict[str, Any]:
     offloads = any(card.offloaded_bytes for card in plan.per_gpu)
     found["offload"] = (settings.get("memory.offload_backend") or "uva") if offloads else "none"
     found["options"] = _digest([_memory_variables(plan.spec.engine.env), plan.spec.serve.extra_args])
-    return {key: value for key, value in found.items() if value is not None}
+    lists = {key: list(value) for key, value in found.items() if isinstance(value, tuple)}  # as JSON gives them back
+    return {key: value for key, value in {**found, **lists}.items() if value is not None}
 
 
 def _memory_variables(env: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -65,6 +65,7 @@ class RunState:
     expected: Expected = field(default_factory=Expected)
     attempt: int = 0
     """0 until the process has started."""
+    started: float | None = None
     time: float = 0.0
     """The newest observation's."""
     verdict: Verdict = field(default_factory=Starting)
@@ -111,7 +112,8 @@ def judge(observations: Iterable[Observation], expected: Expected | None = None)
 def step(state: RunState, observation: Observation) -> RunState:
     """The state after one more observation. What is not of the attempt that started last is ignored."""
     if isinstance(observation, Started) and observation.attempt > state.attempt:
-        state = RunState(state.expected, observation.attempt, progress=Progress(observation.time))
+        progress = Progress(observation.time)
+        state = RunState(state.expected, observation.attempt, observation.time, progress=progress)
     if observation.attempt != state.attempt:
         return state
     taken = replace(_take(state, observation), time=max(state.time, observation.time))

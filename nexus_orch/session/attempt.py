@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nexus_orch.errors import ExitCode
+from nexus_orch.judge.advice import Advice
 from nexus_orch.judge.important import is_important
-from nexus_orch.judge.offload import Expected
+from nexus_orch.judge.offload import make_expected
 from nexus_orch.judge.verdict import RunState, judge_stall, step
 from nexus_orch.launch.ports import listens
 from nexus_orch.launch.process import RunningEngine, start_engine
@@ -28,14 +29,16 @@ from nexus_orch.record.events import Family, Launched, Stopping
 from nexus_orch.record.run_folder import RunFolder
 from nexus_orch.record.stop_request import StopRequest, read_stop_request
 from nexus_orch.record.writer import RunWriter
+from nexus_orch.session.dynamic import Advise, Watchman, count_requests
 from nexus_orch.session.release import Release, releasing
 from nexus_orch.types import (
     MIB,
     Command,
+    Degraded,
     Failed,
     LimitsSpec,
-    Metric,
     Observation,
+    Plan,
     Probed,
     ProbeSpec,
     ProcessKey,
@@ -58,7 +61,7 @@ class Scene:
     attempt: int
     command: Command
     server: Server
-    expected: Expected
+    plan: Plan
     limits: LimitsSpec
     probe: ProbeSpec
     folder: RunFolder
@@ -66,6 +69,8 @@ class Scene:
     view: RunView
     events: queue.Queue[Event]
     hurry: threading.Event
+    advise: Advise | None = None
+    """What to say about a lack of memory; None with memory.dynamic=off."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ class AttemptEnd:
     stop: StopRequested | None
     release: Release
     answer: Probed | None
+    adjustment: Advice | None = None
+    """The better plan for which it was stopped."""
 
 
 def run_attempt(scene: Scene) -> AttemptEnd:
@@ -100,7 +107,7 @@ def run_attempt(scene: Scene) -> AttemptEnd:
         with _watching(scene, engine, loop):
             loop.follow()
         _take_down(release, loop)
-    return AttemptEnd(loop.verdict, loop.state, loop.stop, release, loop.answer)
+    return AttemptEnd(loop.verdict, loop.state, loop.stop, release, loop.answer, loop.adjustment)
 
 
 def _take_down(release: Release, loop: _Loop) -> None:
@@ -147,7 +154,7 @@ class _Loop:
     """The one writer of an attempt's state."""
 
     def __init__(self, scene: Scene, engine: RunningEngine) -> None:
-        self.state = RunState(expected=scene.expected)
+        self.state = RunState(expected=make_expected(scene.plan))
         self.stop: StopRequested | None = None
         self.answer: Probed | None = None
         self.cancel = threading.Event()
@@ -155,15 +162,19 @@ class _Loop:
         self._engine = engine
         self._family: tuple[ProcessKey, ...] = ()
         self._asked = False
-        self._running = 0.0
+        self._watchman = Watchman(scene.plan, scene.limits, scene, scene.attempt, scene.advise)
 
     @property
     def verdict(self) -> Verdict:
         return self.state.verdict
 
+    @property
+    def adjustment(self) -> Advice | None:
+        return self._watchman.adjustment
+
     def is_idle(self) -> bool:
         """Whether the server works on no request, as its own metrics told last."""
-        return self._running == 0
+        return count_requests(self.state.metric) == 0
 
     def follow(self) -> None:
         """Take one event after another until the attempt is over."""
@@ -197,7 +208,7 @@ class _Loop:
             self._observe(event)
 
     def _is_over(self) -> bool:
-        if self.stop is not None or isinstance(self.verdict, Failed):
+        if self.stop is not None or isinstance(self.verdict, Failed) or self.adjustment is not None:
             return True
         done = self._scene.probe.then == "stop" and isinstance(self.verdict, Ready)
         return done and (self._scene.probe.question is None or self.answer is not None)
@@ -205,23 +216,23 @@ class _Loop:
     def announce_stop(self) -> None:
         """From now on the engine's end is wanted, not a failure."""
         if self.stop is None:
-            self._observe(StopAsked(time.time(), self._scene.attempt, "done"))
+            reason = "done" if self.adjustment is None else f"adjustment: {self.adjustment.change}"
+            self._observe(StopAsked(time.time(), self._scene.attempt, reason))
 
     def _observe(self, observation: Observation) -> None:
         before = self.verdict
         self.state = step(self.state, observation)
         self._scene.writer.observe(observation)
         self._scene.view.observe(observation)
-        match observation:
-            case Metric():
-                self._running = observation.values.get("running", 0.0) + observation.values.get("waiting", 0.0)
-            case Probed(kind="question"):
-                self.answer = observation
-                self._scene.view.answer(self._scene.probe.question or "", observation)
+        if isinstance(observation, Probed) and observation.kind == "question":
+            self.answer = observation
+            self._scene.view.answer(self._scene.probe.question or "", observation)
         if self.verdict != before:
             self._tell_verdict(observation.time)
         if isinstance(self.verdict, Ready) and not self._asked:
             self._ask()
+        if isinstance(self.verdict, Ready | Degraded) and self.state.stop is None:
+            self._watchman.observe(observation, self.state)
 
     def _tell_verdict(self, now: float) -> None:
         self._scene.writer.judge(now, self._scene.attempt, self.verdict)

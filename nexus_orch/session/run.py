@@ -8,14 +8,12 @@ import queue
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psutil
 
 from nexus_orch import __version__, paths
-from nexus_orch.errors import ExitCode, InterruptedByEnvironment, LaunchError, NexusError, Problem
-from nexus_orch.judge.lessons import learn
-from nexus_orch.judge.offload import make_expected
+from nexus_orch.errors import ExitCode, InterruptedByEnvironment, LaunchError, NexusError, PlanError, Problem
 from nexus_orch.launch.ports import FIRST_PORT, choose_port, claim_port
 from nexus_orch.launch.server import Server
 from nexus_orch.launch.signals import StopSignals
@@ -25,7 +23,11 @@ from nexus_orch.record.history import history_path, remember_run
 from nexus_orch.record.run_folder import create_run_folder, encode_plan, write_command, write_plan
 from nexus_orch.record.run_record import read_run
 from nexus_orch.record.writer import RunWriter
+from nexus_orch.session.adjust import Adviser
+from nexus_orch.session.ahead import prepare_ram
 from nexus_orch.session.attempt import AttemptEnd, Event, Scene, run_attempt
+from nexus_orch.session.course import Course, Step, is_same_launch
+from nexus_orch.session.dynamic import Advise
 from nexus_orch.session.learning import store_measurement
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.session.refuse import describe_orphans, read_orphans, refusal_of
@@ -85,7 +87,7 @@ class _Session:
         self._prepared = preparation
         self._plugins = plugins
         self._view = view
-        self._lessons: tuple[Lesson, ...] = ()
+        self._course = Course(self._spec.memory, self._spec.limits)
         self._events: queue.Queue[Event] = queue.Queue()
         self._folder = create_run_folder(paths.runs_dir(), self._spec, time.time())
         self._writer = RunWriter(self._folder)
@@ -99,13 +101,33 @@ class _Session:
             number = 1
             while True:
                 end = self._attempt(number, signals)
-                lessons = self._end_attempt(number, end)
-                if not lessons or number >= self._spec.limits.attempts:
-                    return self._finish(end)
+                step = self._end_attempt(number, end)
                 number += 1
-                self._lessons = (*self._lessons, *lessons)
-                self._view.message(f"attempt {number}: {'; '.join(lesson.source for lesson in lessons)}")
-                self._prepared = prepare_run(self._spec, self._plugins, self._lessons)
+                try:
+                    if step is None or not self._prepare_next(number, step):
+                        return self._finish(end)
+                except PlanError as error:
+                    if not isinstance(end.verdict, Failed):
+                        raise
+                    return self._finish(end, error.problems)
+
+    def _prepare_next(self, number: int, step: Step | None) -> bool:
+        """Plan the next attempt; False when it would only repeat the last one. Raises PlanError when nothing fits."""
+        while step is not None:
+            self._view.message(f"attempt {number}: {step.message}")
+            before = self._prepared
+            try:
+                self._prepared = prepare_run(self._spec, self._plugins, self._course.lessons)
+            except PlanError:
+                step = self._course.go_back("with what was learned no plan fits")
+                if step is None:
+                    raise
+                continue
+            if step.kind != "retry" or not is_same_launch(before, self._prepared):
+                self._course.note_plan(step, before.plan, self._prepared.plan)
+                return True
+            step = self._course.go_back("what was learned changes nothing")
+        return False
 
     def write_end(self, error: NexusError) -> None:
         """Record an end that no attempt had: the engine could not be started, or the next plan was refused."""
@@ -134,7 +156,7 @@ class _Session:
                 return claim
             if self._spec.serve.port is not None:
                 return nullcontext()  # the user wants this one: the engine will say that it is taken
-            self._prepared = prepare_run(self._spec, self._plugins, self._lessons)
+            self._prepared = prepare_run(self._spec, self._plugins, self._course.lessons)
 
     def _launch(self, number: int, signals: StopSignals) -> AttemptEnd:
         plan = self._prepared.plan
@@ -154,7 +176,7 @@ class _Session:
             attempt=number,
             command=command,
             server=server,
-            expected=make_expected(plan),
+            plan=plan,
             limits=self._spec.limits,
             probe=self._spec.probe,
             folder=self._folder,
@@ -162,24 +184,34 @@ class _Session:
             view=self._view,
             events=self._events,
             hurry=signals.hurry,
+            advise=self._adviser(),
         )
-        return run_attempt(scene)
+        return prepare_ram(scene, self._prepared.facts) or run_attempt(scene)
 
-    def _end_attempt(self, number: int, end: AttemptEnd) -> tuple[Lesson, ...]:
-        """Record how it ended, and what it taught when it failed by itself before it served."""
-        prepared, lessons = self._prepared, tuple[Lesson, ...]()
-        if isinstance(end.verdict, Failed) and end.stop is None and not end.state.was_ready:
-            lessons = learn(end.verdict, end.state.measured, prepared.plan, prepared.facts, self._lessons)
+    def _adviser(self) -> Advise | None:
+        if self._spec.memory.dynamic == "off":
+            return None
+        course = self._course
+        return Adviser(self._prepared, self._plugins, course.lessons, dict(course.moved), course.may_adjust).advise
+
+    def _end_attempt(self, number: int, end: AttemptEnd) -> Step | None:
+        """Record how it ended and what it taught, and say what follows when nobody wanted it to end."""
+        step = None
+        if end.stop is None:
+            step = self._course.after(end.verdict, end.state, end.adjustment, self._prepared)
+        lessons = () if step is None else step.lessons
         self._writer.write(AttemptEnded(time.time(), number, end.verdict, lessons))
         problems = end.release.problems
         if end.state.was_ready:
             problems += store_measurement(self._prepared.plan, self._prepared.facts, end.state.measured)
         for problem in problems:
             self._view.message(f"{problem.message}; {problem.remedy}")
-        return lessons
+        return step
 
-    def _finish(self, end: AttemptEnd) -> RunOutcome:
+    def _finish(self, end: AttemptEnd, problems: tuple[Problem, ...] = ()) -> RunOutcome:
+        """End the run with its last attempt; `problems` are why no other one can follow."""
         outcome = judge_end(self._folder.id, end)
+        outcome = replace(outcome, problems=(*outcome.problems, *problems))
         reason = "" if end.stop is None else end.stop.reason
         self._writer.write(Finished(time.time(), int(outcome.exit_code), outcome.cause, reason, outcome.measured))
         return outcome

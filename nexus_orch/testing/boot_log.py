@@ -95,12 +95,14 @@ def _make_loading(engine: FakeEngine, options: Options, voices: Voices) -> Itera
     yield Step("loading", "\n\n" + voices.core("default_loader.py:501", "Loading weights took 0.02 seconds"))
     if engine.device == "cpu":
         return
-    offloaded_gib = 0.0 if engine.offload_ignored else float(options.values.get("--cpu-offload-gb", 0))
+    backend = options.values.get("--offload-backend", "uva")
+    is_deaf = engine.offload_ignored or engine.offloads_only not in (None, backend)
+    offloaded_gib = 0.0 if is_deaf else float(options.values.get("--cpu-offload-gb", 0)) * engine.offload_share
     if offloaded_gib:
         message = f"Total CPU offloaded parameters: {offloaded_gib:.2f}"
         yield Step("loading", voices.core("uva.py:110", message))
-    if options.values.get("--offload-backend") == "prefetch" and not engine.offload_ignored:
-        sizes = "Total GPU memory saved: 6.5268 GB, Static buffer pool: 0.4662 GB"
+    if backend == "prefetch" and not is_deaf:
+        sizes = f"Total GPU memory saved: {6.5268 * engine.offload_share:.4f} GB, Static buffer pool: 0.4662 GB"
         message = f"[PrefetchOffloader] Initialized 14 modules. {sizes}"
         yield Step("loading", voices.core("prefetch.py:301", message))
     message = f"Model loading took {engine.weights_gib - offloaded_gib:.2f} GiB and 1.559388 seconds"

@@ -50,6 +50,10 @@ class FakeEngine:
     """Options that this release does not know: it fails as `unrecognized_argument` with exit code 2."""
     offload_ignored: bool = False
     """It takes the offload options without a word and without an effect."""
+    offloads_only: str | None = None
+    """The one backend (uva, prefetch) that has an effect; the other is taken without a word."""
+    offload_share: float = 1.0
+    """How much of what the options ask for it really offloads."""
 
     health: Literal["honest", "early", "always"] = "honest"
     """early: 200 as soon as the port is open, long before it is ready; always: 200 with a dead engine, too."""
@@ -59,6 +63,17 @@ class FakeEngine:
     tokens_per_second: float | None = None
     """None sends all tokens at once."""
     chat_template: bool = True
+    preemptions_per_second: float = 0.0
+    """Told by its metrics, with `waiting` requests and `kv_cache_usage`, while it is short of KV cache."""
+    waiting: int = 0
+    busy: int = 0
+    """Requests that its metrics say are running while it is short, beside those that really are."""
+    kv_cache_usage: float | None = None
+    """None is a hundredth for each request that runs."""
+    short_seconds: float | None = None
+    """For so long after it was ready it is short; None is for ever."""
+    enough_gib: float | None = None
+    """With a --kv-cache-memory-bytes from so many GiB on it is never short."""
     dies_after_requests: int | None = None
     """After so many completions the core is killed."""
 

@@ -31,6 +31,8 @@ class State:
     options: Options
     api_key: str | None = None
     ready: bool = False
+    ready_since: float | None = None
+    """A reading of the monotonic clock."""
     fails_at_request: bool = False
     requests: int = 0
     running: int = 0
@@ -41,6 +43,22 @@ class State:
     """Set by the first request for text, which some failures wait for."""
     died: threading.Event = field(default_factory=threading.Event)
     """Set when the engine behind the server is dead."""
+
+    def is_short(self) -> bool:
+        """Whether its metrics tell of too little KV cache now."""
+        size_gib = float(self.options.values.get("--kv-cache-memory-bytes", 0)) / 2**30
+        if self.engine.enough_gib is not None and size_gib >= self.engine.enough_gib:
+            return False
+        return self.engine.short_seconds is None or self._seconds_up() < self.engine.short_seconds
+
+    def count_preemptions(self) -> int:
+        """Since the start."""
+        if not self.is_short():
+            return 0
+        return int(self._seconds_up() * self.engine.preemptions_per_second)
+
+    def _seconds_up(self) -> float:
+        return 0.0 if self.ready_since is None else time.monotonic() - self.ready_since
 
     def looks_healthy(self) -> bool:
         """What `/health` says."""
@@ -197,14 +215,16 @@ def make_tokens(count: int, *, endless: bool) -> list[str]:
 def render_metrics(state: State) -> str:
     """The metrics of vLLM's V1 engine that a supervisor reads (v1/metrics/loggers.py), in Prometheus' text format."""
     labels = f'{{engine="0",model_name="{state.options.served_name}"}}'
+    engine, is_short = state.engine, state.is_short()
+    usage = engine.kv_cache_usage if is_short and engine.kv_cache_usage is not None else 0.01 * state.running
     with state.lock:
         values = {
-            "num_requests_running": ("gauge", state.running),
-            "num_requests_waiting": ("gauge", 0),
-            "kv_cache_usage_perc": ("gauge", 0.01 * state.running),
+            "num_requests_running": ("gauge", state.running + engine.busy * is_short),
+            "num_requests_waiting": ("gauge", engine.waiting * is_short),
+            "kv_cache_usage_perc": ("gauge", usage),
             "prefix_cache_queries_total": ("counter", state.prompt_tokens),
             "prefix_cache_hits_total": ("counter", state.prompt_tokens // 2),
-            "num_preemptions_total": ("counter", 0),
+            "num_preemptions_total": ("counter", state.count_preemptions()),
             "prompt_tokens_total": ("counter", state.prompt_tokens),
             "generation_tokens_total": ("counter", state.output_tokens),
         }

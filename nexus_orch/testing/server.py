@@ -92,6 +92,7 @@ class _Run:
             print_bytes(NOISE)
         self.state.fails_at_request = failure is not None
         self.state.ready = True
+        self.state.ready_since = time.monotonic()
         if self.engine.port_delay_seconds:
             print_text(READY)
             self._pause(self.engine.port_delay_seconds)

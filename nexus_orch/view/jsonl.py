@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
+from nexus_orch.judge.advice import Advice
+from nexus_orch.judge.proof import Comparison
 from nexus_orch.record.codec import encode, encode_tagged
 from nexus_orch.record.run_folder import encode_plan
 from nexus_orch.types import Command, Observation, Plan, Probed, Verdict
@@ -12,8 +14,8 @@ from nexus_orch.view.stream import QuietStream
 
 
 class JsonLinesView:
-    """Kinds: plan, verdict, message, answer, and those of the observations (started, log_line, metric, gpu_sample,
-    host_sample, probed, exited). `time` is that of the newest observation where a line has none of its own.
+    """Kinds: plan, verdict, message, answer, proof, advice, and those of the observations (started, log_line, metric,
+    gpu_sample, host_sample, probed, exited). `time` is that of the newest observation where a line has none of its own.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -40,6 +42,13 @@ class JsonLinesView:
     def answer(self, question: str, answer: Probed) -> None:
         known = {"time": answer.time, "ok": answer.ok, "values": encode(answer.values)}
         self._write({"kind": "answer", "question": question, "text": answer.detail, **known})
+
+    def proof(self, comparisons: tuple[Comparison, ...]) -> None:
+        lines = [{**encode(line), "error": line.difference} for line in comparisons]
+        self._write({"kind": "proof", "time": self._time, "comparisons": lines})
+
+    def advice(self, advice: Advice) -> None:
+        self._write({"kind": "advice", "time": self._time, "text": advice.text, "advice": encode(advice)})
 
     def close(self) -> None:
         self._stream.flush()

@@ -10,11 +10,14 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from nexus_orch.judge.advice import Advice
+from nexus_orch.judge.proof import Comparison
 from nexus_orch.types import Command, Failed, Observation, Plan, Probed, Ready, Stopped, Verdict
 from nexus_orch.view.frame import make_frame
 from nexus_orch.view.meters import ASCII, UNICODE
 from nexus_orch.view.picture import Picture, render_changes
 from nexus_orch.view.plan import render_plan
+from nexus_orch.view.proof import render_proof
 from nexus_orch.view.stream import QuietStream
 from nexus_orch.view.words import render_duration, render_rate
 
@@ -77,6 +80,16 @@ class LiveView:
         if rate is not None:
             self._kept.append(Text(f"{render_rate(rate)} tokens/s", style="dim"))
         self._draw(urgent=True)
+
+    def proof(self, comparisons: tuple[Comparison, ...]) -> None:
+        lines = render_proof(comparisons)
+        if len(comparisons) > 1:
+            self._picture.proof = lines
+        self._kept.extend(Text(line, style="dim") for line in lines)
+        self._draw(urgent=True)
+
+    def advice(self, advice: Advice) -> None:
+        self.message(f"advice: {advice.text}")
 
     def close(self) -> None:
         if self._live is not None:

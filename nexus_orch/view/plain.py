@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TextIO, cast
 
+from nexus_orch.judge.advice import Advice
+from nexus_orch.judge.proof import Comparison
 from nexus_orch.types import (
     GIB,
     Command,
@@ -23,6 +25,7 @@ from nexus_orch.types import (
 )
 from nexus_orch.view.picture import Picture, make_shown_line, render_changes
 from nexus_orch.view.plan import print_plan
+from nexus_orch.view.proof import render_proof
 from nexus_orch.view.server import render_readings
 from nexus_orch.view.stream import QuietStream
 from nexus_orch.view.words import render_bytes, render_duration, render_rate
@@ -96,6 +99,16 @@ class PlainView:
         self._say("answer:" if rate is None else f"answer, {render_rate(rate)} tokens/s:")
         for line in answer.detail.strip().splitlines():
             self._more(line)
+
+    def proof(self, comparisons: tuple[Comparison, ...]) -> None:
+        lines = render_proof(comparisons)
+        if lines:
+            self._say("plan and measurement:")
+        for line in lines:
+            self._more(line)
+
+    def advice(self, advice: Advice) -> None:
+        self._say(f"advice: {advice.text}")
 
     def close(self) -> None:
         self._stream.flush()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from nexus_orch.judge.proof import Comparison
 from nexus_orch.record.codec import encode
 from nexus_orch.record.run_record import AttemptRecord, RunRecord
 from nexus_orch.types import Failed, Lesson, Stage
 from nexus_orch.view.picture import render_changes
+from nexus_orch.view.proof import HEADER, NUMBER_COLUMNS, make_rows
 from nexus_orch.view.server import GENERATION_RATE, PROMPT_RATE
 from nexus_orch.view.words import (
     NOTHING,
     render_bytes,
-    render_count,
     render_duration,
     render_markdown_table,
     render_rate,
@@ -28,28 +28,15 @@ METRIC_PEAKS = (
 )
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One quantity: what the plan said and what the engine told. `unit` is bytes, tokens, requests or tokens/s."""
-
-    name: str
-    planned: float | None
-    measured: float | None
-    unit: str
-
-    @property
-    def difference(self) -> float | None:
-        """Measured against planned, as a fraction of the plan."""
-        if not self.planned or self.measured is None:
-            return None
-        return self.measured / self.planned - 1
-
-
 def make_comparisons(record: RunRecord) -> list[Comparison]:
     """Plan against measurement for the last attempt; what neither tells is left out.
 
-    Bytes are those of the fullest card, because vLLM's log tells them for each rank and that rank decides.
+    The proof that was taken when it became ready; for a run without one, what its record tells. Bytes are those of the
+    fullest card, because vLLM's log tells them for each rank and that rank decides.
     """
+    proof = record.attempts[-1].proof if record.attempts else ()
+    if proof:
+        return list(proof)
     plan = record.attempts[-1].plan if record.attempts else {}
     measured = record.measured
     found = [
@@ -133,20 +120,10 @@ def _describe_end(record: RunRecord) -> str:
 
 
 def _plan_section(record: RunRecord) -> str:
-    rows = [
-        (
-            line.name,
-            _render(line.planned, line.unit),
-            _render(line.measured, line.unit),
-            NOTHING if line.difference is None else f"{line.difference:+.0%}",
-        )
-        for line in make_comparisons(record)
-    ]
+    rows = make_rows(make_comparisons(record))
     if not rows:
         return ""
-    return "## Plan and measurement\n\n" + render_markdown_table(
-        ("", "planned", "measured", "difference"), rows, right=(1, 2, 3)
-    )
+    return "## Plan and measurement\n\n" + render_markdown_table(HEADER, rows, right=NUMBER_COLUMNS)
 
 
 def _timeline(record: RunRecord) -> str:
@@ -177,6 +154,7 @@ def _attempts(record: RunRecord) -> str:
         if isinstance(attempt.verdict, Failed):
             lines += [f"   - `{text.strip()}`" for text in attempt.verdict.evidence[:EVIDENCE_LINES]]
             lines.append(f"   - remedy: {attempt.verdict.remedy}")
+        lines += [f"   - advice: {advice.text}" for advice in attempt.advice]
         lines += [f"   - learned: {_describe_lesson(lesson)}" for lesson in attempt.lessons]
         before = settings
     return "\n".join(lines) + "\n" if record.attempts else ""
@@ -227,14 +205,6 @@ def _tail(record: RunRecord) -> str:
 def render_time(seconds: float | None) -> str:
     """Local date and time."""
     return NOTHING if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def _render(value: float | None, unit: str) -> str:
-    if value is None:
-        return NOTHING
-    if unit == "bytes":
-        return render_bytes(value)
-    return f"{render_count(value) if unit == 'tokens' else render_rate(value)} {unit}"
 
 
 def _fullest(plan: Mapping[str, Any], key: str) -> float | None:

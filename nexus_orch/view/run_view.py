@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Literal, Protocol, TextIO
 
+from nexus_orch.judge.advice import Advice
+from nexus_orch.judge.proof import Comparison
 from nexus_orch.types import Command, Observation, Plan, Probed, Verdict
 
 ViewFormat = Literal["auto", "live", "plain", "json"]
@@ -29,6 +31,12 @@ class RunView(Protocol):
 
     def answer(self, question: str, answer: Probed) -> None:
         """What the server answered to the user's question, after it was observed."""
+
+    def proof(self, comparisons: tuple[Comparison, ...]) -> None:
+        """What was planned beside what was measured, once the server is ready."""
+
+    def advice(self, advice: Advice) -> None:
+        """The server has been short of memory, and this would help."""
 
     def close(self) -> None:
         """The run is over: give the terminal back. Nothing is shown after that."""

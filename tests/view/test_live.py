@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 from rich.console import Console
 
+from nexus_orch.judge.advice import Advice
+from nexus_orch.judge.proof import Comparison
 from nexus_orch.types import (
     Command,
     Failed,
@@ -25,6 +27,7 @@ from nexus_orch.view.frame import make_frame
 from nexus_orch.view.live import SERVING_SECONDS, STARTING_SECONDS, LiveView
 from nexus_orch.view.meters import ASCII
 from nexus_orch.view.picture import Picture
+from nexus_orch.view.proof import render_proof
 from tests.record.examples import START, make_gpu, make_host, make_plan
 from tests.view.histories import END, SERVING, replay, replay_all, replay_to_ready
 
@@ -78,6 +81,12 @@ class PictureView:
 
     def answer(self, question: str, answer: Probed) -> None:
         self.picture.answer = answer
+
+    def proof(self, comparisons: tuple[Comparison, ...]) -> None:
+        self.picture.proof = render_proof(comparisons)
+
+    def advice(self, advice: Advice) -> None:
+        self.picture.messages.append(advice.text)
 
     def close(self) -> None:
         """There is nothing to give back."""

@@ -20,16 +20,16 @@ REPORT = """\
 
 ## Plan and measurement
 
-|                       |       planned |      measured | difference |
-| --------------------- | ------------: | ------------: | ---------: |
-| weights on the device |      16.0 GiB |      16.2 GiB |        +1% |
-| weights in host RAM   |      14.0 GiB |             - |          - |
-| KV cache              |       3.0 GiB |             - |          - |
-| activations           |       1.0 GiB |             - |          - |
-| other                 |       512 MiB |             - |          - |
-| KV cache              | 24,000 tokens | 23,552 tokens |        -2% |
-| concurrency           |  2.9 requests |             - |          - |
-| one request           |  4.2 tokens/s |  4.1 tokens/s |        -2% |
+|                       |       planned |      measured | error |
+| --------------------- | ------------: | ------------: | ----: |
+| weights on the device |      16.0 GiB |      16.2 GiB | +1.2% |
+| weights in host RAM   |      14.0 GiB |             - |     - |
+| KV cache              |       3.0 GiB |             - |     - |
+| activations           |       1.0 GiB |             - |     - |
+| other                 |       512 MiB |             - |     - |
+| KV cache              | 24,000 tokens | 23,552 tokens | -1.9% |
+| concurrency           |  2.9 requests |             - |     - |
+| one request           |  4.2 tokens/s |  4.1 tokens/s | -2.4% |
 
 ## Timeline
 
