@@ -39,6 +39,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "calibrate": CommandEntry("nexus_orch.commands.calibrate", "measure a few launches and compare with the plan"),
     "diagnose": CommandEntry("nexus_orch.commands.diagnose", "name the cause and the remedy in any vLLM log"),
     "import": CommandEntry("nexus_orch.commands.import_profile", "make a profile of a vLLM command", nested=True),
+    "export": CommandEntry("nexus_orch.commands.export", "a plan as shell script, compose, systemd or Kubernetes file"),
     "doctor": CommandEntry("nexus_orch.commands.doctor", "check this machine: cards, memory, engines, models"),
     "engine": CommandEntry("nexus_orch.commands.engine", "install, list and inspect vLLM environments", nested=True),
     "model": CommandEntry("nexus_orch.commands.model", "fetch and list the models nexus_orch brings", nested=True),

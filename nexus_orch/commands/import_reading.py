@@ -103,13 +103,13 @@ def _read_start(start: Start, readers: _Readers) -> Imported:
     """The start in the words of its release: told, or of the image, or the newest that understands all of it."""
     image = start.container.image if start.container is not None else ""
     told = readers.question.told_release
-    release = told or parse_image_release(image)
+    release = told or parse_image_release(image) or start.release
     if release is None:
         return _read_for_newest(start, readers)
     reader = readers.make(release)
     imported = read_start(start, reader)
     imported.settings["engine.version"] = release
-    imported.said["engine.version"] = "told" if told else image
+    imported.said["engine.version"] = "told" if told else image or "the first comment"
     for note in reader.engine.notes:
         imported.note("release", note)
     return imported

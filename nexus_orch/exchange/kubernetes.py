@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from nexus_orch.exchange.secrets import API_KEY_VARIABLE
 from nexus_orch.exchange.shell import find_starts
 from nexus_orch.exchange.start import Container, Start
 
 _VARIABLE = re.compile(r"\$\$|\$\((\w+)\)")
-API_KEY_VARIABLE = "VLLM_API_KEY"
 
 
 def parse_manifest(documents: Sequence[Any]) -> list[Start]:
@@ -47,7 +47,7 @@ def _parse_pod(place: str, pod: Mapping[str, Any]) -> Iterator[Start]:
 
 
 def _parse_container(place: str, content: Mapping[str, Any], folders: Mapping[str, str]) -> list[Start]:
-    env, api_key_env = _environment(content.get("env"))
+    env = _environment(content.get("env"))
     mounts = tuple(
         (folders[mount["name"]], str(mount.get("mountPath", "")))
         for mount in content.get("volumeMounts") or ()
@@ -60,28 +60,23 @@ def _parse_container(place: str, content: Mapping[str, Any], folders: Mapping[st
     if not starts and container.is_vllm:
         starts = [Start(tuple(arguments), env, place, container)]
     notes = ["the variables of envFrom, which stand in other objects"] if content.get("envFrom") else []
-    return [
-        Start(start.argv, start.env, start.place, container, api_key_env, (*start.notes, *notes)) for start in starts
-    ]
+    return [start.with_notes(*notes) for start in starts]
 
 
-def _environment(entries: Any) -> tuple[dict[str, str], str | None]:
-    """The variables, and the name under which a secret holds the API key."""
+def _environment(entries: Any) -> dict[str, str]:
+    """The variables; the API key is known by the name that it has in its secret."""
     env: dict[str, str] = {}
-    api_key_env = None
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict) or "name" not in entry:
             continue
         name = str(entry["name"])
-        if "valueFrom" not in entry:
-            env[name] = _expand(entry.get("value", ""), env)
-            continue
-        env[name] = f"${{{name}}}"
-        source = entry["valueFrom"]
+        source = entry.get("valueFrom")
         secret = source.get("secretKeyRef") if isinstance(source, dict) else None
-        if name == API_KEY_VARIABLE and isinstance(secret, dict):
-            api_key_env = str(secret.get("key", name))
-    return env, api_key_env
+        if name == API_KEY_VARIABLE and isinstance(secret, dict) and str(secret.get("key", "")).isidentifier():
+            env[name] = f"${{{secret['key']}}}"
+        else:
+            env[name] = f"${{{name}}}" if source is not None else _expand(entry.get("value", ""), env)
+    return env
 
 
 def _expand(value: Any, env: Mapping[str, str]) -> str:

@@ -61,10 +61,6 @@ def try_start(start: Start, reader: Reader) -> Imported:
     take_model(_model(parsed, imported, reader.engine), start.container, imported, reader.model_profiles)
     take_environment(start, imported, reverse)
     take_address(start.container, imported)
-    if start.api_key_env is not None:
-        variable, notes = choose_api_key_env([f"${{{start.api_key_env}}}"])
-        imported.set("serve.api_key_env", variable, API_KEY_OPTION)
-        imported.note_all(notes)
     for note in start.notes:
         imported.note("left out", note)
     _choose_groups(imported, reverse)

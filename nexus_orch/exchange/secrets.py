@@ -23,12 +23,10 @@ def is_secret_option(name: str) -> bool:
 def choose_api_key_env(values: Sequence[str]) -> tuple[str, list[Note]]:
     """The variable that holds the key from now on, and what the user must know. The key itself is in neither."""
     named = reference_of(values[0]) if values else None
-    variable = named if named is not None and named != API_KEY_VARIABLE else DEFAULT_API_KEY_ENV
+    variable = named or DEFAULT_API_KEY_ENV
+    text = f"the API key was not written down: export {variable}=... before the start (serve.api_key_env)"
     if named is not None:
-        text = f"the API key stays in the variable {named}"
-        text = text if variable == named else f"the API key is taken from {variable} (it was {named})"
-    else:
-        text = f"the API key was not written down: export {variable}=... before the start (serve.api_key_env)"
+        text = f"the API key comes from the variable {named} (serve.api_key_env)"
     notes = [Note("secret", text)]
     if len(values) > 1:
         notes.append(Note("left out", f"{len(values) - 1} more API keys: a run has one"))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 _API_SERVERS = frozenset({"vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server"})
 _COMMANDS = frozenset({"vllm.entrypoints.cli.main", "vllm.scripts", "vllm.entrypoints.cli", "vllm"})
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+"""What a model on a hub is called; every other name is a folder's."""
 _RELEASE = re.compile(r"v?(\d+\.\d+(?:\.\d+)?(?:\.post\d+)?)(?![.\d])")
 
 

@@ -20,12 +20,15 @@ _TALK = frozenset({"echo", "printf", "pkill", "pgrep", "grep", "which", "alias",
 _CALLER_ARGUMENTS = frozenset({"$@", "$*", "${@}", "${*}"})
 
 
-def parse_script(text: str, place: str = "", env: Variables | None = None) -> list[Start]:
-    """The starts of vLLM in a shell script or command line. `env` holds the variables that it begins with.
+def parse_script(
+    text: str, place: str = "", env: Variables | None = None, known: Variables | None = None
+) -> list[Start]:
+    """The starts of vLLM in a shell script or command line. `env` are the environment variables that it begins with,
+    `known` others whose values it may use.
 
     Raises ConfigError for quotes that are not closed.
     """
-    shell = _Shell(dict(env or {}), dict(env or {}))
+    shell = _Shell({**(known or {}), **(env or {})}, dict(env or {}))
     return [start for command in split_commands(text) for start in shell.run(command, place)]
 
 

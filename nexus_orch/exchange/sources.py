@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
@@ -18,27 +20,30 @@ SERVER_FILE_KEYS = frozenset({"model", "model-tag", "served-model-name", "max-mo
 ANCESTOR_KEYS = frozenset({"model_path", "gpu_count", "mem_ratio", "enable_memory_offload", "memory_offload_ratio"})
 """Keys that only the settings file of VLLM-Nexus-GUI has."""
 
+EXPORTED = re.compile(r"^# Exported by `nexus export`: .*, vLLM (\S+)\.$", re.MULTILINE)
+"""The first comment of our own files tells the release: scripts and units have no other place for it."""
+
 WHAT_IS_READ = (
     "a shell script, a docker-compose file, a Kubernetes manifest, a systemd unit, a file for `vllm serve --config` "
     "or the settings of VLLM-Nexus-GUI (JSON); or the command itself: nexus import -- vllm serve MODEL ..."
 )
 
 
-def parse_command(words: Sequence[str], env: Variables) -> list[Start]:
+def parse_command(words: Sequence[str], known: Variables) -> list[Start]:
     """The starts of vLLM in the words of a command line that a shell has split already."""
     given: dict[str, str] = {}
     rest = list(words)
     while rest and "=" in rest[0] and rest[0].partition("=")[0].isidentifier():
         name, _, given[name] = rest.pop(0).partition("=")
     if len(rest) == 1 and any(blank in rest[0] for blank in " \n"):  # the whole command in one pair of quotes
-        return parse_script(rest[0], "the command", {**env, **given})
+        return parse_script(rest[0], "the command", given, known)
     return find_starts(rest, given, "the command")
 
 
-def parse_text(text: str, name: str, env: Variables) -> list[Start] | Mapping[str, Any]:
+def parse_text(text: str, name: str, known: Variables) -> list[Start] | Mapping[str, Any]:
     """The starts of vLLM in a file's text, or the settings of VLLM-Nexus-GUI.
 
-    `name` is the file's name, `env` the variables that every script and compose file begins with. Raises ConfigError
+    `name` is the file's name, `known` the variables whose values scripts and compose files may use. Raises ConfigError
     for what is broken.
     """
     if not text.strip():
@@ -46,14 +51,16 @@ def parse_text(text: str, name: str, env: Variables) -> list[Start] | Mapping[st
     if "\x00" in text:
         raise broken(f"{name} is no text file", f"name {WHAT_IS_READ}")
     suffix = PurePath(name).suffix.lower()
+    header = EXPORTED.search(text)
+    release = header[1] if header is not None else None
     if suffix == ".json" or text.lstrip().startswith("{"):
         return _parse_json(text, name)
     if suffix == ".service" or "ExecStart" in text:
-        return parse_unit(text)
+        return [replace(start, release=release) for start in parse_unit(text)]
     documents = _read_yaml(text, name, is_sure=suffix in (".yaml", ".yml"))
     if documents is not None:
-        return _parse_documents(documents, env)
-    return parse_script(text, "", env)
+        return _parse_documents(documents, known)
+    return [replace(start, release=release) for start in parse_script(text, "", known=known)]
 
 
 def _parse_json(text: str, name: str) -> list[Start] | Mapping[str, Any]:

@@ -48,8 +48,8 @@ class Start:
     env: Variables = field(default_factory=dict)
     place: str = "the command"
     container: Container | None = None
-    api_key_env: str | None = None
-    """The variable that the API key comes from, where a file tells it beside the environment."""
+    release: str | None = None
+    """The release that the file itself names, beside the image."""
     notes: tuple[str, ...] = ()
     """What stands around the start and is not carried over."""
 

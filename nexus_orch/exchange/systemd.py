@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from nexus_orch.exchange.secrets import API_KEY_VARIABLE
 from nexus_orch.exchange.shell import find_starts
 from nexus_orch.exchange.start import Start, broken
 
@@ -31,13 +32,15 @@ def parse_unit(text: str) -> list[Start]:
     files = [value.lstrip("-") for name, value in options if name == "EnvironmentFile"]
     notes = [f"the variables of EnvironmentFile {file}, which was not read" for file in files]
     key = next((value for name, value in options if name == API_KEY_OPTION), None)
+    if key is not None:
+        env[API_KEY_VARIABLE] = f"${{{key}}}"
     found = []
     for name, value in options:
         if name == "ExecStart" and value:
             words = [_expand(word, env) for word in _split(value.lstrip("@-:+!"))]
             found += find_starts(words, env, "ExecStart")
     kept = notes if key is None else []  # a file that only holds the API key is explained with it
-    return [Start(s.argv, s.env, s.place, s.container, key or s.api_key_env, (*s.notes, *kept)) for s in found]
+    return [start.with_notes(*kept) for start in found]
 
 
 def _options(text: str) -> Iterator[tuple[str, str]]:

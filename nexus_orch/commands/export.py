@@ -1,0 +1,91 @@
+"""`nexus export`: a plan as a file that others run: shell script, docker-compose, systemd unit, Kubernetes manifest."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nexus_orch.commands.options import add_run_arguments, project_of
+from nexus_orch.compose.project import find_project
+from nexus_orch.compose.run import compose_run
+from nexus_orch.errors import ConfigError, ExitCode, PlanError, Problem
+from nexus_orch.exchange.deployment import Deployment, make_deployment
+from nexus_orch.plugin_manager import load_plugins
+from nexus_orch.record.atomic import write_atomic
+from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
+
+FORMATS = ("shell", "compose", "systemd", "kubernetes")
+_CONTAINERS = ("compose", "kubernetes")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_arguments(parser)
+    parser.add_argument("--as", dest="format", choices=FORMATS, required=True, help="what kind of file")
+    parser.add_argument("--out", metavar="FILE", help="write this file; else standard output")
+    parser.add_argument("--image", metavar="IMAGE", help="the container's image (default: vllm/vllm-openai:vRELEASE)")
+    parser.add_argument(
+        "--force", action="store_true", help="also a plan that does not fit; replace a file that is there"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the file. 3 when the plan does not fit, 2 when the engine cannot do what is pinned."""
+    target = None if args.out is None else Path(args.out).expanduser()
+    if target is not None and target.exists() and not args.force:
+        remedy = "--force replaces it, or choose another name"
+        raise ConfigError(Problem(f"{target} is there already", remedy=remedy))
+    project = find_project(project_of(args))
+    spec = compose_run(args.overrides, project=project)
+    plugins = load_plugins(project)
+    facts, provider = read_facts(spec, plugins)
+    prepared = make_preparation(spec, facts, provider, plugins)
+    _check(prepared, args)
+    deployment = make_deployment(prepared.plan, prepared.rendering, facts.engine, _launcher(prepared), image=args.image)
+    text = _renderers()[args.format](deployment)
+    if target is None:
+        sys.stdout.write(text)
+        return ExitCode.GOOD
+    _write(target, text, is_program=args.format == "shell")
+    sys.stderr.write(f"wrote {target}\n")
+    return ExitCode.GOOD
+
+
+def _check(prepared: Preparation, args: argparse.Namespace) -> None:
+    """Raises ConfigError for what cannot be said, and PlanError for what does not fit."""
+    if prepared.rendering.problems:
+        raise ConfigError(*prepared.rendering.problems)
+    if not prepared.plan.fits and not args.force:
+        problems = prepared.plan.problems or (Problem("the plan does not fit"),)
+        raise PlanError(*problems, Problem("not exported", remedy="--force exports it all the same"))
+    if prepared.facts.engine.device == "cpu" and args.format in _CONTAINERS and args.image is None:
+        remedy = "name one that you have or built: --image NAME:TAG"
+        raise ConfigError(Problem("vllm/vllm-openai has no build for the CPU", "--image", remedy=remedy))
+
+
+def _launcher(prepared: Preparation) -> tuple[str, ...]:
+    """What starts the engine of this machine; nothing where none is installed."""
+    if not prepared.is_installed:
+        return ()
+    argv = prepared.shown_command().argv
+    return argv[: len(argv) - len(prepared.rendering.argv)]
+
+
+def _renderers() -> Mapping[str, Callable[[Deployment], str]]:
+    from nexus_orch.exchange.render_compose import render_compose  # noqa: PLC0415 - YAML only where it is written
+    from nexus_orch.exchange.render_kubernetes import render_kubernetes  # noqa: PLC0415
+    from nexus_orch.exchange.render_shell import render_shell  # noqa: PLC0415
+    from nexus_orch.exchange.render_systemd import render_systemd  # noqa: PLC0415
+
+    return dict(zip(FORMATS, (render_shell, render_compose, render_systemd, render_kubernetes), strict=True))
+
+
+def _write(target: Path, text: str, *, is_program: bool) -> None:
+    try:
+        write_atomic(target, text)
+        if is_program:
+            target.chmod(0o755)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(Problem(f"cannot write {target}: {reason}", remedy="name another place")) from error

@@ -1,0 +1,35 @@
+"""What the YAML formats share: text in quotes, and the health check."""
+
+from __future__ import annotations
+
+import yaml
+
+from nexus_orch.exchange.deployment import Deployment
+
+HUB_CACHE = "/root/.cache/huggingface"
+"""Where the images of vLLM keep models of the hub."""
+HUB_TOKEN = "HF_TOKEN"
+
+
+def quote(text: str) -> str:
+    """The text in double quotes, with `$` doubled: compose and Kubernetes would take it for a variable."""
+    return quote_raw(text.replace("$", "$$"))
+
+
+def quote_raw(text: str) -> str:
+    """The text in double quotes as it is."""
+    quoted: str = yaml.safe_dump(text, default_style='"', width=float("inf"), allow_unicode=True)
+    return quoted.rstrip("\n")
+
+
+def render_list(words: tuple[str, ...], indent: int) -> list[str]:
+    """One item on each line."""
+    return [f"{' ' * indent}- {quote(word)}" for word in words]
+
+
+def launch(deployment: Deployment) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the container starts, and its arguments: `vllm serve` and the rest, or the module of old releases."""
+    words = deployment.container_words
+    if words[:1] == ("serve",):
+        return (*deployment.container_launcher, "serve"), words[1:]
+    return deployment.container_launcher, words
