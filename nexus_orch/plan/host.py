@@ -1,53 +1,130 @@
-"""Host RAM: what a run takes of it and what there is."""
+"""Host RAM: what a run takes of it, part by part, what there is, and what would do where that is too little."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from nexus_orch.contracts import Placement
 from nexus_orch.errors import Problem
 from nexus_orch.plan.inputs import Inputs
+from nexus_orch.plan.offload.kv_tier import RAM_FACTOR
+from nexus_orch.plan.offload.releases import shares_kv_region
 from nexus_orch.types import GIB, MIB, HostEstimate
 
 SERVER_BYTES = 1400 * MIB
 WORKER_BYTES = 1100 * MIB
-"""Resident memory of the server's processes, and of each rank: 2.4 GiB in all for one rank without offload, 3.5 GiB
-with (vLLM 0.25.1 on an H100, host RAM before and after the start)."""
-KV_OFFLOAD_FACTOR = 1.9
-"""Host memory allocated for each byte of --kv-offloading-size, pinned and rounded up (vLLM 0.25.1, H100)."""
+"""Resident memory of the server's processes, and of each rank: 2.4 GiB in all for one rank, of which 1.7 to 2.2 were
+seen beside the pinned tensors (vLLM 0.25.1 on an H100, host RAM before and after the start)."""
+RULE_RAM_FACTOR, RULE_SWAP_FACTOR = 2.0, 0.2
+"""The rule of thumb of the program that this one follows: RAM of twice the model, and swap of a fifth of it."""
 
 
-def estimate_host(inputs: Inputs, placement: Placement, ranks: int) -> HostEstimate:
-    """RAM for the processes, the offloaded weights (pinned, so rounded up) and the offloaded KV cache."""
-    kv_offload = int((inputs.spec.memory.kv_offload_gib or 0) * GIB * KV_OFFLOAD_FACTOR)
+def estimate_host(inputs: Inputs, placement: Placement, ranks: int, model_bytes: int = 0) -> HostEstimate:
+    """RAM for the processes, the offloaded weights (pinned, so rounded up), copies while loading, and KV blocks.
+
+    `model_bytes` is the size of all weights, for the rule of thumb.
+    """
     host = inputs.facts.machine.host
+    asked = placement.kv_offload_bytes or int((inputs.spec.memory.kv_offload_gib or 0) * GIB)
+    kv_offload = asked if _shares_region(inputs) else int(asked * RAM_FACTOR)
+    weights = min(sum(placement.offloaded_bytes), placement.host_bytes)
+    processes = SERVER_BYTES + WORKER_BYTES * ranks
     return HostEstimate(
-        required_bytes=SERVER_BYTES + WORKER_BYTES * ranks + placement.host_bytes + kv_offload,
+        required_bytes=processes + placement.host_bytes + placement.loading_bytes + kv_offload,
         available_bytes=max(0, host.ram_available_bytes - host.reserved_bytes),
         pinned_bytes=placement.pinned_bytes + kv_offload,
+        weights_bytes=weights,
+        rounding_bytes=placement.host_bytes - weights,
+        loading_bytes=placement.loading_bytes,
+        process_bytes=processes,
+        kv_offload_bytes=kv_offload,
+        rule_of_thumb_bytes=int(model_bytes * RULE_RAM_FACTOR),
+        rule_of_thumb_swap_bytes=int(model_bytes * RULE_SWAP_FACTOR),
     )
 
 
-def judge_host(inputs: Inputs, estimate: HostEstimate) -> list[Problem]:
-    """Too little RAM, or too little that can be pinned."""
-    found = []
-    if estimate.required_bytes > estimate.available_bytes:
-        short = estimate.required_bytes - estimate.available_bytes
-        found.append(
-            Problem(
-                f"the run takes {estimate.required_bytes / GIB:.1f} GiB of host RAM, and "
-                f"{estimate.available_bytes / GIB:.1f} GiB are available",
-                key="hardware.host.ram_gib",
-                remedy=f"free {short / GIB:.1f} GiB of RAM, or offload less (a shorter context, a smaller model)",
-                cause="host_oom",
-            )
-        )
+def _shares_region(inputs: Inputs) -> bool:
+    return shares_kv_region(inputs.facts, tiered=inputs.spec.memory.kv_offload_dir is not None)
+
+
+def judge_host(inputs: Inputs, estimate: HostEstimate, remedy: str | None = None) -> list[Problem]:
+    """Too little RAM, too little that can be pinned, or too little shared memory for KV blocks.
+
+    `remedy` is what was found to do; without it the missing amount is told.
+    """
+    return [*_judge_ram(inputs, estimate, remedy), *_judge_pinned(inputs, estimate), *_judge_shared(inputs, estimate)]
+
+
+def lacks_ram(inputs: Inputs, estimate: HostEstimate) -> bool:
+    """Whether the host has too little for this run, in any way."""
+    return bool(judge_host(inputs, estimate))
+
+
+def _judge_ram(inputs: Inputs, estimate: HostEstimate, remedy: str | None) -> Iterator[Problem]:
+    short = estimate.required_bytes - estimate.available_bytes
+    if short <= 0:
+        return
+    host = inputs.facts.machine.host
+    group = host.cgroup_limit_bytes
+    limit = "" if group is None else f" (the control group allows {group / GIB:.1f} GiB)"
+    swap = "; swap does not help: pinned memory cannot be swapped out" if host.swap_free_bytes >= short else ""
+    yield Problem(
+        f"the run takes {estimate.required_bytes / GIB:.1f} GiB of host RAM ({render_parts(estimate)}), and "
+        f"{estimate.available_bytes / GIB:.1f} GiB are available{limit}{swap}",
+        key="hardware.host.ram_gib",
+        remedy=remedy or f"{short / GIB:.1f} GiB more RAM",
+        cause="host_oom",
+    )
+
+
+def render_parts(estimate: HostEstimate) -> str:
+    """What the RAM is for, the parts that there are, in GiB."""
+    parts = (
+        ("weights", estimate.weights_bytes),
+        ("pinned memory's rounding", estimate.rounding_bytes),
+        ("copies while loading", estimate.loading_bytes),
+        ("processes", estimate.process_bytes),
+        ("KV blocks", estimate.kv_offload_bytes),
+    )
+    return ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts if size >= GIB // 20)
+
+
+def _judge_pinned(inputs: Inputs, estimate: HostEstimate) -> Iterator[Problem]:
     limit = inputs.facts.machine.host.pinned_limit_bytes
-    if limit is not None and estimate.pinned_bytes > limit:
+    if limit is None or estimate.pinned_bytes <= limit:
+        return
+    more = (estimate.pinned_bytes - limit) * 2 / GIB
+    yield Problem(
+        f"{estimate.pinned_bytes / GIB:.1f} GiB must be pinned in host RAM, and {limit / GIB:.1f} GiB can be",
+        key="memory.cpu_offload_gib",
+        remedy=f"offload less, or give WSL {more:.1f} GiB more, of which half can be pinned (.wslconfig: memory=)",
+        cause="pinned_memory_unavailable",
+    )
+
+
+def _judge_shared(inputs: Inputs, estimate: HostEstimate) -> Iterator[Problem]:
+    """KV blocks that lie in /dev/shm need it to be as large; containers get 64 MiB unless told otherwise."""
+    free = inputs.facts.machine.host.shared_memory_bytes
+    if free is None or estimate.kv_offload_bytes <= free or not _shares_region(inputs):
+        return
+    needed = -(-estimate.kv_offload_bytes // GIB)
+    yield Problem(
+        f"{estimate.kv_offload_bytes / GIB:.1f} GiB of KV blocks lie in shared memory, and /dev/shm has "
+        f"{free / GIB:.2f} GiB free",
+        key="memory.kv_offload_gib",
+        remedy=f"start the container with --shm-size={needed + 1}g, or memory.kv_offload_gib={int(free / GIB)}",
+        cause="shared_memory",
+    )
+
+
+def host_notes(inputs: Inputs, estimate: HostEstimate) -> tuple[str, ...]:
+    """What to know about the RAM of a run that it has enough of."""
+    found = []
+    checkpoint = inputs.facts.model.checkpoint
+    left = estimate.available_bytes - estimate.required_bytes
+    if checkpoint is not None and estimate.pinned_bytes and 0 <= left < checkpoint.total_bytes:
         found.append(
-            Problem(
-                f"{estimate.pinned_bytes / GIB:.1f} GiB must be pinned in host RAM, and {limit / GIB:.1f} GiB can be",
-                key="memory.cpu_offload_gib",
-                remedy="offload less; under WSL, give it more memory (.wslconfig: memory=)",
-                cause="pinned_memory_unavailable",
-            )
+            f"{left / GIB:.1f} GiB of RAM are left for the page cache, and the checkpoint has "
+            f"{checkpoint.total_bytes / GIB:.1f} GiB: it is read from the disk again at every start"
         )
-    return found
+    return tuple(found)

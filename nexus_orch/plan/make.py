@@ -8,10 +8,13 @@ from nexus_orch.contracts import Loader
 from nexus_orch.errors import Problem
 from nexus_orch.plan.cpu import make_cpu_plan
 from nexus_orch.plan.division import Division
-from nexus_orch.plan.host import estimate_host, judge_host
+from nexus_orch.plan.elsewhere import judge_elsewhere
+from nexus_orch.plan.host import estimate_host, host_notes, judge_host, lacks_ram
+from nexus_orch.plan.host_remedies import find_host_remedy
 from nexus_orch.plan.inputs import Inputs, read_inputs
 from nexus_orch.plan.loaders import LoaderChoice, choose_loader
 from nexus_orch.plan.parallel import choose_division
+from nexus_orch.plan.ram_first import with_ram_first
 from nexus_orch.plan.remedies import find_remedies
 from nexus_orch.plan.settings import model_choices, passed_choices, serve_choices
 from nexus_orch.plan.settle import Settled
@@ -36,14 +39,14 @@ def make_plan(spec: RunSpec, facts: Facts, loaders: Mapping[str, Loader], lesson
     division = choose_division(inputs)
     problems = [*inputs.problems, *judge_context(inputs), *division.problems]
     if inputs.is_cpu:
-        return with_unused_pins(make_cpu_plan(inputs, division, problems))
+        return with_unused_pins(with_ram_first(make_cpu_plan(inputs, division, problems), facts))
     if any(problem.cause in UNDRAWABLE for problem in problems):
         return _refused(inputs, division, problems, inputs.spec.memory.strategy or "none")
     chosen = choose_loader(inputs, division, loaders)
     if chosen.attempt is None:
         problems += _unsupported(inputs, chosen)
         return _refused(inputs, division, problems, str(chosen.choice.value))
-    return with_unused_pins(_complete(inputs, division, chosen, loaders, problems))
+    return with_unused_pins(with_ram_first(_complete(inputs, division, chosen, loaders, problems), facts))
 
 
 def _complete(
@@ -62,8 +65,9 @@ def _complete(
         # A context beyond the model's own limit is told once, not as a lack of memory too.
         told = {"context_too_long"} if any(p.cause == "context_exceeds_model" for p in problems) else set()
         problems += [problem for problem in found if problem.cause not in told]
-    host = estimate_host(inputs, settled.placement, division.ranks)
-    problems += [*judge_host(inputs, host), *settled.placement.problems]
+    host = _estimate_host(inputs, settled)
+    remedy = find_host_remedy(inputs, taken, loaders[taken.loader], host) if lacks_ram(inputs, host) else None
+    problems += [*judge_host(inputs, host, remedy), *settled.placement.problems]
     return Plan(
         spec=inputs.wishes.original,
         fits=not problems,
@@ -78,8 +82,20 @@ def _complete(
         max_model_len=int(settled.max_model_len.value),
         max_concurrency=round(settled.concurrency, 2),
         problems=tuple(problems),
-        notes=_notes(inputs, chosen, settled, problems),
+        notes=(*_notes(inputs, chosen, settled, problems), *_offload_notes(inputs, settled, host)),
     )
+
+
+def _offload_notes(inputs: Inputs, settled: Settled, host: HostEstimate) -> tuple[str, ...]:
+    """What to know about weights and KV blocks in RAM."""
+    elsewhere = judge_elsewhere(settled) if settled.offloads else None
+    return (*settled.placement.notes, *host_notes(inputs, host), *((elsewhere,) if elsewhere else ()))
+
+
+def _estimate_host(inputs: Inputs, settled: Settled) -> HostEstimate:
+    cards = range(len(settled.draft.gpus))
+    model_bytes = sum(settled.draft.weights_bytes(card) for card in cards)
+    return estimate_host(inputs, settled.placement, len(cards), model_bytes)
 
 
 def _choices(

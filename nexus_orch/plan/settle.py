@@ -107,7 +107,7 @@ class Settled:
     def max_model_len(self) -> Choice:
         """The pinned context, else the model's limit, else the longest that surely fits."""
         limit, want = self.draft.inputs.architecture.longest_context, self.draft.want
-        if self.draft.generation.profiles_prompt:
+        if self.draft.generation.profiles_prompt and self.longest() >= want.context:
             reason = (
                 "this engine profiles a prompt of the whole context: a longer one takes memory and must be asked for"
             )

@@ -20,7 +20,7 @@ def decode_seconds(draft: Draft, placement: Placement, backend: str | None) -> f
         card = stage * tensor
         moved = moved_bytes(draft, placement, card, backend)
         on_card = _card_seconds(draft, card, moved if backend == "uva" else 0)
-        over_bus = _bus_seconds(draft, card, moved, backend)
+        over_bus = bus_seconds(draft, card, moved, backend)
         if on_card is None or over_bus is None:
             return None
         seconds += max(on_card, over_bus) if backend == "prefetch" else on_card + over_bus
@@ -51,7 +51,7 @@ def first_token_seconds(draft: Draft, placement: Placement, backend: str | None)
     reads = 1.0
     if backend == "uva":
         reads = max(1.0, tokens / float(measured("throughput")["uva_tokens_per_read"]))
-    bus = _bus_seconds(draft, 0, placement.offloaded_bytes[0], "prefetch") or 0.0
+    bus = bus_seconds(draft, 0, placement.offloaded_bytes[0], "prefetch") or 0.0
     return compute / draft.division.tensor_parallel + max(decode, reads * bus)
 
 
@@ -76,7 +76,7 @@ def _cache_bytes(layout: CacheLayout, tokens: int) -> int:
     return layout.request_blocks(tokens) * layout.block_bytes
 
 
-def _bus_seconds(draft: Draft, card: int, moved: int, backend: str | None) -> float | None:
+def bus_seconds(draft: Draft, card: int, moved: int, backend: str | None) -> float | None:
     """So many bytes over the bus of that card."""
     gpu, constants = draft.gpus[card], measured("throughput")
     if not moved:

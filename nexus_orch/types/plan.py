@@ -44,11 +44,24 @@ class GpuEstimate:
 
 @dataclass(frozen=True)
 class HostEstimate:
-    """Host RAM in bytes: what the run takes, what there is, and how much of it must be pinned."""
+    """Host RAM in bytes: what the run takes at most, what there is, and how much of it must be pinned."""
 
     required_bytes: int
     available_bytes: int
     pinned_bytes: int
+    weights_bytes: int = 0
+    """Offloaded weights as the engine counts them."""
+    rounding_bytes: int = 0
+    """What pinning them takes beyond that."""
+    loading_bytes: int = 0
+    """Copies while the weights are loaded, given back afterwards."""
+    process_bytes: int = 0
+    kv_offload_bytes: int = 0
+    """KV blocks outside the cards."""
+    rule_of_thumb_bytes: int = 0
+    """What the rule of thumb (twice the model) would ask for; 0 where it was not looked at."""
+    rule_of_thumb_swap_bytes: int = 0
+    """The swap space that it would ask for: a fifth of the model."""
 
 
 @dataclass(frozen=True)

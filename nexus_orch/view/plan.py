@@ -109,6 +109,8 @@ def _summary(plan: Plan) -> Iterator[RenderableType]:
     table.add_row(
         "host RAM", f"{render_bytes(host.required_bytes)} of {render_bytes(host.available_bytes)} available{pinned}"
     )
+    for row in _host_parts(plan):
+        table.add_row(*row)
     if prediction.decode_tokens_per_second is not None and plan.fits:
         speed = f"about {prediction.decode_tokens_per_second:.3g} tokens/s for one request"
         if prediction.time_to_first_token_seconds is not None:
@@ -117,6 +119,24 @@ def _summary(plan: Plan) -> Iterator[RenderableType]:
             speed += f", the first after {wait} (prompt of {prompt} tokens)"
         table.add_row("speed", speed)
     yield Padding(table, (1, 0, 0, 0), expand=False)
+
+
+def _host_parts(plan: Plan) -> Iterator[tuple[str, str]]:
+    """What the RAM is for, and what the rule of thumb would have asked for, where weights or KV blocks lie in it."""
+    host = plan.host
+    if not host.pinned_bytes:
+        return
+    parts = (
+        ("weights", host.weights_bytes),
+        ("their rounding to powers of two", host.rounding_bytes),
+        ("copies while loading", host.loading_bytes),
+        ("processes", host.process_bytes),
+        ("KV blocks", host.kv_offload_bytes),
+    )
+    yield "", ", ".join(f"{name} {render_bytes(size)}" for name, size in parts if size)
+    if host.rule_of_thumb_bytes:
+        rule, swap = render_bytes(host.rule_of_thumb_bytes), render_bytes(host.rule_of_thumb_swap_bytes)
+        yield "", f"(the rule of thumb: {rule}, twice the model, and {swap} of swap, which locked memory cannot use)"
 
 
 def _alternatives(plan: Plan) -> Iterator[RenderableType]:

@@ -1,0 +1,66 @@
+"""What would make a run fit into the host's RAM, each tried out: a shorter context, more cards, more RAM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from nexus_orch.contracts import Loader
+from nexus_orch.plan.attempts import Attempt, attempt
+from nexus_orch.plan.host import estimate_host, lacks_ram
+from nexus_orch.plan.inputs import Inputs
+from nexus_orch.plan.parallel import choose_division
+from nexus_orch.plan.wishes import Wishes, with_value
+from nexus_orch.types import GIB, HostEstimate
+
+SHORTEST_CONTEXT = 1024
+MORE_CARDS = (1, 2, 3, 4, 6, 8)
+
+
+def find_host_remedy(inputs: Inputs, failed: Attempt, loader: Loader, estimate: HostEstimate) -> str:
+    """One sentence with the ways that were found; more RAM is always one."""
+    short = estimate.required_bytes - estimate.available_bytes
+    ways = [*_shorter(inputs, failed, loader), *_more_cards(inputs, loader)]
+    if short > 0:
+        total = inputs.facts.machine.host.ram_total_bytes + short
+        ways.append(f"{short / GIB:.1f} GiB more RAM (in all {total / GIB:.0f} GiB)")
+    return f"fits with {', or '.join(ways)}" if ways else "choose a smaller or more strongly quantized model"
+
+
+def _shorter(inputs: Inputs, failed: Attempt, loader: Loader) -> Iterator[str]:
+    """The longest context, by halves of the wanted one, whose offload the RAM holds."""
+    want = failed.settled.draft.want
+    length = want.context // 2
+    while length >= max(SHORTEST_CONTEXT, want.request_tokens):
+        spec = with_value(inputs.wishes.original, "model.max_model_len", length)
+        shorter = replace(inputs, wishes=Wishes(spec, tuple(inputs.wishes.lessons.values())))
+        if _holds(shorter, loader):
+            yield f"model.max_model_len={length}"
+            return
+        length //= 2
+
+
+def _more_cards(inputs: Inputs, loader: Loader) -> Iterator[str]:
+    """The least number of further equal cards, where the user did not pin how the model is divided."""
+    serve, machine = inputs.spec.serve, inputs.facts.machine
+    if serve.tensor_parallel is not None or serve.pipeline_parallel is not None:
+        return
+    have = len(machine.gpus)
+    for more in MORE_CARDS:
+        extra = tuple(replace(machine.gpus[-1], index=have + number) for number in range(more))
+        facts = replace(inputs.facts, machine=replace(machine, gpus=(*machine.gpus, *extra)))
+        larger = replace(inputs, facts=facts, wishes=inputs.wishes.by_estimates())
+        if choose_division(larger).ranks > have and _holds(larger, loader):
+            yield f"{more} more card{'' if more == 1 else 's'}"
+            return
+
+
+def _holds(inputs: Inputs, loader: Loader) -> bool:
+    """Whether a run of these inputs fits on its cards and into the RAM."""
+    division = choose_division(inputs)
+    if division.problems:
+        return False
+    tried = attempt(inputs, division, loader)
+    return tried.is_comfortable and not lacks_ram(
+        inputs, estimate_host(inputs, tried.settled.placement, division.ranks)
+    )
