@@ -64,8 +64,8 @@ def _choose_preload(plan: Plan, facts: Facts) -> Choice:
 
 def _reason(checkpoint: CheckpointFacts) -> str:
     size = f"{sum(checkpoint.file_bytes) / GIB:.1f} GiB of weights fit into RAM beside the run"
-    if checkpoint.cached_bytes:
-        size = f"{size}, {checkpoint.cached_bytes / GIB:.1f} of them are there already"
+    if checkpoint.cached_bytes and checkpoint.cached_bytes >= 0.05 * GIB:
+        size = f"{size} ({checkpoint.cached_bytes / GIB:.1f} are there already)"
     return f"{size}: several readers at once, and read errors show before the engine starts"
 
 
@@ -78,8 +78,8 @@ def _choose_channels(plan: Plan, facts: Facts) -> Choice:
 def _choose_reserve(plan: Plan) -> Choice:
     pinned = plan.host.pinned_bytes
     if not pinned:
-        return _choice(plan, RESERVE, False, "nothing has to be pinned in host RAM")
-    reason = f"{pinned / GIB:.1f} GiB must be pinned in host RAM: a lack shows before a card is touched"
+        return _choice(plan, RESERVE, False, "no host RAM has to be locked for a card")
+    reason = f"{pinned / GIB:.1f} GiB of host RAM are locked for the cards: a lack shows before one is touched"
     return _choice(plan, RESERVE, True, reason)
 
 

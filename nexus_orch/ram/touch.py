@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 STEP_BYTES = 64 << 20
-_HUGE_PAGE_BYTES = 2 << 20
 
 
 class Trial:
@@ -64,9 +63,8 @@ def main(wanted: int, workers: int) -> int:
 
 def _write_to(memory: mmap.mmap, length: int) -> int:
     """Write to every page. The bytes that could be locked as well: locked memory cannot be swapped out, as pinned
-    memory cannot; most users may lock only a few MiB (RLIMIT_MEMLOCK)."""
-    if hasattr(mmap, "MADV_HUGEPAGE") and length >= _HUGE_PAGE_BYTES:
-        memory.madvise(mmap.MADV_HUGEPAGE)
+    memory cannot; most users may lock only a few MiB (RLIMIT_MEMLOCK). Huge pages are not asked for: to make them, the
+    kernel drops file cache although there is free memory (seen on Linux 6.18, transparent_hugepage/defrag=madvise)."""
     first = ctypes.c_char.from_buffer(memory)
     address = ctypes.c_void_p(ctypes.addressof(first))
     ctypes.memset(address, 1, length)

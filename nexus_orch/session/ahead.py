@@ -30,7 +30,7 @@ from nexus_orch.view.words import render_bytes, render_duration, render_gigabyte
 
 TICK_SECONDS = 0.1
 TELL_SECONDS = 0.5
-RESERVE_SECONDS = 120.0
+RESERVE_SECONDS = 60.0
 """A trial that takes longer is cut short: by then a lack would have shown, and the launch is waiting."""
 
 
@@ -71,8 +71,9 @@ def _reserve(scene: Scene, facts: Facts) -> StopRequested | None:
     lack = None if meter.seconds >= RESERVE_SECONDS else find_lack(trial)
     if lack is not None:
         raise _lacking(scene, started, trial.held_bytes, lack)
-    scene.writer.write(Reserved(time.time(), scene.attempt, wanted, trial.held_bytes, meter.seconds))
-    took = f"{render_bytes(trial.held_bytes)} of RAM were there when tried ({render_duration(meter.seconds)})"
+    seconds = meter.finish()
+    scene.writer.write(Reserved(time.time(), scene.attempt, wanted, trial.held_bytes, seconds))
+    took = f"{render_bytes(trial.held_bytes)} of RAM were there when tried ({render_duration(seconds)})"
     scene.view.message(took if trial.held_bytes == wanted else f"{took}; the trial was cut short")
     return None
 
@@ -138,6 +139,12 @@ class _Meter:
         if now - self._told >= TELL_SECONDS:
             self._tell(done)
         return stop
+
+    def finish(self) -> float:
+        """Tell the last figure; the seconds that it took."""
+        seconds = self.seconds
+        self._tell(self._read_done())
+        return seconds
 
     def _tell(self, done: int) -> None:
         self._told = time.monotonic()
