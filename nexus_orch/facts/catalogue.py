@@ -20,6 +20,8 @@ _FILLER = _VENDOR_WORDS | {"gpu", "generation", "edition", "hbm2", "hbm2e", "hbm
 _SHORT_FORMS = {"s": "super", "tis": "tisuper"}
 _MEMORY = re.compile(r"(?<![a-z0-9])(\d+)\s?(?:g|gb|gib)(?![a-z0-9])")
 _WORD = re.compile(r"[a-z]+|\d+")
+_SWITCHED = re.compile(r"SXM|GH200|H20$|B200|B300|GB\d00")
+"""Cards whose NVLink the board or a switch brings, so that it joins all of them; others take a bridge to one more."""
 _FORM_FACTOR = re.compile(r"pcie|sxm\d?|nvl")
 
 _PCIE_3_LANE_BYTES_PER_SECOND = 15.75 * GIGA / 16
@@ -49,6 +51,8 @@ class CatalogueGpu:
     supports_fp8: bool
     supports_fp4: bool
     nvlink: bool
+    """The card has NVLink, or a place for a bridge."""
+    nvlink_is_bridge: bool
     fp16_flops: float | None
     names: tuple[str, ...] = ()
     """The name, the driver's name and further names that people use."""
@@ -85,7 +89,8 @@ def describe_card(card: CatalogueGpu) -> GpuFacts:
         compute_capability=card.compute_capability,
         supports_bf16=card.supports_bf16,
         supports_fp8=card.supports_fp8,
-        nvlink=card.nvlink,
+        nvlink=None if card.nvlink_is_bridge else card.nvlink,
+        nvlink_is_bridge=card.nvlink_is_bridge,
         fp16_flops=card.fp16_flops,
     )
 
@@ -142,6 +147,7 @@ def _make_gpu(record: Mapping[str, Any]) -> CatalogueGpu:
         supports_fp8=record["fp8"],
         supports_fp4=record["fp4"],
         nvlink=record["nvlink"],
+        nvlink_is_bridge=record["nvlink"] and _SWITCHED.search(record["name"]) is None,
         fp16_flops=None if tflops is None else tflops * 1e12,
         names=tuple(filter(None, (record["name"], record.get("nvml_name"), *record.get("aliases", ())))),
     )

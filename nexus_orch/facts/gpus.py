@@ -56,7 +56,7 @@ def read_gpus(spec: GpuSpec, origins: Mapping[str, str]) -> GpuReading:
             return GpuReading(gpus, notes=notes, driver_version=nvml.driver_version if gpus else None)
         present = _render_present(nvml, here.devices)
     if spec.model is None and spec.memory_mib is None:
-        raise ConfigError(_not_enough(spec, present, origins))
+        raise ConfigError((_no_such_card if spec.devices else _not_enough)(spec, present, origins))
     return _describe(spec, here.notes, present, origins)
 
 
@@ -102,9 +102,13 @@ def _find_device(devices: Sequence[NvmlDevice], entry: str) -> NvmlDevice | None
 
 def _choose_here(spec: GpuSpec, devices: Sequence[NvmlDevice]) -> tuple[NvmlDevice, ...] | None:
     """The cards of this machine that serve the spec; None when they are too few or of another kind."""
-    if spec.model is None and spec.count is None and spec.memory_mib is None:
+    if spec.model is None and spec.count is None and spec.memory_mib is None and spec.devices is None:
         return tuple(devices)
     matching = [device for device in devices if _is_meant(device, spec)]
+    if spec.devices is not None:
+        by_index = {device.index: device for device in matching}
+        named = [by_index[index] for index in spec.devices if index in by_index]
+        return tuple(named) if len(named) == len(spec.devices) else None
     count = len(matching) if spec.count is None else spec.count
     return tuple(matching[:count]) if 0 < count <= len(matching) else None
 
@@ -186,7 +190,7 @@ def _describe(spec: GpuSpec, notes: tuple[str, ...], present: str, origins: Mapp
         raise ConfigError(_unknown_card(spec, origins))
     total = _nearest_total((spec.memory_mib or 0) * MIB, card)
     gpu = replace(_recall(card, spec), total_bytes=total, free_bytes=max(total - OTHER_GPU_RESERVE_BYTES, 0))
-    gpus = tuple(replace(gpu, index=index) for index in range(spec.count or 1))
+    gpus = tuple(replace(gpu, index=index) for index in spec.devices or range(spec.count or 1))
     where = f"planned for another machine with {len(gpus)} x {gpu.name}; this one has {present}"
     return GpuReading(gpus, is_this_machine=False, notes=(*notes, where, *_doubts(spec, card)))
 
@@ -219,6 +223,17 @@ def _not_enough(spec: GpuSpec, present: str, origins: Mapping[str, str]) -> Prob
         value=spec.count,
         origin=origins.get("hardware.gpu.count"),
         remedy="ask for fewer, or name the card (hardware.gpu.model=rtx4090) to plan for another machine",
+        cause="not_enough_gpus",
+    )
+
+
+def _no_such_card(spec: GpuSpec, present: str, origins: Mapping[str, str]) -> Problem:
+    return Problem(
+        f"the run names cards by their numbers, and not all of them are here: this machine has {present}",
+        key="hardware.gpu.devices",
+        value=list(spec.devices or ()),
+        origin=origins.get("hardware.gpu.devices"),
+        remedy="number the cards as nvidia-smi does, from 0 on, or hardware.gpu.devices=auto",
         cause="not_enough_gpus",
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from nexus_orch.contracts import Loader
 from nexus_orch.errors import ConfigError
 from nexus_orch.plan.make import make_plan
+from nexus_orch.plan.narrow import refuse_narrow_cache
 from nexus_orch.plan.remedies import MORE_CARDS
 from nexus_orch.plan.tensors import choose_architecture
 from nexus_orch.plan.wishes import with_value
@@ -220,7 +221,8 @@ def _narrower(plan: Plan, facts: Facts) -> Iterator[_Variation]:
     for which the wide ones must fit first."""
     if not all(gpu.supports_fp8 for gpu in facts.machine.gpus):
         return
-    if plan.spec.memory.kv_cache.dtype in (None, "auto"):
+    is_wide = plan.spec.memory.kv_cache.dtype in (None, "auto") and plan.choice("memory.kv_cache.dtype") is None
+    if is_wide and refuse_narrow_cache(choose_architecture(facts.model), facts) is None:
         yield _changed(plan, facts, {"memory.kv_cache.dtype": "fp8"}, "keys and values rounded to 8 bits")
     fits_wide = plan.fits and not any(card.offloaded_bytes for card in plan.per_gpu)
     if fits_wide and plan.spec.model.quantization is None and not facts.model.config.get("quantization_config"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nexus_orch.contracts import Loader
 from nexus_orch.plan.division import Division
 from nexus_orch.plan.draft import HIGHEST_UTILIZATION, Draft
 from nexus_orch.plan.generations import default_batching
 from nexus_orch.plan.inputs import Inputs
+from nexus_orch.plan.narrow import make_narrow, narrow_choice
 from nexus_orch.plan.settle import Settled, settle
 from nexus_orch.plan.want import make_want
 from nexus_orch.types import Choice
@@ -48,7 +49,24 @@ class Attempt:
 
 
 def attempt(inputs: Inputs, division: Division, loader: Loader) -> Attempt:
-    """The first setting whose wanted context fits without offload, else the leanest one (with the least offload)."""
+    """The first setting whose wanted context fits without offload, else the leanest one (with the least offload).
+
+    Keys and values in 8 bits are tried last, and only for a run that surely fits in no other way on the cards.
+    """
+    last = _attempt(inputs, division, loader)
+    settled = last.settled
+    if settled.offloads or settled.surely_longest >= settled.needed_context:
+        return last
+    narrow = make_narrow(inputs)
+    if narrow is None:
+        return last
+    other = _attempt(narrow, division, loader)
+    if not other.is_comfortable or other.settled.offloads:
+        return last
+    return replace(other, choices=(*other.choices, narrow_choice(inputs, settled.needed_context)))
+
+
+def _attempt(inputs: Inputs, division: Division, loader: Loader) -> Attempt:
     last: Attempt | None = None
     for batching, highest in _variations(inputs, division):
         last = _try(inputs, division, loader, batching, highest)

@@ -28,6 +28,9 @@ DEFAULT_BLOCK_SIZE = 16
 FREE_MARGIN_BYTES = 64 * MIB
 """Left free beside the budget, for what grows between the plan and the launch."""
 HIGHEST_UTILIZATION = 0.97
+NARROW_CACHE_WORKSPACE_BYTES = 394 * MIB
+"""FlashInfer's buffer, taken at the first batch, when the KV cache has its memory already (envs.py:
+VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE; v1/attention/backends/flashinfer.py of 0.11.2 and 0.33.0)."""
 GUESS_FACTOR = 3
 """How much wider the range is for an architecture that was made of tensor headers; an assumption, not a measurement."""
 
@@ -135,7 +138,14 @@ class Draft:
     def outside_bytes(self, static_pool_bytes: int = 0) -> int:
         """What this generation takes on top of the budget."""
         graphs = 0 if self.generation.graphs_reserved else self.graph_bytes
-        return graphs + (0 if self.generation.pool_reserved else static_pool_bytes)
+        return graphs + self._workspace_bytes + (0 if self.generation.pool_reserved else static_pool_bytes)
+
+    @property
+    def _workspace_bytes(self) -> int:
+        """Hopper's FlashAttention reads a cache of 8 bits by itself; other cards take FlashInfer for it."""
+        capability = self.gpus[0].compute_capability
+        needed = self.inputs.kv_dtype_bytes == 1 and (capability is None or capability[0] != 9)
+        return NARROW_CACHE_WORKSPACE_BYTES if needed else 0
 
     def free_utilization(self, static_pool_bytes: int = 0) -> float:
         """The largest gpu_memory_utilization that the free memory of every card allows, to a thousandth."""

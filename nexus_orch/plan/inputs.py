@@ -35,6 +35,8 @@ class Inputs:
     dtype: Choice
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    derived_kv_dtype: str | None = None
+    """The planner's own choice for keys and values (see `nexus_orch.plan.narrow`); None: the model's."""
 
     @property
     def spec(self) -> RunSpec:
@@ -50,7 +52,7 @@ class Inputs:
 
     @property
     def kv_dtype_bytes(self) -> int:
-        name = self.spec.memory.kv_cache.dtype
+        name = self.spec.memory.kv_cache.dtype or self.derived_kv_dtype
         return self.dtype_bytes if name is None else DTYPE_BYTES.get(str(name), 1)
 
     def generation(self, *, offloading: bool = False) -> Generation:

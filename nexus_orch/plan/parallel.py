@@ -51,7 +51,7 @@ def choose_division(inputs: Inputs) -> Division:
     first = cards[: len(gpus)]
     if gpus != first or inputs.wishes.is_fixed("hardware.gpu.devices"):
         reason = "the cards with the most free memory"
-        choices = (*choices, inputs.wishes.choice("hardware.gpu.devices", _indices(gpus), reason))
+        choices = (*choices, *_device_choices(inputs, gpus, reason))
     division = Division(tensor, pipeline, choices, tuple(_problems(inputs, tensor, pipeline)), gpus)
     return division if division.problems else _with_partition(inputs, division)
 
@@ -174,8 +174,8 @@ def _among_unlike(inputs: Inputs, candidates: Sequence[Candidate]) -> Division:
     reason = "the cards differ: the ranks take them in this order"
     if left:
         reason = f"{', '.join(map(render_card, left))} left out: {why}"
-    devices = inputs.wishes.choice("hardware.gpu.devices", _indices(chosen.gpus), reason)
-    division = Division(tensor, stages, (*choices, devices), tuple(_problems(inputs, tensor, stages)), chosen.gpus)
+    choices = (*choices, *_device_choices(inputs, chosen.gpus, reason))
+    division = Division(tensor, stages, choices, tuple(_problems(inputs, tensor, stages)), chosen.gpus)
     return division if division.problems else _with_partition(inputs, division)
 
 
@@ -203,8 +203,14 @@ def _render_shape(candidate: Candidate) -> str:
     return " in ".join(parts) or "the whole model"
 
 
-def _indices(gpus: Sequence[GpuFacts]) -> tuple[int, ...]:
-    return tuple(gpu.index for gpu in gpus)
+def _device_choices(inputs: Inputs, gpus: Sequence[GpuFacts], reason: str) -> tuple[Choice, ...]:
+    """The cards by their numbers, which CUDA must count as NVML does: by itself it puts the fastest card first."""
+    indices = tuple(gpu.index for gpu in gpus)
+    order = "so that CUDA numbers the cards as NVML does"
+    return (
+        inputs.wishes.choice("hardware.gpu.devices", indices, reason),
+        Choice("hardware.gpu.device_order", "PCI_BUS_ID", "derived", order),
+    )
 
 
 def _release_partition(inputs: Inputs, stages: int) -> tuple[int, ...]:

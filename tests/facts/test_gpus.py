@@ -202,3 +202,43 @@ def test_more_cards_than_there_are_without_a_name_is_a_mistake() -> None:
 
 def test_a_number_of_cards_takes_the_first_ones() -> None:
     assert [gpu.index for gpu in read_gpus(GpuSpec(count=1), {}).gpus] == [0]
+
+
+def test_named_cards_are_taken_in_their_order() -> None:
+    assert [gpu.index for gpu in read_gpus(GpuSpec(devices=(1, 0)), {}).gpus] == [1, 0]
+    assert [gpu.index for gpu in read_gpus(GpuSpec("rtx4090", devices=(1,)), {}).gpus] == [1]
+
+
+def test_cards_named_for_another_machine_keep_their_numbers() -> None:
+    reading = read_gpus(GpuSpec("h200", devices=(2, 5)), {})
+    assert ([gpu.index for gpu in reading.gpus], reading.is_this_machine) == ([2, 5], False)
+
+
+def test_a_named_card_that_is_not_here_is_a_mistake() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_gpus(GpuSpec(devices=(0, 7)), {"hardware.gpu.devices": "command line"})
+    (problem,) = caught.value.problems
+    assert (problem.key, problem.value, problem.origin) == ("hardware.gpu.devices", [0, 7], "command line")
+    assert (problem.cause, "2 x NVIDIA GeForce RTX 4090" in problem.message) == ("not_enough_gpus", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "nvlink", "is_bridge"),
+    [
+        ("rtx5090", False, False),
+        ("rtx3090", None, True),
+        ("NVIDIA A100 80GB PCIe", None, True),
+        ("A100 SXM4 80GB", True, False),
+        ("H100 NVL", None, True),
+        ("h20", True, False),
+        ("b200", True, False),
+    ],
+)
+def test_a_board_brings_its_nvlink_and_a_bridge_must_be_seen(name: str, nvlink: bool | None, is_bridge: bool) -> None:
+    (gpu,) = read_gpus(GpuSpec(name), {}).gpus
+    assert (gpu.nvlink, gpu.nvlink_is_bridge) == (nvlink, is_bridge)
+
+
+def test_a_bridge_that_the_driver_sees_counts(driver: Driver) -> None:
+    driver.cards = (Card("NVIDIA GeForce RTX 3090", 24576, capability=(8, 6), has_nvlink=True),) * 2
+    assert [(gpu.nvlink, gpu.nvlink_is_bridge) for gpu in read_gpus(GpuSpec(), {}).gpus] == [(True, True)] * 2

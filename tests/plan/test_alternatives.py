@@ -95,8 +95,14 @@ def test_the_best_comes_first_and_more_cards_last() -> None:
 
 
 def test_eight_bits_are_offered_only_to_cards_that_compute_with_them() -> None:
-    assert "memory.kv_cache.dtype=fp8" in _changes(_found(Q7, CARD)[2])
+    assert "memory.kv_cache.dtype=fp8" in _changes(_found(L8, CARD)[2])
     assert _changes(_found(Q7, OLD)[2]) == []
+
+
+def test_eight_bit_keys_are_not_offered_to_models_that_they_break() -> None:
+    """Qwen2.5: keys with a bias (see nexus_orch/plan/narrow.py)."""
+    assert "model.quantization=fp8" in _changes(_found(Q7, CARD)[2])
+    assert "memory.kv_cache.dtype=fp8" not in _changes(_found(Q7, CARD)[2])
 
 
 def test_formats_that_are_worth_the_same_are_told_once() -> None:
