@@ -7,13 +7,13 @@ from typing import Any
 
 from nexus_orch.exchange.containers import parse_port, parse_volume
 from nexus_orch.exchange.shell import find_starts
-from nexus_orch.exchange.start import Container, Published, Start, Variables
+from nexus_orch.exchange.start import Container, Published, Start, Variables, make_reference
 from nexus_orch.exchange.variables import LITERAL_DOLLAR, expand
 from nexus_orch.exchange.words import split_words
 
 
 def parse_compose(content: Mapping[str, Any], env: Variables) -> list[Start]:
-    """The starts of vLLM among the services. Only `env` and defaults fill in variables; others stay as `${NAME}`."""
+    """The starts of vLLM among the services. Only `env` and defaults fill in variables; others become references."""
     services = content.get("services")
     found: list[Start] = []
     for name, service in services.items() if isinstance(services, dict) else ():
@@ -63,12 +63,11 @@ def _words(command: Any, env: Variables) -> list[str]:
 def _environment(value: Any, env: Variables) -> dict[str, str]:
     """A mapping, or a list of NAME=VALUE; a name alone takes over the variable of that name."""
     if isinstance(value, dict):
-        return {str(name): f"${{{name}}}" if given is None else _text(given, env) for name, given in value.items()}
-    found = {}
-    for item in value if isinstance(value, list) else ():
-        name, assigned, given = str(item).partition("=")
-        found[name] = _text(given, env) if assigned else f"${{{name}}}"
-    return found
+        given = {str(name): text for name, text in value.items()}
+    else:
+        items = [str(item).partition("=") for item in value] if isinstance(value, list) else []
+        given = {name: text if assigned else None for name, assigned, text in items}
+    return {name: make_reference(name) if text is None else _text(text, env) for name, text in given.items()}
 
 
 def _mounts(volume: Any, env: Variables) -> list[tuple[str, str]]:

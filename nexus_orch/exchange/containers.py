@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from nexus_orch.exchange.start import Container, Published
+from nexus_orch.exchange.start import REFERENCE_MARK, Container, Published, make_reference
 
 _ENGINES = frozenset({"docker", "podman", "nerdctl"})
 _SWITCHES = frozenset(
@@ -85,7 +85,7 @@ def _apply(run: DockerRun, name: str, value: str) -> None:
     match name:
         case "-e" | "--env":
             variable, assigned, given = value.partition("=")
-            run.env[variable] = given if assigned else f"${{{variable}}}"
+            run.env[variable] = given if assigned else make_reference(variable)
         case "-v" | "--volume":
             run.mounts += parse_volume(value)
         case "--mount":
@@ -109,7 +109,7 @@ def parse_volume(text: str) -> Iterator[tuple[str, str]]:
     parts = text.split(":")
     if len(parts) > 1 and len(parts[0]) == 1 and parts[1].startswith(("\\", "/")) and len(parts) > 2:
         parts = [f"{parts[0]}:{parts[1]}", *parts[2:]]  # a drive of Windows
-    if (len(parts) > 1 and parts[0].startswith(("/", ".", "~", "$"))) or ":" in parts[0] or "\\" in parts[0]:
+    if (len(parts) > 1 and parts[0].startswith(("/", ".", "~", REFERENCE_MARK))) or ":" in parts[0] or "\\" in parts[0]:
         yield parts[0], parts[1]
 
 

@@ -74,7 +74,7 @@ class Deployment:
     @property
     def container_env(self) -> dict[str, str]:
         """The variables for a container, whose cards are chosen from outside."""
-        return {name: value for name, value in self.env.items() if name != DEVICES_VARIABLE}
+        return {name: value for name, value in self.env.items() if name != DEVICES_VARIABLE or not self.gpus}
 
     @property
     def published_host(self) -> str:

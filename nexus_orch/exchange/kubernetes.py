@@ -8,7 +8,7 @@ from typing import Any
 
 from nexus_orch.exchange.secrets import API_KEY_VARIABLE
 from nexus_orch.exchange.shell import find_starts
-from nexus_orch.exchange.start import Container, Start
+from nexus_orch.exchange.start import Container, Start, make_reference
 
 _VARIABLE = re.compile(r"\$\$|\$\((\w+)\)")
 
@@ -73,13 +73,13 @@ def _environment(entries: Any) -> dict[str, str]:
         source = entry.get("valueFrom")
         secret = source.get("secretKeyRef") if isinstance(source, dict) else None
         if name == API_KEY_VARIABLE and isinstance(secret, dict) and str(secret.get("key", "")).isidentifier():
-            env[name] = f"${{{secret['key']}}}"
+            env[name] = make_reference(str(secret["key"]))
         else:
-            env[name] = f"${{{name}}}" if source is not None else _expand(entry.get("value", ""), env)
+            env[name] = make_reference(name) if source is not None else _expand(entry.get("value", ""), env)
     return env
 
 
 def _expand(value: Any, env: Mapping[str, str]) -> str:
     """$(NAME) is a variable of the container, `$$` a plain dollar sign."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return _VARIABLE.sub(lambda match: "$" if match[1] is None else env.get(match[1], f"${{{match[1]}}}"), text)
+    return _VARIABLE.sub(lambda match: "$" if match[1] is None else env.get(match[1], make_reference(match[1])), text)

@@ -152,19 +152,23 @@ def judge_count(flag: Flag, values: tuple[str, ...], *, is_dotted: bool) -> str 
     return None if values or flag.kind in ("bool_value", "optional_value", "other") else "needs a value"
 
 
-def read_value(option: Option) -> bool | int | float | str:
+def read_value(option: Option) -> bool | int | float | str | list[str]:
     """The value of an option in its own type. Raises ValueError with what is wrong."""
     flag = option.flag
     if flag.kind in ("store_true", "bool_optional"):
         return not option.is_negated
+    if flag.nargs in ("+", "*") and isinstance(flag.default, list):
+        return list(option.values)
     text = option.values[0] if option.values else "true"
     if flag.kind == "bool_value":
         if text.lower() not in _WORDS:
             raise ValueError(f"takes true or false, not {text}")
         return _WORDS[text.lower()]
     kind = flag.type or ""
-    allowed = [str(choice) for choice in flag.choices]
-    if allowed and text not in allowed:
+    allowed = {str(choice): choice for choice in flag.choices}
+    if text in allowed:
+        return allowed[text]  # type: ignore[no-any-return]
+    if allowed and not (flag.optional and text == "None"):
         near = difflib.get_close_matches(text, allowed, n=1)
         raise ValueError(
             f"does not take {text}; " + (f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}")

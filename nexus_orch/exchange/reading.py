@@ -12,7 +12,7 @@ from nexus_orch.exchange.options import Option, Parsed, UnknownOption, make_unkn
 from nexus_orch.exchange.retired import find_retired
 from nexus_orch.exchange.reverse import Reverse
 from nexus_orch.exchange.secrets import API_KEY_OPTION, choose_api_key_env, is_secret_option
-from nexus_orch.exchange.start import Start, references
+from nexus_orch.exchange.start import Start, make_no_value, references
 from nexus_orch.exchange.surroundings import take_address, take_environment, take_model
 from nexus_orch.types import EngineFacts
 
@@ -83,13 +83,9 @@ def _model(parsed: Parsed, imported: Imported, engine: EngineFacts) -> str | Non
         imported.problems.append(Problem(f"the command names no model{would}", remedy="write it after `vllm serve`"))
         return None
     for name in references(model):
-        imported.problems.append(_no_value(name))
+        imported.problems.append(make_no_value(name))
         return None
     return model
-
-
-def _no_value(name: str) -> Problem:
-    return Problem(f"the value of ${name} is not in the file", remedy=f"write {name}=... above the command")
 
 
 def _take_option(option: Option, imported: Imported, reverse: Reverse) -> None:
@@ -101,7 +97,7 @@ def _take_option(option: Option, imported: Imported, reverse: Reverse) -> None:
         return
     missing = [reference for value in option.values for reference in references(value)]
     if missing:
-        imported.problems += map(_no_value, missing)
+        imported.problems += map(make_no_value, missing)
         return
     key = reverse.key_of(name)
     if key is not None and _take_setting(key, option, imported, reverse):
@@ -139,7 +135,7 @@ def _take_setting(key: str, option: Option, imported: Imported, reverse: Reverse
     if found is None or (found[0].refused is None and found[0].flag != option.flag.name):
         return False
     way, value = found
-    if len(option.values) > 1:
+    if len(option.values) > 1 and not isinstance(value, list):
         imported.note("left out", f"{', '.join(option.values[1:])}: {key} is one name, the first of {option.flag.name}")
     is_needless = not isinstance(value, bool) and not value and value in way.silent
     if way.refused is not None and value not in way.silent:

@@ -6,6 +6,7 @@ release refuses it are the table's (`nexus_orch.adapt.settings`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from nexus_orch.adapt.ways import (
     Table,
     Way,
     write_bytes_of_gib,
+    write_kv_tiers,
     write_list,
     write_number,
     write_switch,
@@ -34,11 +36,31 @@ def read_number(said: Any) -> int | float:
     return int(number) if number.is_integer() else number
 
 
+class ForeignValueError(ValueError):
+    """The option says something that no setting of ours says."""
+
+
+def read_kv_tiers(said: Any) -> str:
+    """The folder of a KV transfer configuration that is ours; any other one is none of our settings.
+
+    Raises ForeignValueError.
+    """
+    try:
+        config = json.loads(str(said))
+        folder = str(config["kv_connector_extra_config"]["secondary_tiers"][0]["root_dir"])
+    except (ValueError, LookupError, TypeError):
+        raise ForeignValueError("no folder of KV blocks") from None
+    if config != json.loads(write_kv_tiers(folder)):
+        raise ForeignValueError("more than a folder of KV blocks")
+    return folder
+
+
 READ: Mapping[Callable[[Any], str], Callable[[Any], Any]] = {
     write_number: read_number,
     write_bytes_of_gib: lambda said: read_number(int(said) / GIB),
     write_whole_gib: int,
     write_list: read_whole_numbers,
+    write_kv_tiers: read_kv_tiers,
     write_switch: lambda said: bool(int(said)),
 }
 """The reverse of the forms in which a table writes values; a value in any other form is written as it is."""
@@ -69,7 +91,10 @@ class Reverse:
         """
         release = release_of(self.engine.version)
         for way in next((table[key] for table in self.tables if key in table), ()):
-            value = said if way.refused is not None else READ.get(way.write, lambda text: text)(said)
+            try:
+                value = said if way.refused is not None else READ.get(way.write, lambda text: text)(said)
+            except ForeignValueError:
+                continue
             if way.applies(release, self.engine.device, value, self.env):
                 if way.refused is None and not isinstance(said, bool):
                     way.write(value)

@@ -9,10 +9,11 @@ from typing import Literal
 
 from nexus_orch.errors import ConfigError, Problem
 
-_REFERENCE = re.compile(r"\$\{(\w+)\}")
+REFERENCE_MARK = "\x01"
+_REFERENCE = re.compile("\x01\\{(\\w+)\\}")
 
 Variables = Mapping[str, str]
-"""Environment variables; a value `${NAME}` comes from a place that the file does not show."""
+"""Environment variables; a value that is a reference comes from a place that the file does not show."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,30 @@ class Note:
     text: str
 
 
+def make_reference(name: str) -> str:
+    """Stands for the value of a variable that is not known; text of a file cannot look like it."""
+    return f"{REFERENCE_MARK}{{{name}}}"
+
+
 def references(text: str) -> list[str]:
     """The names of the variables in a text whose values are not known."""
     return _REFERENCE.findall(text)
+
+
+def shown(text: str) -> str:
+    """The text for people, with references as `$NAME`."""
+    return _REFERENCE.sub(r"$\1", text)
 
 
 def reference_of(text: str) -> str | None:
     """The variable that a text consists of, None when it is more or less than that."""
     match = _REFERENCE.fullmatch(text)
     return match[1] if match else None
+
+
+def make_no_value(name: str) -> Problem:
+    """The problem of a variable that decides something and whose value is not known."""
+    return Problem(f"the value of ${name} is not in the file", remedy=f"write {name}=... above the command")
 
 
 def broken(what: str, remedy: str) -> ConfigError:

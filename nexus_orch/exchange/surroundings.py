@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from nexus_orch.exchange.imported import Imported
 from nexus_orch.exchange.reverse import Reverse
 from nexus_orch.exchange.secrets import API_KEY_OPTION, API_KEY_VARIABLE, choose_api_key_env, explain_secret_variable
-from nexus_orch.exchange.start import Container, Start, references
+from nexus_orch.exchange.start import Container, Start, make_no_value, references, shown
 from nexus_orch.types import is_secret_name
 
 HUB_CACHE = "/.cache/huggingface"
@@ -33,6 +33,9 @@ def take_model(model: str | None, container: Container | None, imported: Importe
     if model is None:
         return
     path = outside(model, container)
+    for name in references(path):
+        imported.problems.append(make_no_value(name))
+        return
     if path != model:
         imported.note("changed", f"{model} inside the container is {path}")
     imported.groups["model"] = profiles.get(path, "local")
@@ -65,7 +68,7 @@ def take_environment(start: Start, imported: Imported, reverse: Reverse) -> None
         elif is_secret_name(name):
             imported.note_all([explain_secret_variable(name, value)])
         elif references(value):
-            imported.note("left out", f"{name}: its value ({value}) is not in the file")
+            imported.note("left out", f"{name}: its value ({shown(value)}) is not in the file")
         elif not _take_variable(name, value, imported, reverse):
             imported.env[name] = outside(value, start.container)
 
@@ -77,7 +80,8 @@ def _variables(start: Start, imported: Imported) -> dict[str, str]:
         env.setdefault("CUDA_VISIBLE_DEVICES", devices)
     mounts = start.container.mounts if start.container is not None else ()
     for host, inside in mounts:
-        if inside.rstrip("/").endswith(HUB_CACHE) and not host.rstrip("/").endswith(HUB_CACHE):
+        is_cache = inside.rstrip("/").endswith(HUB_CACHE) and not host.rstrip("/").endswith(HUB_CACHE)
+        if is_cache and not references(host):
             imported.env["HF_HOME"] = host
     if outside(env.get("HF_HOME", ""), start.container).endswith(f"~{HUB_CACHE}"):
         del env["HF_HOME"]  # the usual place

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from nexus_orch.exchange.secrets import API_KEY_VARIABLE
 from nexus_orch.exchange.shell import find_starts
-from nexus_orch.exchange.start import Start, broken
+from nexus_orch.exchange.start import Start, broken, make_reference
 
 API_KEY_SECTION = "X-Nexus"
 """A section that systemd ignores by its prefix; it holds what EnvironmentFile cannot tell."""
@@ -33,7 +33,7 @@ def parse_unit(text: str) -> list[Start]:
     notes = [f"the variables of EnvironmentFile {file}, which was not read" for file in files]
     key = next((value for name, value in options if name == API_KEY_OPTION), None)
     if key is not None:
-        env[API_KEY_VARIABLE] = f"${{{key}}}"
+        env[API_KEY_VARIABLE] = make_reference(key)
     found = []
     for name, value in options:
         if name == "ExecStart" and value:
@@ -78,6 +78,6 @@ def _expand(word: str, env: Mapping[str, str]) -> str:
 
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2]
-        return "$" if name is None else env.get(name, f"${{{name}}}")
+        return "$" if name is None else env.get(name, make_reference(name))
 
     return _VARIABLE.sub(value, word).replace("%%", "%")

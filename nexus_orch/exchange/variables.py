@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from nexus_orch.exchange.start import Variables
+from nexus_orch.exchange.start import Variables, make_reference
 
 LITERAL_DOLLAR = "\x00"
 """Stands for a dollar sign that begins no variable, until the text is expanded."""
@@ -14,7 +14,7 @@ _PRESENT_DIRECTORY = re.compile(r"\$\(\s*pwd\s*\)|`\s*pwd\s*`")
 
 
 def expand(text: str, variables: Variables) -> str:
-    """The text with the values of its variables; one without a value stays as `${NAME}`."""
+    """The text with the values of its variables; one without a value becomes a reference."""
     text = _PRESENT_DIRECTORY.sub("${PWD}", text)
     return _VARIABLE.sub(lambda match: _value(match, variables), text).replace(LITERAL_DOLLAR, "$")
 
@@ -29,7 +29,7 @@ def _value(match: re.Match[str], variables: Variables) -> str:
         return value
     if how in ("-", ":-", "=", ":=") and (how.startswith(":") or value is None) and not _is_secret_default(name, rest):
         return expand(rest, variables)
-    return f"${{{name}}}" if value is None else value
+    return make_reference(name) if value is None else value
 
 
 def _is_secret_default(name: str, rest: str) -> bool:
