@@ -43,7 +43,6 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "serve.max_num_batched_tokens": st.integers(1, 32_768),
     "serve.pipeline_partition": st.sampled_from([(20, 12), (8, 8, 8)]),
     "hardware.gpu.devices": st.sampled_from([(0,), (2, 0)]),
-    "memory.offload_params": st.sampled_from([("experts",), ("w13_weight", "w2_weight")]),
     "hardware.gpu.device_order": st.just("PCI_BUS_ID"),
     "memory.pin_host": st.booleans(),
     "serve.cpu_threads_bind": st.sampled_from(["0-3", "0-3|4-7", "all"]),
