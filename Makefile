@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fast engine-test lint format types bench bench-planner wheel clean
+.PHONY: help run test fast engine-test engine-matrix lint format types bench bench-planner wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -23,11 +23,16 @@ run: $(STAMP) ## set up everything and serve a real model on a real vLLM: plan, 
 test: lint types fast engine-test ## everything that CI checks
 
 fast: $(STAMP) ## the tests that need no engine
-	$(BIN)/python -m pytest -q -n 2 -m "not engine"
+	$(BIN)/python -m pytest -q -n 2 -m "not engine and not engine_matrix"
 
 engine-test: $(STAMP) ## the tests on a real vLLM (CPU), installed first if need be
 	$(BIN)/nexus engine install cpu
 	$(BIN)/python -m pytest -q -m engine
+
+engine-matrix: $(STAMP) ## the real parsers of six vLLM releases, and the main job on the oldest and the newest of them
+	$(BIN)/nexus engine install cpu
+	$(BIN)/nexus engine install cpu --version 0.27.1
+	$(BIN)/python -m pytest -q -m engine_matrix
 
 lint: $(STAMP) ## ruff, and the direction of the imports
 	$(BIN)/ruff check .
