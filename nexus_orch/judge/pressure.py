@@ -25,6 +25,8 @@ BUS_SHARE = 0.8
 """Share of the speed that the bus allows from which on it is what limits."""
 GAP_SHARE = 0.2
 """Part of the window for which a spell goes on without a bad sample."""
+LEAST_GAP_SECONDS = 3.0
+"""At least so long, whatever the window: samples come once a second, and a busy server misses one."""
 BAD_SHARE = 0.5
 """Part of a spell's samples that must be bad; a counter that grows counts for the time between two steps, too."""
 LEAST_SAMPLES = 3
@@ -129,7 +131,8 @@ def _watch_all(
 ) -> Pressure:
     spells = dict(pressure.spells)
     for kind, rule in rules.items():
-        spell = _living(spells.pop(kind, None), sample.time, GAP_SHARE * pressure.window_seconds)
+        gap = max(LEAST_GAP_SECONDS, GAP_SHARE * pressure.window_seconds)
+        spell = _living(spells.pop(kind, None), sample.time, gap)
         reading = rule(pressure, sample, spell is not None)
         if reading is not None:
             spell = _prolong(spell, reading, sample.time)
@@ -217,10 +220,14 @@ _HOST_RULES: Mapping[PressureKind, Callable[..., _Reading | None]] = {"ram_low":
 
 
 def _describe(pressure: Pressure, kind: PressureKind, spell: Spell) -> Finding:
+    evidence = _DESCRIPTIONS[kind](spell, _duration(spell.seconds))
+    preempted = pressure.spells.get("preemptions")
+    if kind == "kv_cache_full" and preempted is not None:
+        evidence += f", and {preempted.rate_per_second * 60:.0f} preemptions a minute"
     return Finding(
         kind,
         spell.seconds,
-        _DESCRIPTIONS[kind](spell, _duration(spell.seconds)),
+        evidence,
         running=spell.mean("running"),
         waiting=spell.mean("waiting"),
         kv_cache_usage=spell.mean("kv_cache_usage"),

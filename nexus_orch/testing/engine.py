@@ -74,6 +74,8 @@ class FakeEngine:
     """For so long after it was ready it is short; None is for ever."""
     enough_gib: float | None = None
     """With a --kv-cache-memory-bytes from so many GiB on it is never short."""
+    most_gib: float | None = None
+    """With a --kv-cache-memory-bytes of more GiB it fails as `no_kv_cache_memory`."""
     dies_after_requests: int | None = None
     """After so many completions the core is killed."""
 

@@ -51,6 +51,8 @@ def choose_failure(engine: FakeEngine, options: Options, voices: Voices) -> Fail
     cause: Cause | None = None if cured else engine.fails
     if engine.free_gib is not None and utilization * engine.total_gib > engine.free_gib:
         cause = "memory_busy"
+    elif cause is None and engine.most_gib is not None and options.kv_cache_gib > engine.most_gib:
+        cause = "no_kv_cache_memory"
     elif cause is None and engine.max_context is not None and options.max_model_len > engine.max_context:
         cause = "context_too_long"
     if cause is None:

@@ -33,6 +33,11 @@ class Options:
         return int(self.values.get("--max-model-len", DEFAULT_CONTEXT))
 
     @property
+    def kv_cache_gib(self) -> float:
+        """The size of the KV cache that is asked for, 0 for none."""
+        return float(self.values.get("--kv-cache-memory-bytes", 0)) / 2**30
+
+    @property
     def is_eager(self) -> bool:
         return self.values.get("--enforce-eager") == "true"
 

@@ -46,8 +46,7 @@ class State:
 
     def is_short(self) -> bool:
         """Whether its metrics tell of too little KV cache now."""
-        size_gib = float(self.options.values.get("--kv-cache-memory-bytes", 0)) / 2**30
-        if self.engine.enough_gib is not None and size_gib >= self.engine.enough_gib:
+        if self.engine.enough_gib is not None and self.options.kv_cache_gib >= self.engine.enough_gib:
             return False
         return self.engine.short_seconds is None or self._seconds_up() < self.engine.short_seconds
 
