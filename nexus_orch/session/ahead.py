@@ -101,9 +101,10 @@ def _preload(scene: Scene, checkpoint: CheckpointFacts) -> StopRequested | None:
         preload.cancel()
     if preload.problem is not None:
         raise InterruptedByEnvironment(preload.problem)
-    scene.writer.write(replace(told, read_bytes=preload.done_bytes, seconds=meter.seconds, channels=preload.channels))
-    rate = render_gigabytes_per_second(preload.done_bytes / max(meter.seconds, 0.001))
-    scene.view.message(f"{render_bytes(preload.done_bytes)} read into RAM in {render_duration(meter.seconds)}, {rate}")
+    seconds, done = meter.finish(), preload.done_bytes
+    scene.writer.write(replace(told, read_bytes=done, seconds=seconds, channels=preload.channels))
+    rate = render_gigabytes_per_second(done / max(seconds, 0.001))
+    scene.view.message(f"{render_bytes(done)} read into RAM in {render_duration(seconds)}, {rate}")
     return None
 
 
