@@ -60,6 +60,7 @@ class LocalEngine:
             argv=(engine.python, "-m", _module(rendering, engine), *rendering.argv),
             env={**base, **rendering.env, **secrets, **env},
             secrets=rendering.secrets | secrets.keys() | named,
+            path=(str(Path(engine.python).parent),),  # torch and flashinfer call ninja by its name
         )
 
 

@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.architectures import catalogue_architectures, find_registry, read_architectures
+from nexus_orch.facts.engine_syntax import check_syntax
 from nexus_orch.facts.flags_cache import EngineSources, read_cached_sources, write_cached_sources
 from nexus_orch.facts.flags_catalogue import catalogue_flags, catalogue_releases, choose_release, release_of
 from nexus_orch.paths import cache_dir
@@ -55,7 +56,7 @@ def read_engine(path: str | Path) -> EngineFacts:
             )
         root, python = found, given
     distribution = read_distribution(root)
-    sources, notes = read_sources(root, distribution.version)
+    sources, notes = read_sources(root, distribution.version, python)
     return EngineFacts(
         version=distribution.version,
         device=device_of(distribution),
@@ -258,10 +259,11 @@ def _notes(distribution: Distribution) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def read_sources(root: Path, version: str) -> tuple[EngineSources, tuple[str, ...]]:
+def read_sources(root: Path, version: str, python: Path | None = None) -> tuple[EngineSources, tuple[str, ...]]:
     """Options and architectures of the package in `root`, and a note when options had to be taken from the catalogue.
 
-    What was read is cached under the data directory until one of the source files changes.
+    What was read is cached under the data directory until one of the source files changes. Raises ConfigError when
+    the engine's own interpreter `python` cannot read a source file either.
     """
     cached = read_cached_sources(root, cache_dir())
     if cached is not None:
@@ -272,6 +274,8 @@ def read_sources(root: Path, version: str) -> tuple[EngineSources, tuple[str, ..
     try:
         flags, files = read_flags(root)
     except FlagsUnreadableError as error:
+        if python is not None and isinstance(error.__cause__, SyntaxError):
+            check_syntax(python, str(error.__cause__.filename))
         release = choose_release(version).version
         note = f"the options could not be read from {root} ({error}); those of vLLM {release} are assumed"
         return EngineSources(catalogue_flags(version), architectures), (note,)

@@ -158,7 +158,10 @@ def make_child_env(command: Command, inherited: Mapping[str, str], mark: str) ->
     vLLM renames its processes with setproctitle, which overwrites the environment that the kernel shows for them
     unless SPT_NOENV is set (setproctitle 1.3, README); the mark would be lost.
     """
-    return {"SPT_NOENV": "1", **inherited, **command.env, MARK_VARIABLE: mark}
+    env = {"SPT_NOENV": "1", **inherited, **command.env, MARK_VARIABLE: mark}
+    if command.path:
+        env["PATH"] = os.pathsep.join([*command.path, *filter(None, [env.get("PATH")])])
+    return env
 
 
 def _start_child(command: Command, env: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -24,6 +24,8 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
     secrets: frozenset[str] = frozenset()
+    path: tuple[str, ...] = ()
+    """Folders that come before the inherited PATH: programs of the engine's own environment (ninja, nvcc)."""
 
     @property
     def shown_env(self) -> dict[str, str]:

@@ -15,7 +15,8 @@ import pytest
 from nexus_orch.contracts import EngineProvider, Rendering
 from nexus_orch.errors import ConfigError
 from nexus_orch.facts.engine import make_assumed_engine, read_engine
-from nexus_orch.types import EngineFacts, EngineSpec
+from nexus_orch.launch.process import make_child_env
+from nexus_orch.types import Command, EngineFacts, EngineSpec
 from tests.engine.sources import write_metadata, write_package
 from tests.plugins.plans import shipped_plugins
 
@@ -220,3 +221,20 @@ def test_the_module_that_starts_the_server(
     if removed is not None:
         (Path(str(engine.root)) / removed).unlink()
     assert local.command(Rendering(argv=argv), engine, {}).argv[2] == module
+
+
+def test_programs_of_the_engines_environment_come_first(
+    local: EngineProvider, make_environment: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = make_environment("own", "0.32.0")
+    command = local.command(Rendering(argv=("serve", "/m")), read_engine(python), {})
+    assert command.path == (str(python.parent),)
+    assert "PATH" not in command.env
+    env = make_child_env(command, {"PATH": "/usr/bin"}, "mark")
+    assert env["PATH"] == os.pathsep.join([str(python.parent), "/usr/bin"])
+    by_user = local.command(Rendering(argv=("serve", "/m")), read_engine(python), {"PATH": "/opt"})
+    assert make_child_env(by_user, {"PATH": "/usr/bin"}, "mark")["PATH"].split(os.pathsep) == [
+        str(python.parent),
+        "/opt",
+    ]
+    assert make_child_env(Command(argv=("x",)), {}, "mark").get("PATH") is None

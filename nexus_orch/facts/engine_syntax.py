@@ -1,0 +1,29 @@
+"""Whether an engine's source file is broken, or only written for a newer Python than ours."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from nexus_orch.errors import ConfigError, Problem
+
+_ASK_SECONDS = 30.0
+_ASK = "import sys; compile(open(sys.argv[1], 'rb').read(), sys.argv[1], 'exec')"
+
+
+def check_syntax(python: Path, file: str) -> None:
+    """Raises ConfigError when the engine's own interpreter cannot read this source file: vLLM will not start.
+
+    An interpreter that does not answer at all is for others to tell.
+    """
+    try:
+        answer = subprocess.run(
+            [str(python), "-I", "-c", _ASK, file], capture_output=True, text=True, timeout=_ASK_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    if answer.returncode == 0:
+        return
+    last = (answer.stderr.strip().splitlines() or ["it cannot be read"])[-1]
+    remedy = "install this vLLM again: pip install --force-reinstall --no-deps vllm==VERSION"
+    raise ConfigError(Problem(f"a source file of this vLLM is broken: {last}", "engine.python", file, remedy=remedy))
