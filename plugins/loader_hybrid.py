@@ -79,6 +79,10 @@ class _Case:
     def pinned_params(self) -> tuple[str, ...] | None:
         return self.spec.memory.offload_params
 
+    @property
+    def has_experts(self) -> bool:
+        return any(sum(need.active_layer_bytes) < need.movable_bytes * 0.9 for need in self.needs)
+
     def missing(self) -> list[int]:
         """What each card lacks. Where only further requests at once lack room and the release can keep their KV blocks
         in host RAM, that is cheaper than weights that every step must fetch: no weights leave the card for them."""
@@ -109,9 +113,10 @@ def _place_weights(case: _Case) -> Placement:
         taken = _named(case, prefetch, "prefetch", "")
     else:
         taken = _sooner(case, uva, prefetch)
-    wanted = case.pinned_params or ()
-    problems = judge_pins(case.needs, case.ranks(wanted, missing, towers=True), case.spec, case.facts)
-    return replace(taken, problems=problems)
+    if pinned is None and case.pinned_params is None:
+        return taken
+    ranks = case.ranks(case.pinned_params or (), missing, towers=True)
+    return replace(taken, problems=judge_pins(case.needs, ranks, case.spec, case.facts))
 
 
 def _sooner(case: _Case, uva: Placement, prefetch: Placement) -> Placement:
@@ -130,7 +135,7 @@ def _sooner(case: _Case, uva: Placement, prefetch: Placement) -> Placement:
 def _by_uva(case: _Case, missing: Sequence[int]) -> Placement:
     """Routed experts first, where the release can choose and they are enough: a token reads only a few of them."""
     ranks, wanted = case.ranks(case.pinned_params or (), missing, towers=True), case.pinned_params
-    if wanted is None and has_prefetch(case.facts):
+    if wanted is None and case.has_experts and has_prefetch(case.facts):
         experts = case.ranks(EXPERTS, missing)
         if all(rank.bytes >= max(rank.target_bytes, int((case.pinned_gib or 0) * GIB), 1) for rank in experts):
             ranks, wanted = experts, EXPERTS
@@ -148,7 +153,8 @@ def _by_uva(case: _Case, missing: Sequence[int]) -> Placement:
 def _by_prefetch(case: _Case, missing: Sequence[int]) -> Placement | None:
     """The least that makes room, of whole layers or of their experts only; None when no grouping leaves enough."""
     amount = None if case.pinned_gib is None else int(case.pinned_gib * GIB)
-    tried = [case.pinned_params] if case.pinned_params is not None else [(), EXPERTS]
+    pinned = case.pinned_params
+    tried = [pinned] if pinned is not None else [(), EXPERTS] if case.has_experts else [()]
     best: tuple[Grouping, tuple[RankParts, ...], tuple[str, ...]] | None = None
     for wanted in tried:
         ranks = case.ranks(wanted, missing)

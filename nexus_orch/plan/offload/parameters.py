@@ -46,6 +46,22 @@ class LayerPart:
         return sum(map(pinned_size, self.sizes))
 
 
+@dataclass(frozen=True, eq=False)
+class StageParts:
+    """The layers of one pipeline stage: the different ones, and which of them each layer is."""
+
+    kinds: tuple[LayerPart, ...]
+    order: tuple[int, ...]
+
+    @cached_property
+    def layers(self) -> tuple[LayerPart, ...]:
+        return tuple(self.kinds[kind] for kind in self.order)
+
+    @cached_property
+    def bytes(self) -> int:
+        return sum(self.order.count(number) * kind.bytes for number, kind in enumerate(self.kinds))
+
+
 @dataclass(frozen=True)
 class Moved:
     """What lies in host RAM for one card: bytes as the engine counts them, what one token reads of them, and the pinned
@@ -60,20 +76,24 @@ class Moved:
 class RankParts:
     """One card: the layers' parts in order, and how many bytes of parameters must leave it to make room."""
 
-    layers: tuple[LayerPart, ...]
+    stage: StageParts
     target_bytes: int
     pool_reserved: bool
     tower_bytes: tuple[int, ...] = ()
     """Parameters that move ahead of the layers."""
 
     @property
+    def layers(self) -> tuple[LayerPart, ...]:
+        return self.stage.layers
+
+    @property
     def kind(self) -> tuple[int, int, int]:
         """Equal for ranks that decide alike."""
-        return id(self.layers), len(self.tower_bytes), self.target_bytes
+        return id(self.stage), len(self.tower_bytes), self.target_bytes
 
     @cached_property
     def bytes(self) -> int:
-        return sum(self.tower_bytes) + sum(layer.bytes for layer in self.layers)
+        return sum(self.tower_bytes) + self.stage.bytes
 
 
 def missing_bytes(need: Need, cache_bytes: int) -> int:
@@ -87,28 +107,30 @@ def make_ranks(
     """Each card's parameters that match `wanted` (all when empty), and the bytes of them that free what is missing.
 
     The allocator counts a little more than the parameters' plain sizes, and gives that back with them. Ranks of one
-    pipeline stage share their `layers`.
+    pipeline stage share its parts.
     """
-    parts: dict[int, LayerPart] = {}
-    stages: dict[int, tuple[LayerPart, ...]] = {}
+    stages: dict[int, StageParts] = {}
     ranks = []
     for need, lacking in zip(needs, missing, strict=True):
         if id(need.parameter_bytes) not in stages:
-            stages[id(need.parameter_bytes)] = _make_layers(need, wanted, parts)
-        plain = sum(map(sum, need.parameter_bytes))
+            stages[id(need.parameter_bytes)] = _make_stage(need, wanted)
+        plain = sum(map(sum, need.parameter_bytes)) if lacking else 0
         target = -(-lacking * plain // max(1, need.movable_bytes))
         tower = need.tower_bytes if moves_towers and not wanted else ()
         ranks.append(RankParts(stages[id(need.parameter_bytes)], min(target, lacking), need.pool_reserved, tower))
     return tuple(ranks)
 
 
-def _make_layers(need: Need, wanted: Sequence[str], parts: dict[int, LayerPart]) -> tuple[LayerPart, ...]:
-    for names, sizes, active in zip(
-        need.parameter_names, need.parameter_bytes, need.active_parameter_bytes, strict=True
-    ):
-        if id(sizes) not in parts:
-            parts[id(sizes)] = _make_part(names, sizes, active, wanted)
-    return tuple(parts[id(sizes)] for sizes in need.parameter_bytes)
+def _make_stage(need: Need, wanted: Sequence[str]) -> StageParts:
+    """Equal layers share their tuples, so that they are told apart by identity."""
+    identities = tuple(map(id, need.parameter_bytes))
+    first = {identity: identities.index(identity) for identity in dict.fromkeys(identities)}
+    numbers = {identity: number for number, identity in enumerate(first)}
+    kinds = tuple(
+        _make_part(need.parameter_names[at], need.parameter_bytes[at], need.active_parameter_bytes[at], wanted)
+        for at in first.values()
+    )
+    return StageParts(kinds, tuple(map(numbers.__getitem__, identities)))
 
 
 def _make_part(
