@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from nexus_orch.errors import ConfigError, Problem
+from nexus_orch.facts.gguf_header import read_gguf_header
 from nexus_orch.facts.json_file import read_json_object
 from nexus_orch.facts.page_cache import estimate_cached_bytes
 from nexus_orch.facts.safetensors_header import read_safetensors_header
@@ -26,7 +27,7 @@ def read_checkpoint(folder: Path) -> CheckpointFacts | None:
     """The weights in this folder, None when there are none.
 
     safetensors are preferred, then *.bin, then *.gguf, as vLLM's default loader does. Only the headers of safetensors
-    are read, so a file of any size takes about a millisecond. Raises ConfigError with every file that is missing,
+    and GGUF files are read, so that their size does not matter. Raises ConfigError with every file that is missing,
     damaged or unreadable.
     """
     safetensors = _weight_files(folder, ".safetensors", SAFETENSORS_INDEX)
@@ -37,8 +38,21 @@ def read_checkpoint(folder: Path) -> CheckpointFacts | None:
         return _on_storage(CheckpointFacts("bin", tuple(map(str, files)), total_bytes=_sum_sizes(files)), files)
     files = _weight_files(folder, ".gguf", None)
     if files:
-        return _on_storage(CheckpointFacts("gguf", tuple(map(str, files)), total_bytes=_sum_sizes(files)), files)
+        return read_gguf_checkpoint(files)
     return None
+
+
+def read_gguf_checkpoint(files: Sequence[Path]) -> CheckpointFacts:
+    """The weights of these GGUF files, by their tensors. Raises ConfigError with every file that is damaged."""
+    total, problems = 0, []
+    for file in files:
+        try:
+            total += read_gguf_header(file).total_bytes
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigError(*problems)
+    return _on_storage(CheckpointFacts("gguf", tuple(map(str, files)), total_bytes=total), files)
 
 
 def _on_storage(checkpoint: CheckpointFacts, files: Sequence[Path]) -> CheckpointFacts:

@@ -11,6 +11,7 @@ from typing import Any
 
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.checkpoint import read_checkpoint
+from nexus_orch.facts.gguf_model import is_gguf_model, read_gguf_model
 from nexus_orch.facts.hub_cache import find_snapshot
 from nexus_orch.facts.json_file import read_json_object
 from nexus_orch.paths import models_dir
@@ -45,6 +46,8 @@ def _read(spec: ModelSpec) -> ModelFacts:
         fetched = _find_fetched(spec.name)
         return _from_profile(spec, _no_path(spec)) if fetched is None else _read_folder(fetched, spec)
     folder = _expand(spec.path)
+    if is_gguf_model(folder):
+        return read_gguf_model(folder.absolute(), spec)
     if folder.is_dir():
         return _read_folder(folder.absolute(), spec)
     if not _HUB_ID.fullmatch(spec.path):
@@ -86,7 +89,7 @@ def _read_folder(folder: Path, spec: ModelSpec) -> ModelFacts:
         raise ConfigError(*problems)
     return ModelFacts(
         name=spec.name or folder.name,
-        path=str(folder),
+        path=_engine_path(folder, checkpoint),
         config=config,
         config_source=str(folder / "config.json"),
         checkpoint=checkpoint,
@@ -94,6 +97,12 @@ def _read_folder(folder: Path, spec: ModelSpec) -> ModelFacts:
         has_chat_template=_has_chat_template(folder),
         notes=_compare_configs(spec.config, config, folder),
     )
+
+
+def _engine_path(folder: Path, checkpoint: CheckpointFacts | None) -> str:
+    """What vLLM takes for a model: its folder, and of a GGUF model the file."""
+    is_file = checkpoint is not None and checkpoint.format == "gguf" and len(checkpoint.files) == 1
+    return checkpoint.files[0] if checkpoint is not None and is_file else str(folder)
 
 
 def _read_snapshot(snapshot: Path, spec: ModelSpec) -> ModelFacts:

@@ -1,4 +1,4 @@
-"""GGUF checkpoints: planned from the size of their files, as far as the architecture is known from a config.json."""
+"""GGUF checkpoints: planned from the bytes of their tensors; their header or a config.json tells the architecture."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def gguf_notes(facts: Facts) -> tuple[str, ...]:
     checkpoint = facts.model.checkpoint
     if checkpoint is None or checkpoint.format != "gguf":
         return ()
-    notes = [f"GGUF weights are planned from the size of their files ({checkpoint.total_bytes / GIB:.2f} GiB)"]
+    notes = [f"GGUF weights are planned from the bytes of their tensors ({checkpoint.total_bytes / GIB:.2f} GiB)"]
     if parse_version(facts.engine.version) >= PLUGIN_FROM:
         notes.append(
             f"vLLM {facts.engine.version} reads GGUF only with a plugin (0.25 and later); without it, take the model's "

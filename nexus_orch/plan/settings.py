@@ -23,13 +23,9 @@ _PASSED_ON = (
 
 def model_choices(inputs: Inputs) -> tuple[Choice, ...]:
     """The model, its data type and how it is called."""
-    wishes, model = inputs.wishes, inputs.facts.model
+    wishes = inputs.wishes
     found = [
-        wishes.choice(
-            "model.path",
-            model.path,
-            "from the profile" if model.config_source == "profile" else "the folder that holds its config.json",
-        ),
+        _model_path(inputs),
         inputs.dtype,
         wishes.choice("model.served_name", _served_name(inputs), "what clients call the model"),
     ]
@@ -38,6 +34,16 @@ def model_choices(inputs: Inputs) -> tuple[Choice, ...]:
     if inputs.spec.model.trust_remote_code:
         found.append(wishes.choice("model.trust_remote_code", True, ""))
     return tuple(found)
+
+
+def _model_path(inputs: Inputs) -> Choice:
+    """The folder or hub id; of a GGUF model the file, which is what vLLM takes."""
+    model = inputs.facts.model
+    checkpoint = model.checkpoint
+    if checkpoint is not None and checkpoint.format == "gguf" and model.path in checkpoint.files:
+        return Choice("model.path", model.path, "derived", "vLLM takes a GGUF model by its file")
+    reason = "from the profile" if model.config_source == "profile" else "the folder that holds its config.json"
+    return inputs.wishes.choice("model.path", model.path, reason)
 
 
 def passed_choices(inputs: Inputs) -> tuple[Choice, ...]:

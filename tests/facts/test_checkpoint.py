@@ -9,6 +9,7 @@ import pytest
 
 from nexus_orch.errors import ConfigError
 from nexus_orch.facts.checkpoint import read_checkpoint
+from tests.facts.gguf_files import LLAMA, llama_tensors, make_gguf, tensor_bytes
 from tests.facts.model_files import TENSORS, make_safetensors, write_shards
 
 
@@ -64,11 +65,20 @@ def test_bin_files_count_by_their_size(tmp_path: Path) -> None:
     assert (checkpoint.format, checkpoint.total_bytes, checkpoint.tensors) == ("bin", 100, ())
 
 
-def test_gguf_files_count_by_their_size(tmp_path: Path) -> None:
-    write(tmp_path, model__gguf=30)
+def test_gguf_files_count_by_their_tensors(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(make_gguf(LLAMA, llama_tensors()))
     checkpoint = read_checkpoint(tmp_path)
     assert checkpoint is not None
-    assert (checkpoint.format, checkpoint.total_bytes) == ("gguf", 30)
+    assert (checkpoint.format, checkpoint.total_bytes) == ("gguf", tensor_bytes(llama_tensors()))
+
+
+def test_every_damaged_gguf_file_is_told(tmp_path: Path) -> None:
+    write(tmp_path, a__gguf=30, b__gguf=9)
+    with pytest.raises(ConfigError) as caught:
+        read_checkpoint(tmp_path)
+    assert ["a.gguf" in problem.message or "b.gguf" in problem.message for problem in caught.value.problems] == [
+        True
+    ] * 2
 
 
 def test_safetensors_come_before_bin(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nexus_orch.contracts import Loader
-from nexus_orch.plan.want import make_want
 from nexus_orch.plan.generations import choose_generation, default_batching
 from nexus_orch.plan.inputs import read_inputs
 from nexus_orch.plan.make import make_plan
+from nexus_orch.plan.want import make_want
 from nexus_orch.types import (
     GIB,
     EngineFacts,

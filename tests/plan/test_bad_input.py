@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nexus_orch.cli import main
+from tests.facts import gguf_files
+from tests.facts.gguf_files import make_gguf
 from tests.facts.model_files import TENSORS, write_model
 
 SCREEN_LINES, SCREEN_COLUMNS = 50, 300
@@ -64,7 +67,7 @@ def _told(capsys: pytest.CaptureFixture[str], *overrides: str, hardware: str = "
         ((QWEN, "memory.gpu_memory_utilization=1.01"), 2, "above 0 and at most 1"),
         ((QWEN, "memory.gpu_memory_utilization=0"), 2, "above 0 and at most 1"),
         ((QWEN, "memory.gpu_memory_utilization=1"), 3, "takes 23.55 GiB"),
-        ((QWEN, "memory.kv_cache.block_size=7"), 3, "blocks of a multiple of 8"),
+        ((QWEN, "memory.kv_cache.block_size=7"), 2, "blocks of a multiple of 8"),
         ((QWEN, "memory.kv_cache.size_gib=40"), 3, "memory.kv_cache.size_gib=7"),
         ((QWEN, "serve.tensor_parallel=0"), 2, "must be a whole number from 1"),
     ],
@@ -126,6 +129,79 @@ def test_a_folder_of_an_unknown_type_is_planned_from_its_tensors_or_says_what_is
 def test_a_gguf_folder_is_planned_with_its_doubts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_model(tmp_path / "gguf", LLAMA)
     (folder / "model.safetensors").unlink()
-    (folder / "small.gguf").write_bytes(b"GGUF" + bytes(1000))
+    (folder / "small.gguf").write_bytes(make_gguf(gguf_files.LLAMA, gguf_files.llama_tensors()))
     assert main(["plan", "hardware=rtx4090", "model=local", f"model.path={folder}"]) == 0
     assert "reads GGUF only with a plugin" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"GGUF" + bytes(1000), "is not a whole GGUF file: its format has version 0"),
+        (make_gguf(gguf_files.LLAMA, gguf_files.llama_tensors())[:-5000], "it is cut off"),
+        (make_gguf({"general.architecture": "mamba"}, {}), 'the architecture "mamba"'),
+        (make_gguf({"general.architecture": "llama"}, {}), "lacks hidden_size"),
+    ],
+)
+def test_a_gguf_file_that_cannot_be_planned(
+    content: bytes, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bad.gguf"
+    file.write_bytes(content)
+    assert words in _told(capsys, "model=local", f"model.path={file}", code=2)
+    assert words in _told(capsys, "model=local", f"model.path={tmp_path}", code=2)
+
+
+def test_a_gguf_file_alone_is_planned_by_its_tensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = gguf_files.llama_tensors()
+    file = tmp_path / "small.gguf"
+    file.write_bytes(make_gguf(gguf_files.LLAMA, tensors))
+    run = ["plan", "hardware=rtx4090", "model=local", f"model.path={tmp_path}", "--format", "json"]
+    assert main([*run, "engine.version=0.19.1"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert str(file) in plan["argv"]
+    rotary = 2048 * 64 * 2
+    assert plan["per_gpu"][0]["weights_bytes"] == pytest.approx(gguf_files.tensor_bytes(tensors) + rotary, abs=8192)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "words"),
+    [
+        (("serve.pipeline_partition=[20,7]",), 3, "the stages have 27 layers, the model has 28"),
+        (("serve.pipeline_partition=[20,8]", "serve.pipeline_parallel=3"), 2, "each pipeline stage has its number"),
+        (("serve.pipeline_partition=[20,0]",), 2, "serve.pipeline_partition must be a list of whole numbers"),
+        (("serve.pipeline_partition=20",), 2, "write a list: serve.pipeline_partition=[1,2]"),
+        (("hardware.gpu.devices=[0,1,2]",), 2, "as many cards must be named as are counted"),
+        (("hardware.gpu.devices=[0,0]",), 2, "hardware.gpu.devices must be a list of whole numbers"),
+        (("hardware.gpu.devices=[0,-1]",), 2, "hardware.gpu.devices must be a list of whole numbers"),
+        (("hardware.gpu.devices=all",), 2, "hardware.gpu.devices must be a list of whole numbers"),
+    ],
+)
+def test_cards_and_layers_that_do_not_add_up(
+    overrides: tuple[str, ...], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in _told(capsys, QWEN, *overrides, hardware="rtx4090x2", code=code)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "words"),
+    [
+        ((QWEN, "model.max_model_len=-5"), 2, "must be a whole number from 1"),
+        ((QWEN, "model.max_model_len=long"), 2, "must be a whole number from 1"),
+        ((QWEN, "memory.gpu_memory_utilization=90"), 2, "above 0 and at most 1"),
+        ((QWEN, "memory.gpu_memory_utilization=.nan"), 2, "above 0 and at most 1"),
+        (
+            (QWEN, "model.config.num_attention_heads=[28]"),
+            2,
+            "num_attention_heads = [28], which must be a whole number",
+        ),
+        ((QWEN, "model.config.hidden_size=true"), 2, "hidden_size = True, which must be a whole number"),
+        ((GEMMA, "model.config.text_config.num_hidden_layers='34'"), 2, "text_config.num_hidden_layers = '34'"),
+        ((QWEN, "serve.tensor_parallel=2"), 2, "the ranks outnumber the GPUs"),
+        ((QWEN, "hardware.gpu.model=RTX-9999", "hardware.gpu.memory_mib=null"), 2, "hardware.gpu.memory_mib=24576"),
+    ],
+)
+def test_more_mistakes_on_one_screen(
+    overrides: tuple[str, ...], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in _told(capsys, *overrides, code=code)

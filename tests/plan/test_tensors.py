@@ -200,7 +200,7 @@ def _gguf(*files: str, version: str = "0.19.1", gib: float = 4.4) -> Plan:
     return make_plan(make_spec(), replace(known, model=replace(known.model, checkpoint=checkpoint)), LOADERS)
 
 
-def test_gguf_is_planned_from_the_size_of_its_files() -> None:
+def test_gguf_is_planned_from_the_bytes_of_its_tensors() -> None:
     plan = _gguf("qwen-q4_k_m.gguf")
     assert plan.fits
     assert plan.per_gpu[0].weights_bytes / GIB == pytest.approx(4.4, abs=0.1)
