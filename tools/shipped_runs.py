@@ -11,6 +11,7 @@ from nexus_orch.choose import choose_engine
 from nexus_orch.compose.run import compose_run
 from nexus_orch.facts.machine import read_machine
 from nexus_orch.facts.model import read_model
+from nexus_orch.install.bundled import with_awaited_folder
 from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.prepare import Preparation, make_preparation
 from nexus_orch.types import EngineFacts, Facts, MachineFacts, ModelFacts, RunSpec
@@ -67,7 +68,7 @@ def compose_shipped(*overrides: str) -> RunSpec:
 @cache
 def _read_model(name: str) -> ModelFacts:
     spec = compose_shipped(f"model={name}")
-    return read_model(spec.model, spec.origins)
+    return with_awaited_folder(read_model(spec.model, spec.origins))
 
 
 @cache

@@ -29,16 +29,18 @@ _VLLM_MODELS = {**_TEXT_GENERATION_MODELS, **_MULTIMODAL_MODELS, **_MADE_ELSEWHE
 _PREVIOUSLY_SUPPORTED_MODELS = {"Phi3SmallForCausalLM": "0.9.2"}
 """
 OLD_REGISTRY = '_GENERATION_MODELS = {"LlamaForCausalLM": ("llama", "L")}\n_MODELS = {**_GENERATION_MODELS}\n'
+LLAMA = frozenset({"LlamaForCausalLM"})
 FOLDER = "model_executor/models"
 
 
 def test_the_joined_tables_count_and_no_others(tmp_path: Path) -> None:
     root = write_package(tmp_path, {f"{FOLDER}/registry.py": REGISTRY})
-    assert read_architectures(root) == {"LlamaForCausalLM", "LlavaForConditionalGeneration"}
+    assert read_architectures(root) == frozenset({"LlamaForCausalLM", "LlavaForConditionalGeneration"})
 
 
 def test_releases_before_the_registry_file(tmp_path: Path) -> None:
-    assert read_architectures(write_package(tmp_path, {f"{FOLDER}/__init__.py": OLD_REGISTRY})) == {"LlamaForCausalLM"}
+    root = write_package(tmp_path, {f"{FOLDER}/__init__.py": OLD_REGISTRY})
+    assert read_architectures(root) == LLAMA
 
 
 @pytest.mark.parametrize("text", [None, "", "def broken(:\n", "_VLLM_MODELS = make_models()\n", "\0"])
@@ -49,9 +51,9 @@ def test_a_registry_that_cannot_be_read_is_no_knowledge(tmp_path: Path, text: st
 def test_an_installed_engine_says_what_it_knows_and_keeps_it(tmp_path: Path) -> None:
     root = write_package(tmp_path, {f"{FOLDER}/registry.py": OLD_REGISTRY})
     write_metadata(root, "vllm", "0.32.0")
-    assert read_engine(root).architectures == read_engine(root).architectures == {"LlamaForCausalLM"}
+    assert read_engine(root).architectures == read_engine(root).architectures == LLAMA
     (root / FOLDER / "registry.py").write_text(OLD_REGISTRY.replace("Llama", "Mistral"))
-    assert read_engine(root).architectures == {"MistralForCausalLM"}
+    assert read_engine(root).architectures == frozenset({"MistralForCausalLM"})
 
 
 def test_the_catalogue_knows_every_release() -> None:
