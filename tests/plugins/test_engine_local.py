@@ -223,9 +223,7 @@ def test_the_module_that_starts_the_server(
     assert local.command(Rendering(argv=argv), engine, {}).argv[2] == module
 
 
-def test_programs_of_the_engines_environment_come_first(
-    local: EngineProvider, make_environment: MakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_programs_of_the_engines_environment_come_first(local: EngineProvider, make_environment: MakeEngine) -> None:
     python = make_environment("own", "0.32.0")
     command = local.command(Rendering(argv=("serve", "/m")), read_engine(python), {})
     assert command.path == (str(python.parent),)
