@@ -115,7 +115,7 @@ def _choices(
         *serve_choices(inputs),
     )
     order = {"model": 0, "memory": 1, "serve": 2}
-    unique = {choice.key: choice for choice in found if choice.value is not None}
+    unique = {choice.key: inputs.wishes.attributed(choice) for choice in found if choice.value is not None}
     return tuple(sorted(unique.values(), key=lambda choice: order.get(choice.key.split(".")[0], 3)))
 
 

@@ -60,6 +60,12 @@ class Wishes:
         origin = self.spec.origin(key)
         return Choice(key, value, "pinned", f"set in {origin}" if origin else "set by the user")
 
+    def attributed(self, choice: Choice) -> Choice:
+        """A loader's choice with its true origin: a loader cannot tell a learned setting from a pinned one."""
+        if choice.key not in self._learned or choice.origin != "pinned":
+            return choice
+        return Choice(choice.key, choice.value, "learned", self.lessons[choice.key].source)
+
     def problem_origin(self, key: str) -> str | None:
         return self.spec.origin(key)
 
