@@ -79,16 +79,24 @@ class Inputs:
     def weight_layout(
         self, tensor_parallel: int, pipeline_parallel: int, *, whole_segments: bool, partition: tuple[int, ...] = ()
     ) -> WeightLayout:
-        return WeightLayout(
-            self.architecture,
-            self.scheme,
-            self.dtype_bytes,
-            tensor_parallel,
-            pipeline_parallel,
-            whole_segments,
-            self.checkpoint_scale,
-            partition,
-        )
+        key = (tensor_parallel, pipeline_parallel, whole_segments, partition)
+        if key not in self._layouts:
+            self._layouts[key] = WeightLayout(
+                self.architecture,
+                self.scheme,
+                self.dtype_bytes,
+                tensor_parallel,
+                pipeline_parallel,
+                whole_segments,
+                self.checkpoint_scale,
+                partition,
+            )
+        return self._layouts[key]
+
+    @cached_property
+    def _layouts(self) -> dict[tuple[int, int, bool, tuple[int, ...]], WeightLayout]:
+        """One for each way to divide the model, which a plan tries with many settings."""
+        return {}
 
 
 def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Inputs:
