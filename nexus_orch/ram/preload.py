@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from pathlib import Path
 
 from nexus_orch.errors import Problem
 from nexus_orch.ram.weights import Piece, Reading, make_changed, make_unreadable
@@ -81,15 +80,3 @@ class Preload:
         with self._lock:
             self._problem = self._problem or problem
         self._cancelled.set()
-
-
-def drop_from_cache(file: Path) -> bool:
-    """Ask the kernel to forget the cached pages of a file (for measurements); False where it cannot be asked."""
-    import os  # noqa: PLC0415
-
-    if not hasattr(os, "posix_fadvise"):
-        return False
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
-        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return True

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.facts.page_cache import read_cached_bytes
-from nexus_orch.ram.preload import Preload, drop_from_cache
+from nexus_orch.ram.preload import Preload
 from nexus_orch.ram.weights import Piece, Reading, read_reading
 from nexus_orch.types import GIB, MIB
-from tests.ram.weights_files import make_checkpoint, write_weights
+from tests.ram.weights_files import drop_from_cache, make_checkpoint, write_weights
 
 PATIENCE_SECONDS = 60.0
 

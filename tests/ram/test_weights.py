@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.errors import ExitCode, InterruptedByEnvironment
-from nexus_orch.ram.preload import drop_from_cache
 from nexus_orch.ram.weights import PIECE_BYTES, check_files, read_reading
 from nexus_orch.types import CheckpointFacts
-from tests.ram.weights_files import make_checkpoint
+from tests.ram.weights_files import drop_from_cache, make_checkpoint
 
 
 def test_the_pieces_of_files_that_are_not_cached_cover_them(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from nexus_orch.facts.checkpoint import read_checkpoint
@@ -25,3 +26,10 @@ def make_checkpoint(folder: Path, *sizes_mib: int) -> CheckpointFacts:
     checkpoint = read_checkpoint(folder)
     assert checkpoint is not None
     return checkpoint
+
+
+def drop_from_cache(file: Path) -> None:
+    """Let the kernel forget the cached pages of a file."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

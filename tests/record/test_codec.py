@@ -78,6 +78,8 @@ def test_kinds_are_stable_names() -> None:
     assert [kind_of(kind) for kind in ENTRY_TYPES] == [
         "created",
         "planned",
+        "reserved",
+        "preloaded",
         "launched",
         "family",
         "judged",

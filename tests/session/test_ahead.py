@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from nexus_orch.ram.preload import drop_from_cache
 from nexus_orch.record.events import Finished, Judged, Launched, Preloaded, Reserved, Stopping
 from nexus_orch.types import GIB, MIB, Stage, Starting, Stopped
 from tests.plan.cases import config_of
-from tests.ram.weights_files import write_weights
+from tests.ram.weights_files import drop_from_cache, write_weights
 from tests.session.conftest import Desk, wait_for
 
 STOP = ("probe.then=stop",)
