@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nexus_orch.contracts import Rendering
+from nexus_orch.plan.make import make_plan
 from tests.plan.cases import make_facts, make_gpu, make_spec
 from tests.plan.cases import plan_of as plan_model
 from tests.plugins.plans import plan_of, render
@@ -176,7 +177,5 @@ def test_cores_given_both_ways_are_a_contradiction() -> None:
 def test_the_cores_of_the_spec_reach_the_engine() -> None:
     spec = make_spec({"serve.cpu_threads_bind": "0-3|4-7", "serve.tensor_parallel": 2})
     facts = make_facts("Qwen/Qwen2.5-0.5B-Instruct")
-    from nexus_orch.plan.make import make_plan
-
     plan = make_plan(replace(spec, model=replace(spec.model, path="/models/m")), facts, {})
     assert render(plan, "0.32.0", cpu=True).env["VLLM_CPU_OMP_THREADS_BIND"] == "0-3|4-7"
