@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.architectures import catalogue_architectures, find_registry, read_architectures
+from nexus_orch.facts.engine_notes import make_notes
 from nexus_orch.facts.engine_syntax import check_syntax
 from nexus_orch.facts.flags_cache import EngineSources, read_cached_sources, write_cached_sources
 from nexus_orch.facts.flags_catalogue import catalogue_flags, catalogue_releases, choose_release, release_of
@@ -64,7 +65,7 @@ def read_engine(path: str | Path) -> EngineFacts:
         python=None if python is None else str(python),
         root=str(root),
         flags=sources.flags,
-        notes=(*notes, *_notes(distribution)),
+        notes=(*notes, *make_notes(distribution.name, distribution.version)),
         architectures=sources.architectures,
     )
 
@@ -245,20 +246,6 @@ def device_of(distribution: Distribution) -> Device:
     return "cpu" if "cpu" in words else "cuda"
 
 
-def _notes(distribution: Distribution) -> tuple[str, ...]:
-    text = f"{distribution.name} {distribution.version}".lower()
-    others = [name for name in ("rocm", "xpu", "tpu", "neuron", "hpu") if name in text]
-    notes = [f"this build is for {name}, which is planned like CUDA and was not checked" for name in others]
-    newest = catalogue_releases()[-1]
-    try:
-        is_newer = release_of(distribution.version) > Version(newest)
-    except InvalidVersion:
-        is_newer = False
-    if is_newer:
-        notes.append(f"vLLM {distribution.version} is newer than {newest}, the newest release that was checked")
-    return tuple(notes)
-
-
 def read_sources(root: Path, version: str, python: Path | None = None) -> tuple[EngineSources, tuple[str, ...]]:
     """Options and architectures of the package in `root`, and a note when options had to be taken from the catalogue.
 
@@ -275,7 +262,7 @@ def read_sources(root: Path, version: str, python: Path | None = None) -> tuple[
         flags, files = read_flags(root)
     except FlagsUnreadableError as error:
         if python is not None and isinstance(error.__cause__, SyntaxError):
-            check_syntax(python, str(error.__cause__.filename))
+            check_syntax(python, error.__cause__)
         release = choose_release(version).version
         note = f"the options could not be read from {root} ({error}); those of vLLM {release} are assumed"
         return EngineSources(catalogue_flags(version), architectures), (note,)

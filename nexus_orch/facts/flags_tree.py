@@ -114,7 +114,10 @@ class SourceTree:
 
 def _read_module(name: str, path: Path) -> Module:
     module = Module(name, path)
-    for statement in _top_level(ast.parse(path.read_bytes(), str(path)).body):
+    source = path.read_bytes()
+    if b"\0" in source:  # ast.parse tells neither file nor line
+        raise SyntaxError("null bytes", (str(path), source.count(b"\n", 0, source.index(b"\0")) + 1, None, None))
+    for statement in _top_level(ast.parse(source, str(path)).body):
         bind(module, statement)
     return module
 

