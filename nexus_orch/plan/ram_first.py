@@ -24,7 +24,9 @@ def with_ram_first(plan: Plan, facts: Facts) -> Plan:
     if choices[0].value:
         choices.append(_choose_channels(plan, facts))
     choices.append(_choose_reserve(plan))
-    return replace(plan, choices=(*plan.choices, *choices), notes=(*plan.notes, *_notes(plan, facts)))
+    place = max((i + 1 for i, choice in enumerate(plan.choices) if choice.key.startswith("memory.")), default=0)
+    together = (*plan.choices[:place], *choices, *plan.choices[place:])
+    return replace(plan, choices=together, notes=(*plan.notes, *_notes(plan, facts)))
 
 
 def choose_channels(storage: Storage, cpu_count: int) -> tuple[int, str]:
