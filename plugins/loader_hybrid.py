@@ -123,7 +123,7 @@ def _sooner(case: _Case, uva: Placement, prefetch: Placement) -> Placement:
     """The faster mechanism for this workload, unless its pinned memory is not there."""
     host = case.facts.machine.host
     room = min(host.ram_available_bytes - host.reserved_bytes, host.pinned_limit_bytes or host.ram_total_bytes)
-    if prefetch.host_bytes > room >= uva.host_bytes:
+    if prefetch.host_bytes > max(room, uva.host_bytes):
         why = f"prefetching would pin {prefetch.host_bytes / GIB:.1f} GiB of host RAM, which are not there"
         return _named(case, uva, "uva", why)
     if is_prefetch_sooner(case.spec.workload, traffic(uva), traffic(prefetch)):

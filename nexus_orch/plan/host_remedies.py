@@ -46,7 +46,10 @@ def _more_cards(inputs: Inputs, loader: Loader) -> Iterator[str]:
     if serve.tensor_parallel is not None or serve.pipeline_parallel is not None:
         return
     have = len(machine.gpus)
+    free = machine.host.ram_available_bytes + sum(gpu.free_bytes for gpu in machine.gpus)
     for more in MORE_CARDS:
+        if free + more * machine.gpus[-1].free_bytes < inputs.whole.total_bytes:
+            continue  # not even room for the weights anywhere
         extra = tuple(replace(machine.gpus[-1], index=have + number) for number in range(more))
         facts = replace(inputs.facts, machine=replace(machine, gpus=(*machine.gpus, *extra)))
         larger = replace(inputs, facts=facts, wishes=inputs.wishes.by_estimates())

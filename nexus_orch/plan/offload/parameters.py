@@ -163,6 +163,6 @@ def find_unmatched(needs: Sequence[Need], wanted: Sequence[str]) -> dict[str, st
     found: dict[str, str | None] = {}
     for segment in wanted:
         if not any(matches(name, (segment,)) for name in names):
-            near = difflib.get_close_matches(segment, known, n=1)
+            near = difflib.get_close_matches(segment, known, n=1) or [name for name in known if segment in name]
             found[segment] = near[0] if near else None
     return found
