@@ -13,9 +13,9 @@ from nexus_orch.types import GIB, CheckpointFacts, Choice, Facts, Plan, Storage
 ENABLED, CHANNELS, RESERVE = "memory.preload.enabled", "memory.preload.channels", "memory.reserve_host"
 
 NETWORK_CHANNELS, ROTATING_CHANNELS, MOST_CHANNELS = 8, 2, 8
-"""Measured on a virtual disk with 2 processors (docs/hybrid.md): 1 reader 0.6 to 1.4 GB/s, 2 readers 1.3, 4 readers
-1.4, 8 and 16 no more. A network answers late, so more requests must be on their way; a disk that turns would lose its
-time between more than two places."""
+"""A virtual disk with 2 processors was at its limit of 1.3 GB/s with one reader and no faster with 16, as against
+0.4 to 0.8 GB/s through a mapping (docs/hybrid.md). A network answers late, so more requests must be on their way; a disk
+that turns would lose its time between more than two places."""
 
 
 def with_ram_first(plan: Plan, facts: Facts) -> Plan:
@@ -36,7 +36,7 @@ def choose_channels(storage: Storage, cpu_count: int) -> tuple[int, str]:
     if storage == "rotating":
         return ROTATING_CHANNELS, "a disk that turns loses time between more places"
     channels = min(MOST_CHANNELS, max(2, 2 * cpu_count))
-    return channels, f"two readers for each processor, at most {MOST_CHANNELS}: more were not faster"
+    return channels, f"two readers for each processor, at most {MOST_CHANNELS}"
 
 
 def why_not_preload(plan: Plan, facts: Facts) -> str | None:
