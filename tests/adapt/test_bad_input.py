@@ -28,7 +28,7 @@ def environment(tmp_path: Path) -> Path:
     return tmp_path / "engine"
 
 
-def install(environment: Path, version: str, files: dict[str, str] | None = None) -> Path:
+def install(environment: Path, version: str, files: dict[str, str | None] | None = None) -> Path:
     """Put a small package `vllm` into it; its interpreter."""
     (site_packages,) = environment.glob("lib/python3*/site-packages")
     write_metadata(write_package(site_packages, files or {}), "vllm", version)
