@@ -26,6 +26,8 @@ CPU_STEP_GIB = 1.0
 ENGINE_MOST_REQUESTS = 256
 """Requests at once where serve.max_num_seqs is left to the engine: its smallest default on GPUs."""
 
+OFFLOAD = "memory.cpu_offload_gib"
+
 _UNMOVED = ("serve.port",)
 
 
@@ -35,6 +37,8 @@ class Proposal:
 
     key: str
     value: Any
+    price: str = ""
+    """What the numbers of a plan do not show."""
 
     @property
     def override(self) -> str:
@@ -73,6 +77,13 @@ def propose(finding: Finding, plan: Plan, facts: Facts) -> tuple[Proposal, ...]:
     find = _for_ram if finding.kind in ("ram_low", "swapping") else _for_cache
     found = find(finding, plan, facts)
     return tuple(proposal for proposal in found if plan.settings.get(proposal.key) != proposal.value)
+
+
+def takes(plan: Plan, proposal: Proposal) -> bool:
+    """Whether a plan that was made with the proposal follows it, and the engine's release did not make it drop it."""
+    if proposal.key == OFFLOAD:  # prefetch moves whole layers, and the plan shows these instead
+        return proposal.value == 0 or any(card.offloaded_bytes for card in plan.per_gpu)
+    return bool(plan.settings.get(proposal.key) == proposal.value)
 
 
 def judge_gain(finding: Finding, before: Plan, after: Plan) -> Gain | None:
@@ -133,11 +144,11 @@ def _for_cache(finding: Finding, plan: Plan, facts: Facts) -> Iterator[Proposal]
     yield from _narrow_cache(plan, facts)
     if float(plan.settings.get("memory.gpu_memory_utilization") or 1.0) < LARGEST_UTILIZATION:
         yield Proposal("memory.gpu_memory_utilization", LARGEST_UTILIZATION)
-    if int(plan.settings.get("serve.max_num_batched_tokens") or math.inf) > LEAN_BATCHED_TOKENS:
+    if float(plan.settings.get("serve.max_num_batched_tokens") or math.inf) > LEAN_BATCHED_TOKENS:
         yield Proposal("serve.max_num_batched_tokens", LEAN_BATCHED_TOKENS)
     if finding.kind != "bus_bound":
         more = max(card.offloaded_bytes + (wanted - 1) * card.kv_cache_bytes for card in plan.per_gpu)
-        yield Proposal("memory.cpu_offload_gib", math.ceil(more / GIB * 100) / 100)
+        yield Proposal(OFFLOAD, math.ceil(more / GIB * 100) / 100)
 
 
 def _for_ram(finding: Finding, plan: Plan, facts: Facts) -> Iterator[Proposal]:
@@ -152,13 +163,13 @@ def _for_ram(finding: Finding, plan: Plan, facts: Facts) -> Iterator[Proposal]:
     yield from _narrow_cache(plan, facts)
     less = max((card.offloaded_bytes - unused * card.kv_cache_bytes for card in plan.per_gpu), default=0.0)
     if any(card.offloaded_bytes for card in plan.per_gpu) and unused:
-        yield Proposal("memory.cpu_offload_gib", math.ceil(max(0.0, less) / GIB * 100) / 100)
+        yield Proposal(OFFLOAD, math.ceil(max(0.0, less) / GIB * 100) / 100)
 
 
 def _narrow_cache(plan: Plan, facts: Facts) -> Iterator[Proposal]:
     is_wide = plan.settings.get("memory.kv_cache.dtype") in (None, "auto", plan.settings.get("model.dtype"))
     if is_wide and all(gpu.supports_fp8 for gpu in facts.machine.gpus):
-        yield Proposal("memory.kv_cache.dtype", "fp8")
+        yield Proposal("memory.kv_cache.dtype", "fp8", "keys and values are rounded to 8 bits")
 
 
 def _capacity_gain(finding: Finding, before: Plan, after: Plan) -> Gain | None:

@@ -15,6 +15,7 @@ from nexus_orch.judge.advice import (
     judge_gain,
     make_moves,
     propose,
+    takes,
 )
 from nexus_orch.judge.pressure import Finding
 from nexus_orch.plan.wishes import with_value
@@ -57,7 +58,8 @@ class Adviser:
         lesson = None
         if self.may_act and self._is_open(proposal):
             lesson = Lesson(proposal.key, proposal.value, finding.evidence)
-        return Advice(finding.kind, finding.evidence, proposal.override, gain.effect, lesson)
+        effect = f"{gain.effect}; {proposal.price}" if proposal.price else gain.effect
+        return Advice(finding.kind, finding.evidence, proposal.override, effect, lesson)
 
     def _is_open(self, proposal: Proposal) -> bool:
         return self.prepared.spec.get(proposal.key) in (None, "auto")
@@ -79,4 +81,4 @@ class Adviser:
             plan = make_preparation(spec, prepared.facts, prepared.provider, self.plugins, lessons).plan
         except ConfigError:
             return None
-        return plan if plan.settings.get(proposal.key) == proposal.value else None
+        return plan if takes(plan, proposal) else None

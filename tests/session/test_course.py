@@ -1,0 +1,135 @@
+"""What follows an attempt, and the advice that an attempt gets: bounded, never against a pin, never back and forth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nexus_orch.facts.flags_catalogue import catalogue_flags
+from nexus_orch.judge.advice import Advice
+from nexus_orch.judge.pressure import Finding
+from nexus_orch.judge.verdict import RunState
+from nexus_orch.plugin_manager import Plugins, load_plugins
+from nexus_orch.session.adjust import Adviser
+from nexus_orch.session.course import Course, is_same_launch
+from nexus_orch.session.prepare import Preparation, make_preparation
+from nexus_orch.types import Cause, Failed, Lesson, LimitsSpec, MemorySpec, Ready, Stopped
+from tests.plan.cases import make_facts, make_gpu, make_spec
+
+MODEL = "Qwen/Qwen2.5-7B-Instruct"
+LARGE = "Qwen/Qwen2.5-14B-Instruct"
+FULL = Finding("preemptions", 300, "17 preemptions a minute", running=12, waiting=12, kv_cache_usage=1.0)
+FP8 = Lesson("memory.kv_cache.dtype", "fp8", "17 preemptions a minute")
+ADJUSTED = Advice("preemptions", "17 preemptions a minute", "memory.kv_cache.dtype=fp8", "would hold 24", FP8)
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Plugins:
+    return load_plugins(None)
+
+
+@pytest.fixture(autouse=True)
+def no_learning(monkeypatch: pytest.MonkeyPatch, isolated_home: object) -> None:
+    monkeypatch.setenv("NEXUS_LEARN", "0")
+
+
+def _prepare(plugins: Plugins, model: str = MODEL, *lessons: Lesson, **settings: Any) -> Preparation:
+    facts = make_facts(model, make_gpu(), ram_gib=128)
+    facts = replace(facts, engine=replace(facts.engine, flags=catalogue_flags(facts.engine.version)))
+    spec = make_spec({key.replace("__", "."): value for key, value in settings.items()})
+    return make_preparation(spec, facts, plugins.engines()["local"], plugins, lessons)
+
+
+def _course(**limits: Any) -> Course:
+    return Course(MemorySpec(dynamic="act"), LimitsSpec(**limits))
+
+
+def _state(*, ready: bool = False) -> RunState:
+    return RunState(completed=1.0 if ready else None)
+
+
+def _failed(cause: Cause) -> Failed:
+    return Failed(cause, (), "remedy")
+
+
+def test_under_act_what_is_open_is_changed(plugins: Plugins) -> None:
+    advice = Adviser(_prepare(plugins), plugins, may_act=True).advise(FULL)
+    assert advice.lesson == FP8
+    assert advice.text.startswith("17 preemptions a minute; memory.kv_cache.dtype=fp8 would hold 24 requests instead")
+
+
+def test_what_is_pinned_is_advised_and_never_changed(plugins: Plugins) -> None:
+    prepared = _prepare(plugins, memory__kv_cache__dtype="bfloat16")
+    advice = Adviser(prepared, plugins, may_act=True).advise(FULL)
+    assert advice.change == "memory.kv_cache.dtype=fp8" and advice.lesson is None
+
+
+def test_without_leave_to_act_there_is_only_advice(plugins: Plugins) -> None:
+    advice = Adviser(_prepare(plugins), plugins).advise(FULL)
+    assert advice.change and advice.lesson is None
+
+
+def test_a_setting_that_was_moved_is_not_proposed_again(plugins: Plugins) -> None:
+    advice = Adviser(_prepare(plugins), plugins, moved={"memory.kv_cache.dtype": 0}, may_act=True).advise(FULL)
+    assert advice.lesson is None and advice.change == ""
+
+
+def test_an_adjustment_is_followed_by_its_plan(plugins: Plugins) -> None:
+    course = _course()
+    step = course.after(Stopped("adjustment"), _state(ready=True), ADJUSTED, _prepare(plugins))
+    assert step is not None and (step.kind, step.lessons) == ("adjust", (FP8,))
+    assert course.lessons == (FP8,)
+    course.note_plan(step, _prepare(plugins).plan, _prepare(plugins, MODEL, FP8).plan)
+    assert "memory.kv_cache.dtype" in course.moved
+
+
+@pytest.mark.parametrize(("allowed", "may"), [(0, False), (1, True)])
+def test_adjustments_are_counted(plugins: Plugins, allowed: int, may: bool) -> None:
+    course = _course(adjustments=allowed)
+    assert course.may_adjust == may
+    course.after(Stopped("adjustment"), _state(ready=True), ADJUSTED, _prepare(plugins))
+    assert not course.may_adjust
+
+
+def test_an_adjusted_plan_that_fails_is_taken_back_once_and_for_all(plugins: Plugins) -> None:
+    course, prepared = _course(adjustments=5), _prepare(plugins)
+    course.after(Stopped("adjustment"), _state(ready=True), ADJUSTED, prepared)
+    back = course.after(_failed("worker_died"), _state(), None, prepared)
+    assert back is not None and (back.kind, course.lessons, course.may_adjust) == ("back", (), False)
+    assert course.after(_failed("worker_died"), _state(), None, prepared) is None
+
+
+def test_an_adjusted_plan_that_serves_is_kept(plugins: Plugins) -> None:
+    course, prepared = _course(), _prepare(plugins)
+    course.after(Stopped("adjustment"), _state(ready=True), ADJUSTED, prepared)
+    assert course.after(_failed("worker_died"), _state(ready=True), None, prepared) is None
+    assert course.lessons == (FP8,)
+
+
+def test_an_ignored_offload_is_tried_the_other_way_and_then_given_up(plugins: Plugins) -> None:
+    course, prepared = _course(), _prepare(plugins, LARGE)
+    used = str(prepared.plan.settings["memory.offload_backend"])
+    step = course.after(_failed("offload_ignored"), _state(), None, prepared)
+    assert step is not None and step.kind == "retry"
+    again = _prepare(plugins, LARGE, *course.lessons)
+    choice = again.plan.choice("memory.offload_backend")
+    assert choice is not None and choice.value != used and choice.origin == "learned"
+    assert not is_same_launch(prepared, again)
+    assert course.after(_failed("offload_ignored"), _state(), None, again) is None
+
+
+def test_a_pinned_backend_ends_the_run(plugins: Plugins) -> None:
+    prepared = _prepare(plugins, LARGE, memory__offload_backend="uva")
+    assert _course().after(_failed("offload_ignored"), _state(), None, prepared) is None
+
+
+def test_attempts_bound_the_failures(plugins: Plugins) -> None:
+    prepared = _prepare(plugins, LARGE)
+    assert _course(attempts=1).after(_failed("offload_ignored"), _state(), None, prepared) is None
+
+
+def test_a_run_that_was_done_ends(plugins: Plugins) -> None:
+    assert _course().after(Stopped("done"), _state(ready=True), None, _prepare(plugins)) is None
+    assert _course().after(Ready({}), _state(ready=True), None, _prepare(plugins)) is None
