@@ -13,9 +13,9 @@ from nexus_orch.types import GIB, CheckpointFacts, Choice, Facts, Plan, Storage
 ENABLED, CHANNELS, RESERVE = "memory.preload.enabled", "memory.preload.channels", "memory.reserve_host"
 
 NETWORK_CHANNELS, ROTATING_CHANNELS, MOST_CHANNELS = 8, 2, 8
-"""A virtual disk with 2 processors was at its limit of 1.3 GB/s with one reader and no faster with 16, as against
-0.4 to 0.8 GB/s through a mapping (docs/hybrid.md). A network answers late, so more requests must be on their way; a disk
-that turns would lose its time between more than two places."""
+"""A virtual disk with 2 processors was at its limit of 1.3 GB/s with one reader and no faster with 16, against 0.4 to
+0.8 GB/s through a mapping (docs/hybrid.md). A network answers late, so more requests must be on their way; a disk that
+turns would lose its time between more than two places."""
 
 
 def with_ram_first(plan: Plan, facts: Facts) -> Plan:
