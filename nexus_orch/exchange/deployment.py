@@ -135,7 +135,7 @@ def _render_comments(plan: Plan) -> tuple[str, ...]:
     lines += [f"Problem: {problem.message}" for problem in plan.problems]
     speed = plan.prediction.decode_tokens_per_second
     if speed is not None and plan.fits:
-        lines.append(f"One request alone is expected to decode about {speed:.3g} tokens/s.")
+        lines.append(f"One request alone is expected to decode about {speed:,.{0 if speed >= 10 else 1}f} tokens/s.")
     offloaded = sum(gpu.offloaded_bytes for gpu in plan.per_gpu)
     if offloaded:
         lines.append(f"{offloaded / GIB:.1f} GiB of weights stay in host RAM.")

@@ -115,8 +115,8 @@ def find_option(spelling: str, engine: EngineFacts) -> tuple[Flag | None, bool]:
     switches = {f"--no-{flag.name[2:]}": flag for flag in engine.flags.values() if flag.kind == "bool_optional"}
     if spelling in switches:
         return switches[spelling], True
-    if not spelling.startswith("--") or len(spelling) < 4:
-        return None, False
+    if not spelling.startswith("--") or _known_elsewhere(spelling) is not None:
+        return None, False  # --device is no short form of --device-ids: it is an option of other releases
     near = [(flag, False) for name, flag in engine.flags.items() if name.startswith(spelling)]
     near += [(flag, True) for name, flag in switches.items() if name.startswith(spelling)]
     return near[0] if len(near) == 1 else (None, False)

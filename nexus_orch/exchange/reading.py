@@ -171,6 +171,10 @@ def _choose_groups(imported: Imported, reverse: Reverse) -> None:
     if reverse.engine.device == "cpu":
         imported.groups["hardware"] = "cpu"
         return
+    if "memory.prefetch.params" in settings and "memory.offload_params" not in settings:
+        imported.set(
+            "memory.offload_params", settings["memory.prefetch.params"], imported.said["memory.prefetch.params"]
+        )
     backend = settings.get("memory.offload_backend")
     offloads = any(settings.get(key) for key in _OFFLOADS) or backend is not None
     imported.groups["memory"] = "hybrid" if offloads else "vram_only"

@@ -16,5 +16,5 @@ def render_shell(deployment: Deployment) -> str:
     lines += [f"export {name}={shlex.quote(value)}" for name, value in deployment.env.items()]
     command = [*deployment.launcher, *deployment.words]
     groups = [" ".join(map(shlex.quote, group)) for group in group_words(command)]
-    lines += ["", "exec " + " \\\n  ".join(groups)]
+    lines += [*([""] if lines[-1] else []), "exec " + " \\\n  ".join(groups)]
     return "\n".join(lines) + "\n"

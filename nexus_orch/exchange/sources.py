@@ -17,6 +17,8 @@ from nexus_orch.exchange.systemd import parse_unit
 
 SERVER_FILE_KEYS = frozenset({"model", "model-tag", "served-model-name", "max-model-len", "tensor-parallel-size"})
 """Some of what stands in a file for `vllm serve --config`."""
+_OBJECT = re.compile(r"\s*\{\s*[\"}]")
+_UNIT = re.compile(r"^\s*ExecStart\s*=", re.MULTILINE)
 ANCESTOR_KEYS = frozenset({"model_path", "gpu_count", "mem_ratio", "enable_memory_offload", "memory_offload_ratio"})
 """Keys that only the settings file of VLLM-Nexus-GUI has."""
 
@@ -31,12 +33,12 @@ WHAT_IS_READ = (
 
 def parse_command(words: Sequence[str], known: Variables) -> list[Start]:
     """The starts of vLLM in the words of a command line that a shell has split already."""
+    if len(words) == 1 and any(blank in words[0] for blank in " \n"):  # the whole command in one pair of quotes
+        return parse_script(words[0], "the command", known=known)
     given: dict[str, str] = {}
     rest = list(words)
     while rest and "=" in rest[0] and rest[0].partition("=")[0].isidentifier():
         name, _, given[name] = rest.pop(0).partition("=")
-    if len(rest) == 1 and any(blank in rest[0] for blank in " \n"):  # the whole command in one pair of quotes
-        return parse_script(rest[0], "the command", given, known)
     return find_starts(rest, given, "the command")
 
 
@@ -53,9 +55,9 @@ def parse_text(text: str, name: str, known: Variables) -> list[Start] | Mapping[
     suffix = PurePath(name).suffix.lower()
     header = EXPORTED.search(text)
     release = header[1] if header is not None else None
-    if suffix == ".json" or text.lstrip().startswith("{"):
+    if suffix == ".json" or _OBJECT.match(text):
         return _parse_json(text, name)
-    if suffix == ".service" or "ExecStart" in text:
+    if suffix == ".service" or _UNIT.search(text):
         return [replace(start, release=release) for start in parse_unit(text)]
     documents = _read_yaml(text, name, is_sure=suffix in (".yaml", ".yml"))
     if documents is not None:

@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus_orch.adapt.render import TableAdapter
-from nexus_orch.adapt.ways import Table
 from nexus_orch.choose import choose_adapter
 from nexus_orch.exchange.deployment import make_deployment
 from nexus_orch.exchange.imported import Imported
@@ -26,6 +24,7 @@ from nexus_orch.exchange.sources import parse_text
 from nexus_orch.facts.engine import make_assumed_engine
 from nexus_orch.facts.flags_catalogue import catalogue_releases
 from nexus_orch.types import GIB, EngineFacts, Plan
+from tests.exchange.reading import tables_of
 from tests.plugins.plans import plan_of, shipped_plugins
 from tests.plugins.test_adapters_property import VALUES
 
@@ -38,7 +37,15 @@ FORMATS = {
 formats = st.sampled_from(sorted(FORMATS))
 releases = st.sampled_from(catalogue_releases())
 some_settings = st.fixed_dictionaries({}, optional={**VALUES, "memory.swap_gib": st.integers(0, 16)})
-ADDED = {"model.path", "model.name", "model.served_name", "serve.host", "serve.port", "memory.offload_backend"}
+ADDED = {
+    "model.path",
+    "model.name",
+    "model.served_name",
+    "serve.host",
+    "serve.port",
+    "memory.offload_backend",
+    "memory.offload_params",
+}
 """What a command says without words: its path, and what vLLM does by itself."""
 nasty = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=30) | st.sampled_from(
     [
@@ -59,13 +66,6 @@ nasty = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1,
         "!",
     ]
 )
-
-
-def tables_of(version: str) -> list[Table]:
-    adapters = shipped_plugins().adapters()
-    own = choose_adapter(adapters, version)
-    others = [adapter for adapter in adapters.values() if adapter is not own]
-    return [adapter.table for adapter in (own, *others) if isinstance(adapter, TableAdapter)]
 
 
 def export(
