@@ -26,7 +26,7 @@ ENGINE_MOST_REQUESTS = 256
 
 _GAINS = {"throughput": "throughput with a full KV cache", "latency": "speed", "context": "context"}
 _LOOSENED = (
-    ("serve.tensor_parallel", "serve.pipeline_parallel"),
+    ("serve.tensor_parallel", "serve.pipeline_parallel", "serve.pipeline_partition"),
     ("memory.gpu_memory_utilization",),
     ("memory.enforce_eager",),
     ("serve.max_num_seqs", "serve.max_num_batched_tokens"),

@@ -51,11 +51,12 @@ class Attempt:
 def attempt(inputs: Inputs, division: Division, loader: Loader) -> Attempt:
     """The first setting whose wanted context fits without offload, else the leanest one (with the least offload).
 
-    Keys and values in 8 bits are tried last, and only for a run that surely fits in no other way on the cards.
+    Keys and values in 8 bits are tried last, and only for a run that fits in no other way on the cards.
     """
     last = _attempt(inputs, division, loader)
     settled = last.settled
-    if settled.offloads or settled.surely_longest >= settled.needed_context:
+    sure, needed = settled.surely_longest, settled.needed_context
+    if settled.offloads or settled.fits_context or sure <= needed // 3:  # half the bytes hold about twice the tokens
         return last
     narrow = make_narrow(inputs)
     if narrow is None:
@@ -63,7 +64,7 @@ def attempt(inputs: Inputs, division: Division, loader: Loader) -> Attempt:
     other = _attempt(narrow, division, loader)
     if not other.is_comfortable or other.settled.offloads:
         return last
-    return replace(other, choices=(*other.choices, narrow_choice(inputs, settled.needed_context)))
+    return replace(other, choices=(*other.choices, narrow_choice(inputs, needed)))
 
 
 def _attempt(inputs: Inputs, division: Division, loader: Loader) -> Attempt:

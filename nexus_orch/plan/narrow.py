@@ -55,7 +55,7 @@ def make_narrow(inputs: Inputs) -> Inputs | None:
 def narrow_choice(inputs: Inputs, context: int) -> Choice:
     """The choice with its reason. It costs quality, so that it is never made for a run that fits without it."""
     reason = (
-        f"{context:,} tokens do not surely fit in {inputs.dtype.value} beside the weights, and in 8 bits they do; "
+        f"{context:,} tokens do not fit in {inputs.dtype.value} beside the weights, and in 8 bits they do; "
         "memory=hybrid keeps full precision, with weights in host RAM"
     )
     return Choice("memory.kv_cache.dtype", NARROW_TYPE, "derived", reason)

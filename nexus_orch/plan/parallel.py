@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-
-from packaging.version import Version
 
 from nexus_orch.errors import Problem
 from nexus_orch.plan.division import Division, is_valid_tensor_parallel
-from nexus_orch.plan.generations import parse_version
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.interconnect import has_nvlink
-from nexus_orch.plan.loads import free_bytes, make_load
+from nexus_orch.plan.loads import free_bytes
 from nexus_orch.plan.partition import LEAST_GAIN
+from nexus_orch.plan.stages import release_partition, with_partition
 from nexus_orch.plan.unlike import (
     Candidate,
     are_unlike,
@@ -22,7 +19,6 @@ from nexus_orch.plan.unlike import (
     make_candidate,
     render_card,
 )
-from nexus_orch.plan.weights import stage_sizes
 from nexus_orch.types import GIB, Choice, GpuFacts
 
 SMALL_SHARE = 0.1
@@ -33,7 +29,6 @@ FREER_BYTES = GIB // 2
 """Other cards than the first ones are taken when so much more is free on them."""
 WEIGHTS_SHARE = 0.9
 """Of all cards' memory: weights beyond it lie in host RAM in part."""
-PARTITION_VARIABLE = "VLLM_PP_LAYER_PARTITION"
 
 
 def choose_division(inputs: Inputs) -> Division:
@@ -53,7 +48,7 @@ def choose_division(inputs: Inputs) -> Division:
         reason = "the cards with the most free memory"
         choices = (*choices, *_device_choices(inputs, gpus, reason))
     division = Division(tensor, pipeline, choices, tuple(_problems(inputs, tensor, pipeline)), gpus)
-    return division if division.problems else _with_partition(inputs, division)
+    return division if division.problems else with_partition(inputs, division)
 
 
 def _on_cpu(inputs: Inputs) -> Division:
@@ -116,7 +111,10 @@ def _compare_shapes(
     """
     tensor, stages = shapes[0]
     heads = f"{inputs.architecture.attention_heads} attention heads"
-    if (stages > 1 and len(shapes) == 1) or tensor * stages < 2:
+    serve = inputs.wishes.spec.serve
+    if serve.tensor_parallel or serve.pipeline_parallel or serve.pipeline_partition:
+        return tensor, stages, "follows from the other pinned numbers and the cards"
+    if len(shapes) == 1 and stages > 1:
         return tensor, stages, f"{heads} do not divide among {len(cards)} cards: stages of layers use the others"
     even = f"{heads} divide evenly" if stages == 1 else f"the most that {heads} allow, and stages use the other cards"
     if has_nvlink(cards):
@@ -130,7 +128,7 @@ def _compare_shapes(
 def _candidate(inputs: Inputs, cards: Sequence[GpuFacts], shape: tuple[int, int]) -> Candidate:
     tensor, stages = shape
     groups = tuple(tuple(cards[index * tensor : (index + 1) * tensor]) for index in range(stages))
-    return make_candidate(inputs, groups, _release_partition(inputs, stages))
+    return make_candidate(inputs, groups, release_partition(inputs, stages))
 
 
 def _fastest(
@@ -176,7 +174,7 @@ def _among_unlike(inputs: Inputs, candidates: Sequence[Candidate]) -> Division:
         reason = f"{', '.join(map(render_card, left))} left out: {why}"
     choices = (*choices, *_device_choices(inputs, chosen.gpus, reason))
     division = Division(tensor, stages, choices, tuple(_problems(inputs, tensor, stages)), chosen.gpus)
-    return division if division.problems else _with_partition(inputs, division)
+    return division if division.problems else with_partition(inputs, division)
 
 
 def _why_unlike(inputs: Inputs, chosen: Candidate, candidates: Sequence[Candidate]) -> str:
@@ -211,48 +209,6 @@ def _device_choices(inputs: Inputs, gpus: Sequence[GpuFacts], reason: str) -> tu
         inputs.wishes.choice("hardware.gpu.devices", indices, reason),
         Choice("hardware.gpu.device_order", "PCI_BUS_ID", "derived", order),
     )
-
-
-def _release_partition(inputs: Inputs, stages: int) -> tuple[int, ...]:
-    """How this release deals out the layers by itself. The change of the rule lies between 0.7.3 and 0.8.5."""
-    old = parse_version(inputs.facts.engine.version) < Version("0.8")
-    return stage_sizes(len(inputs.architecture.layers), stages, rest_last=old)
-
-
-def _with_partition(inputs: Inputs, division: Division) -> Division:
-    """The layers of each stage: as pinned, as the release deals them out, or as leaves clearly more room."""
-    stages = division.pipeline_parallel
-    if stages == 1:
-        return division
-    usual = _release_partition(inputs, stages)
-    pinned = inputs.spec.serve.pipeline_partition or _from_variable(inputs, stages)
-    groups = tuple(
-        division.gpus[start : start + division.tensor_parallel]
-        for start in range(0, division.ranks, division.tensor_parallel)
-    )
-    load = make_load(inputs, groups)
-    best = pinned or make_candidate(inputs, groups).partition
-    gain, plain = load.tokens(best), load.tokens(usual)
-    if pinned is None and (best == usual or gain <= max(plain * LEAST_GAIN, plain)):
-        return replace(division, partition=usual)
-    if inputs.spec.serve.pipeline_partition is None and pinned is not None:
-        return replace(division, partition=pinned)
-    equal = " + ".join(map(str, usual))
-    if gain > 0:
-        reason = f"holds about {int(gain):,} tokens on the fullest stage; {equal} layers hold {max(0, int(plain)):,}"
-    else:
-        reason = f"the layers by the memory of the cards; {equal} would lack more on the fullest"
-    choice = inputs.wishes.choice("serve.pipeline_partition", best, reason)
-    return replace(division, partition=best, choices=(*division.choices, choice))
-
-
-def _from_variable(inputs: Inputs, stages: int) -> tuple[int, ...] | None:
-    """What the user's own variable says, as far as vLLM would take it."""
-    parts = inputs.spec.engine.env.get(PARTITION_VARIABLE, "").split(",")
-    if len(parts) != stages or not all(part.strip().isdecimal() for part in parts):
-        return None
-    sizes = tuple(int(part) for part in parts)
-    return sizes if sum(sizes) == len(inputs.architecture.layers) and min(sizes) > 0 else None
 
 
 def _problems(inputs: Inputs, tensor: int, pipeline: int) -> list[Problem]:

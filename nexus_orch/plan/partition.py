@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-SEARCH_STEPS = 36
-"""Halvings of the search for the best partition: enough for 16 bytes in a terabyte."""
+SEARCH_STEPS = 20
+"""Halvings of the search for the best partition: enough for one in a million tokens."""
 LEAST_GAIN = 1.1
 """A partition of our own is worth a setting from this factor of room on."""
 
@@ -42,6 +42,11 @@ class Load:
             sum(self.layer_bytes[start : start + size]) - room
             for start, size, room in zip(starts, partition, self.room_bytes, strict=True)
         )
+
+    @cached_property
+    def most_tokens(self) -> float:
+        """What no partition can exceed: all stages together, as if layers could be split."""
+        return (sum(self.room_bytes) - sum(self.layer_bytes)) / max(1e-9, sum(self.token_bytes))
 
     @cached_property
     def _mean(self) -> float:

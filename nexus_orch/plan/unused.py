@@ -26,6 +26,7 @@ ENGINE_SETTINGS = (
     "memory.kv_cache.calculate_scales",
     "serve.tensor_parallel",
     "serve.pipeline_parallel",
+    "serve.pipeline_partition",
     "serve.max_num_seqs",
     "serve.max_num_batched_tokens",
 )

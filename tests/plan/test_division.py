@@ -186,6 +186,14 @@ def test_equal_cards_name_no_devices_and_no_partition() -> None:
     assert not {"hardware.gpu.devices", "serve.pipeline_partition"} & set(plan.settings)
 
 
+def test_what_follows_from_pinned_numbers_says_so() -> None:
+    plan = _plan(Q14, BIG, BIG, settings={"serve.pipeline_partition": (30, 18)})
+    assert (_shape(plan), plan.settings["serve.pipeline_partition"]) == ((1, 2), (30, 18))
+    assert _reason(plan, "serve.pipeline_parallel").startswith("follows from the other pinned numbers")
+    three = _plan(L8, BIG, BIG, BIG)
+    assert "32 attention heads do not divide among 3 cards" in _reason(three, "serve.pipeline_parallel")
+
+
 def test_pinned_ranks_hold_on_cards_that_differ() -> None:
     plan = _plan(L8, BIG, SMALL, settings={"serve.tensor_parallel": 2})
     assert _shape(plan) == (2, 1)
