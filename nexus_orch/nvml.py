@@ -31,6 +31,8 @@ class NvmlDevice:
     """True when at least one NVLink is up, False when the card says that none is."""
     pcie_generation: int | None = None
     pcie_lanes: int | None = None
+    pci_address: str | None = None
+    """As Linux writes it: "0000:3b:00.0"."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ class Nvml:
             nvlink=self._read_nvlink(handle),
             pcie_generation=self._ask("nvmlDeviceGetMaxPcieLinkGeneration", handle),
             pcie_lanes=self._ask("nvmlDeviceGetMaxPcieLinkWidth", handle),
+            pci_address=_pci_address(self._ask("nvmlDeviceGetPciInfo", handle)),
         )
 
     def _read_nvlink(self, handle: Any) -> bool | None:
@@ -211,3 +214,7 @@ def _as_text(value: Any) -> str | None:
     if value is None:
         return None
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _pci_address(info: Any | None) -> str | None:
+    return None if info is None else f"{info.domain:04x}:{info.bus:02x}:{info.device:02x}.0"

@@ -91,6 +91,9 @@ class Driver(ModuleType):
     def nvmlDeviceGetMaxPcieLinkWidth(self, handle: int) -> int:
         return self.cards[handle].pcie[1]
 
+    def nvmlDeviceGetPciInfo(self, handle: int) -> SimpleNamespace:
+        return SimpleNamespace(domain=0, bus=0x3B + handle, device=0)
+
     def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:
         return SimpleNamespace(gpu=37, memory=5)
 

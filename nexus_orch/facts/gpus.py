@@ -20,6 +20,7 @@ from nexus_orch.facts.catalogue import (
     nearest_gpus,
     pcie_bandwidth,
 )
+from nexus_orch.facts.host import read_numa_node
 from nexus_orch.nvml import Nvml, NvmlDevice, open_nvml
 from nexus_orch.types import MIB, GpuFacts, GpuSpec
 
@@ -145,6 +146,7 @@ def _measure(nvml: Nvml, device: NvmlDevice, spec: GpuSpec) -> GpuFacts:
         supports_bf16=None if capability is None else capability >= (8, 0),
         supports_fp8=None if capability is None else capability >= (8, 9),
         nvlink=known.nvlink if device.nvlink is None else device.nvlink,
+        numa_node=read_numa_node(device.pci_address),
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from nexus_orch.facts.cgroup import read_cgroup_memory
-from nexus_orch.types import GIB, HostFacts, HostSpec
+from nexus_orch.types import GIB, KIB, HostFacts, HostSpec
 
 OTHER_HOST_RESERVE_BYTES = 2 * GIB
 """What the operating system and its services take on a machine that cannot be asked: an idle server or desktop of
@@ -72,6 +72,8 @@ def read_this_host(root: Path = Path("/")) -> HostFacts:
         cgroup_limit_bytes=None if total == memory.total else total,
         pinned_limit_bytes=total // 2 if is_wsl(root) else None,
         numa_nodes=count_numa_nodes(root),
+        shared_memory_bytes=read_shared_memory(root),
+        node_available_bytes=read_node_memory(root),
     )
 
 
@@ -97,6 +99,39 @@ def count_numa_nodes(root: Path = Path("/")) -> int:
     for first, last in re.findall(r"(\d+)(?:-(\d+))?", listing):  # such as "0-1,3"
         nodes += int(last or first) - int(first) + 1
     return max(nodes, 1)
+
+
+def read_node_memory(root: Path = Path("/")) -> tuple[int, ...]:
+    """What each NUMA node has free, page cache included, by its number (Linux); empty with one node or elsewhere."""
+    if count_numa_nodes(root) < 2:
+        return ()
+    found: dict[int, int] = {}
+    for file in (root / "sys/devices/system/node").glob("node[0-9]*/meminfo"):
+        kib = dict(re.findall(r"(MemFree|FilePages|Shmem):\s+(\d+) kB", _read_text(file)))
+        free = int(kib.get("MemFree", 0)) + int(kib.get("FilePages", 0)) - int(kib.get("Shmem", 0))
+        found[int(file.parent.name.removeprefix("node"))] = max(0, free) * KIB
+    return tuple(found.get(node, 0) for node in range(max(found, default=-1) + 1))
+
+
+def read_numa_node(pci_address: str | None, root: Path = Path("/")) -> int | None:
+    """The NUMA node of a card by its PCI address (Linux); None where there is one node only, or nobody can tell."""
+    if pci_address is None:
+        return None
+    text = _read_text(root / "sys/bus/pci/devices" / pci_address / "numa_node").strip()
+    return int(text) if text.isdecimal() else None
+
+
+def read_shared_memory(root: Path = Path("/")) -> int | None:
+    """What is free in /dev/shm; None where there is none (Windows, macOS)."""
+    folder = root / "dev/shm"
+    return int(psutil.disk_usage(str(folder)).free) if folder.is_dir() else None
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _count_cpus() -> int:

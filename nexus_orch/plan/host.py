@@ -117,9 +117,9 @@ def _judge_shared(inputs: Inputs, estimate: HostEstimate) -> Iterator[Problem]:
     )
 
 
-def host_notes(inputs: Inputs, estimate: HostEstimate) -> tuple[str, ...]:
+def host_notes(inputs: Inputs, placement: Placement, estimate: HostEstimate) -> tuple[str, ...]:
     """What to know about the RAM of a run that it has enough of."""
-    found = []
+    found = list(_node_notes(inputs, placement))
     checkpoint = inputs.facts.model.checkpoint
     left = estimate.available_bytes - estimate.required_bytes
     if checkpoint is not None and estimate.pinned_bytes and 0 <= left < checkpoint.total_bytes:
@@ -128,3 +128,20 @@ def host_notes(inputs: Inputs, estimate: HostEstimate) -> tuple[str, ...]:
             f"{checkpoint.total_bytes / GIB:.1f} GiB: it is read from the disk again at every start"
         )
     return tuple(found)
+
+
+def _node_notes(inputs: Inputs, placement: Placement) -> Iterator[str]:
+    """Cards whose own NUMA node is too small for what is pinned for them."""
+    machine, total = inputs.facts.machine, sum(placement.offloaded_bytes)
+    needed: dict[int, float] = {}
+    for gpu, offloaded in zip(machine.gpus, placement.offloaded_bytes, strict=False):
+        if gpu.numa_node is not None and offloaded:
+            share = placement.pinned_bytes * offloaded / total
+            needed[gpu.numa_node] = needed.get(gpu.numa_node, 0.0) + share
+    for node, size in needed.items():
+        there = machine.host.node_available_bytes[node : node + 1]
+        if there and size > there[0]:
+            yield (
+                f"the cards on NUMA node {node} need {size / GIB:.1f} GiB of pinned memory, and that node has "
+                f"{there[0] / GIB:.1f} GiB: the rest lies on another node, which the cards reach more slowly"
+            )

@@ -89,7 +89,11 @@ def _complete(
 def _offload_notes(inputs: Inputs, settled: Settled, host: HostEstimate) -> tuple[str, ...]:
     """What to know about weights and KV blocks in RAM."""
     elsewhere = judge_elsewhere(settled) if settled.offloads else None
-    return (*settled.placement.notes, *host_notes(inputs, host), *((elsewhere,) if elsewhere else ()))
+    return (
+        *settled.placement.notes,
+        *host_notes(inputs, settled.placement, host),
+        *((elsewhere,) if elsewhere else ()),
+    )
 
 
 def _estimate_host(inputs: Inputs, settled: Settled) -> HostEstimate:

@@ -72,6 +72,8 @@ class GpuFacts:
     """Its NVLink is a bridge between two cards: among more of them, a pair is the most that it joins."""
     fp16_flops: float | None = None
     """Dense FP16 or BF16 operations per second."""
+    numa_node: int | None = None
+    """The node of the host's memory that the card's bus leads to; None where nobody can tell."""
 
 
 @dataclass(frozen=True)

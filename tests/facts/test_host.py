@@ -7,7 +7,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nexus_orch.facts.host import OTHER_HOST_RESERVE_BYTES, count_numa_nodes, is_wsl, read_host, read_this_host
+from nexus_orch.facts.host import (
+    OTHER_HOST_RESERVE_BYTES,
+    count_numa_nodes,
+    is_wsl,
+    read_host,
+    read_node_memory,
+    read_numa_node,
+    read_shared_memory,
+    read_this_host,
+)
 from nexus_orch.types import GIB, HostSpec
 
 CONTAINER = {
@@ -118,3 +127,33 @@ def test_another_machine_without_a_figure_is_assumed_to_be_like_this_one(tmp_pat
     reading = read_host(HostSpec(), {}, is_this_machine=False, root=root)
     assert reading.facts.ram_total_bytes == GIB
     assert reading.notes == ("hardware.host.ram_gib is not set: the RAM of this machine is assumed",)
+
+
+def test_what_each_node_has_free(tmp_path: Path) -> None:
+    def meminfo(node: int, free: int) -> str:
+        lines = (("MemTotal", 67_108_864), ("MemFree", free), ("FilePages", 2_097_152), ("Shmem", 1_048_576))
+        return "\n".join(f"Node {node} {name}:   {kib} kB" for name, kib in lines)
+
+    nodes = "sys/devices/system/node"
+    files = {f"{nodes}/has_cpu": "0-1", f"{nodes}/node0/meminfo": meminfo(0, 0)}
+    lay_out(tmp_path, {**files, f"{nodes}/node1/meminfo": meminfo(1, 31_457_280)})
+    assert read_node_memory(tmp_path) == (GIB, 31 * GIB)
+    assert read_this_host(tmp_path).node_available_bytes == (GIB, 31 * GIB)
+    assert read_node_memory(lay_out(tmp_path / "other", {f"{nodes}/has_cpu": "0"})) == ()
+
+
+def test_the_node_of_a_card(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"sys/bus/pci/devices/0000:3b:00.0/numa_node": "1"})
+    lay_out(tmp_path, {"sys/bus/pci/devices/0000:5e:00.0/numa_node": "-1"})
+    assert read_numa_node("0000:3b:00.0", tmp_path) == 1
+    assert read_numa_node("0000:5e:00.0", tmp_path) is None
+    assert read_numa_node("0000:99:00.0", tmp_path) is None
+    assert read_numa_node(None, tmp_path) is None
+
+
+def test_shared_memory(tmp_path: Path) -> None:
+    assert read_shared_memory(tmp_path) is None
+    (tmp_path / "dev/shm").mkdir(parents=True)
+    free = read_shared_memory(tmp_path)
+    assert free is not None
+    assert free > 0

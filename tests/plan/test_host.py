@@ -9,7 +9,7 @@ import pytest
 
 from nexus_orch.errors import Problem
 from nexus_orch.plan.make import make_plan
-from nexus_orch.types import GIB, Facts, HostFacts, Plan, WorkloadSpec
+from nexus_orch.types import GIB, CheckpointFacts, Facts, HostFacts, Plan, WorkloadSpec
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec, plan_of
 
 Q7, Q14, L70 = "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-14B-Instruct", "meta-llama/Llama-3.1-70B-Instruct"
@@ -105,3 +105,22 @@ def test_the_word_is_said_only_when_it_is_true() -> None:
     assert "llama.cpp" not in "\n".join(make_plan(many, facts, LOADERS).notes)
     fast = make_gpu(host_bandwidth_bytes_per_second=450e9)  # NVLink to the processor
     assert "llama.cpp" not in "\n".join(plan_of(L70, fast, ram_gib=320).notes)
+
+
+def test_memory_of_a_far_node_is_told() -> None:
+    near = make_facts(L70, make_gpu(numa_node=1), ram_gib=256)
+    note = "the cards on NUMA node 1 need"
+    small = _with_host(near, node_available_bytes=(200 * GIB, 56 * GIB))
+    assert note in "\n".join(make_plan(make_spec(), small, LOADERS).notes)
+    for there in ((0, 256 * GIB), ()):
+        large = _with_host(near, node_available_bytes=there)
+        assert note not in "\n".join(make_plan(make_spec(), large, LOADERS).notes)
+
+
+def test_a_page_cache_that_is_too_small_for_the_checkpoint_is_told() -> None:
+    facts = make_facts(Q14, CARD, ram_gib=40)
+    checkpoint = CheckpointFacts("safetensors", ("model.safetensors",), 29 * GIB)
+    facts = replace(facts, model=replace(facts.model, checkpoint=checkpoint))
+    assert any("read from the disk again" in note for note in make_plan(make_spec(), facts, LOADERS).notes)
+    roomy = _with_host(facts, ram_available_bytes=128 * GIB)
+    assert not any("read from the disk again" in note for note in make_plan(make_spec(), roomy, LOADERS).notes)
