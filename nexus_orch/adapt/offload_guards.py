@@ -30,9 +30,13 @@ ALLOCATOR_FORGETS = SpecifierSet(">=0.20,<0.31")
 """v1/worker/gpu_worker.py: `_scoped_allocator_max_split` resets every other option of the allocator while the weights
 are loaded; it is missing in 0.19.1, there from 0.22.1 to 0.30.0, and keeps the other options from 0.31.0 on."""
 
-_LAYOUT_IS_FIXED = ("--enable-sleep-mode", "--enable-cumem-allocator", "--kv-transfer-config", "--data-parallel-size")
+_LAYOUT_IS_FIXED = ("--enable-sleep-mode", "--enable-cumem-allocator", "--data-parallel-size")
 """Options that do not go with expandable segments: vLLM's own memory pool (device_allocator/cumem.py asserts it before
-0.22), KV connectors (config/vllm.py refuses it from 0.22.1 on), and ranks that share graph buffers."""
+0.22), and ranks that share graph buffers."""
+
+_CONNECTORS = ("--kv-transfer-config", "--kv-offloading-size")
+CONNECTOR_REFUSES = SpecifierSet(">=0.22")
+"""config/vllm.py: `_verify_kv_transfer_compat`, missing in 0.19.1 and there from 0.22.1 on."""
 
 LOAD_STRATEGY_FLAG = "--safetensors-load-strategy"
 
@@ -86,21 +90,39 @@ def guard_allocator(plan: Plan, engine: EngineFacts) -> Part:
     Not measured here. With several tensor-parallel ranks vLLM's all-reduce cannot share such memory and dies
     (vllm-project/vllm#42609); WSL's driver does not offer it to all; a KV connector is refused with it.
     """
-    settings, spec = plan.settings, plan.spec
+    given = next((name for name in _ALLOCATOR_VARIABLES if name in plan.spec.engine.env), None)
+    if given is not None:
+        return _judge_allocator(plan, engine, given)
     is_sound = (
-        engine.device == "cuda"
-        and offloads_weights(plan, engine)
+        offloads_weights(plan, engine)
         and find_release(engine) not in ALLOCATOR_FORGETS
-        and (settings.get("serve.tensor_parallel") or 1) == 1
-        and not settings.get("memory.pin_host")
-        and not settings.get("memory.kv_offload_gib")
+        and (plan.settings.get("serve.tensor_parallel") or 1) == 1
+        and not plan.settings.get("memory.pin_host")
+        and not _has_connector(plan, engine)
         and not any(_gives(plan, engine, option) for option in _LAYOUT_IS_FIXED)
     )
-    if not is_sound or any(name in spec.engine.env for name in _ALLOCATOR_VARIABLES):
+    if not is_sound:
         return Part()
     reason = "the card is filled to the brim: torch can then use free memory that lies in pieces"
     choice = Choice(f"engine.env.{ALLOCATOR_VARIABLE}", _EXPANDABLE, "derived", reason)
     return Part(env={ALLOCATOR_VARIABLE: _EXPANDABLE}, choices=[choice])
+
+
+def _judge_allocator(plan: Plan, engine: EngineFacts, variable: str) -> Part:
+    """The user's own settings of the allocator stand, unless vLLM is sure to end the start because of them."""
+    value = plan.spec.engine.env[variable]
+    is_seen = variable == ALLOCATOR_VARIABLE and _EXPANDABLE in value and find_release(engine) in CONNECTOR_REFUSES
+    if not is_seen or not _has_connector(plan, engine) or _gives(plan, engine, "--enable-sleep-mode"):
+        return Part()
+    key = f"engine.env.{variable}"
+    message = f"vLLM {engine.version} refuses expandable segments beside a KV connector, which KV offload is"
+    remedy = f"leave {key} or the KV offload out"
+    return Part(problems=[Problem(message, key, value, plan.spec.origin(key), remedy)])
+
+
+def _has_connector(plan: Plan, engine: EngineFacts) -> bool:
+    by_plan = plan.settings.get("memory.kv_offload_gib") or plan.settings.get("memory.kv_offload_dir")
+    return bool(by_plan) or any(_gives(plan, engine, option) for option in _CONNECTORS)
 
 
 def guard_load_strategy(plan: Plan, engine: EngineFacts) -> Part:

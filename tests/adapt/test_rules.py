@@ -117,6 +117,14 @@ def test_the_users_allocator_settings_stand(name: str) -> None:
     assert ALLOCATOR not in render(plan_of(OFFLOAD, env={name: "max_split_size_mb:128"}), "0.33.0").env
 
 
+@pytest.mark.parametrize(("version", "refused"), [("0.19.1", False), ("0.22.1", True), ("0.33.0", True)])
+def test_expandable_segments_of_the_user_beside_kv_offload(version: str, refused: bool) -> None:
+    plan = plan_of({"memory.kv_offload_gib": 8}, env={ALLOCATOR: "expandable_segments:True"})
+    found = [problem.key for problem in render(plan, version).problems]
+    assert found == ([f"engine.env.{ALLOCATOR}"] if refused else [])
+    assert render(plan_of({}, env={ALLOCATOR: "expandable_segments:True"}), version).problems == ()
+
+
 def test_offloading_by_extra_arguments_is_offloading() -> None:
     rendering = render(plan_of({}, extra_args=["--cpu-offload-gb", "4"]), "0.25.1")
     assert rendering.env == {RUNNER: "0"}
