@@ -1,4 +1,5 @@
-"""Reading the options of an installed vLLM from its sources against `vllm serve --help`: at least 40 times faster.
+"""Reading the options of an installed vLLM from its sources against `vllm serve --help`: at least 40 times faster, and
+1,000 times from the cache.
 
     python -m bench.flags [PYTHON_OF_THE_ENGINE]
 
@@ -25,6 +26,7 @@ from nexus_orch.facts.engine import read_engine
 from nexus_orch.install.engines import choose_newest, read_engines
 
 GOAL = 40.0
+CACHED_GOAL = 1000.0
 ROUNDS = 5
 HELP_ROUNDS = 2
 
@@ -32,7 +34,7 @@ _CODE = "import sys; from nexus_orch.facts.engine import read_engine; read_engin
 
 
 def main() -> int:
-    """Print the table; 0 when the goal is met."""
+    """Print the table; 0 when both goals are met."""
     python = find_engine_python(sys.argv[1:])
     with tempfile.TemporaryDirectory() as home:
         os.environ["NEXUS_HOME"] = home
@@ -43,9 +45,9 @@ def main() -> int:
         table.add_row(name, f"{seconds:.4f}", "" if name == rows[0][0] else f"{help_seconds / seconds:.0f}")
     console = Console()
     console.print(table)
-    factor = help_seconds / rows[1][1]
-    console.print(f"goal: {GOAL:.0f} times, reached: {factor:.0f} times")
-    return 0 if factor >= GOAL else 1
+    factor, cached = help_seconds / rows[1][1], help_seconds / rows[2][1]
+    console.print(f"goals: {GOAL:.0f} and {CACHED_GOAL:,.0f} times, reached: {factor:.0f} and {cached:,.0f} times")
+    return 0 if factor >= GOAL and cached >= CACHED_GOAL else 1
 
 
 def find_engine_python(arguments: list[str]) -> Path:

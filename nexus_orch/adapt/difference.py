@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
+from nexus_orch.adapt.render import shown_launcher
 from nexus_orch.adapt.settings import SETTINGS
 from nexus_orch.contracts import Rendering
 from nexus_orch.plan.generations import Generation
@@ -15,9 +16,6 @@ from nexus_orch.types import Choice, EngineFacts, Flag, Origin, Plan
 
 Words = tuple[str, ...]
 """One option with its values, or one variable with its value."""
-
-API_SERVER = "vllm.entrypoints.openai.api_server"
-"""The module that releases before `vllm serve` are started as."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +109,9 @@ def split_options(argv: Sequence[str]) -> tuple[Words, tuple[Words, ...]]:
 def command_lines(rendering: Rendering) -> list[str]:
     """The command as a person would write it, a line for each variable and option."""
     head, options = split_options(rendering.argv)
-    launcher = ("vllm", *head) if head else ("python", "-m", API_SERVER)
+    launcher = " ".join((*shown_launcher(rendering.argv), *head))
     variables = [f"{name}={value}" for name, value in rendering.env.items()]
-    return [*variables, " ".join(launcher), *(" ".join(option) for option in options)]
+    return [*variables, launcher, *(" ".join(option) for option in options)]
 
 
 def _read_settings(side: Side) -> dict[str, Said]:

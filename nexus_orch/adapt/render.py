@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ PLUGIN_SETTINGS = "plugin."
 
 _SERVE_SINCE = Version("0.5.5")
 """Before, the server was started as a module and took the model as --model."""
+
+API_SERVER = "vllm.entrypoints.openai.api_server"
+"""That module."""
 
 _SHOWN_VALUES = 20
 
@@ -75,6 +78,11 @@ def _suggest_setting(key: str, known: list[str]) -> str:
     if near:
         return f"did you mean {near[0]}?"
     return "leave it out, or name the adapter that knows it: engine.adapter=NAME"
+
+
+def shown_launcher(argv: Sequence[str]) -> tuple[str, ...]:
+    """What a person would type before a rendering's `argv`."""
+    return ("vllm",) if argv[:1] == ("serve",) else ("python", "-m", API_SERVER)
 
 
 def _join(parts: Iterable[Part]) -> Rendering:

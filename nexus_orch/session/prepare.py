@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from nexus_orch.adapt.models import check_model
+from nexus_orch.adapt.render import shown_launcher
 from nexus_orch.choose import choose_adapter, choose_engine
 from nexus_orch.contracts import EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
@@ -47,7 +48,8 @@ class Preparation:
         """The same for the eyes: without secrets, and in vLLM's own words where no engine is installed."""
         harmless = replace(self.rendering, secret_env={})
         if not self.is_installed:
-            return Command(("vllm", *harmless.argv), {**harmless.env, **self.spec.engine.env})
+            argv = (*shown_launcher(harmless.argv), *harmless.argv)
+            return Command(argv, {**harmless.env, **self.spec.engine.env})
         return self.provider.command(harmless, self.facts.engine, self.spec.engine.env)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nexus_orch.adapt.render import API_SERVER
 from nexus_orch.cli import main
 from tests.engine.sources import write_metadata, write_package
 
@@ -51,6 +52,14 @@ def test_the_command_that_is_shown_is_that_of_the_plans(capsys: pytest.CaptureFi
         assert plan["kv_cache_tokens"] == told[side]["kv_cache_tokens"]
         words = {word for line in told["command"][lines] for word in line.split()}
         assert words <= {*plan["argv"], *(f"{name}={value}" for name, value in plan["env"].items())}
+
+
+def test_before_vllm_serve_the_server_is_a_module(capsys: pytest.CaptureFixture[str]) -> None:
+    _, told = _diff(["0.4.3", "0.16.0", *SMALL], capsys)
+    assert told["command"]["removed"][0] == "python -m vllm.entrypoints.openai.api_server"
+    assert told["command"]["added"][0] == "vllm serve Qwen/Qwen2.5-7B-Instruct"
+    main(["plan", *SMALL, "engine.version=0.4.3", "--format", "json"])
+    assert json.loads(capsys.readouterr().out)["argv"][:4] == ["python", "-m", API_SERVER, "--model"]
 
 
 def test_the_table_tells_the_story_in_100_columns(
