@@ -1,4 +1,4 @@
-"""Options that can be left out without a loss on releases that no longer have them, or ignore them.
+"""Options and variables that can be left out without a loss on releases that no longer have them, or ignore them.
 
 Sources: the options of 21 releases (`nexus_orch/data/vllm_flags.json`), and for what they did the help texts of the
 last release that had them.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
 
+from nexus_orch.adapt.ways import V1_VARIABLE
 from nexus_orch.facts.flags_catalogue import release_of
 
 
@@ -45,11 +46,25 @@ RETIRED: dict[str, Retired] = {
     "--tokenizer-pool-type": Retired(">=0.10", "tokenizers no longer run in a pool"),
 }
 
+RETIRED_VARIABLES: dict[str, Retired] = {
+    V1_VARIABLE: Retired(">=0.11", "there is only the V1 engine; --release 0.10.2 is the last with both"),
+}
+
+
+def find_retired_variable(name: str, version: str) -> str | None:
+    """Why the variable can be left out on this release, None when it cannot."""
+    retired = RETIRED_VARIABLES.get(name)
+    return retired.reason if retired is not None and _is_since(retired, version) else None
+
+
+def _is_since(retired: Retired, version: str) -> bool:
+    return SpecifierSet(retired.since).contains(release_of(version), prereleases=True)
+
 
 def find_retired(name: str, values: Sequence[str], version: str) -> str | None:
     """Why the option can be left out on this release, None when it cannot."""
     retired = RETIRED.get(name)
-    if retired is None or not SpecifierSet(retired.since).contains(release_of(version), prereleases=True):
+    if retired is None or not _is_since(retired, version):
         return None
     if retired.values and not set(values) <= set(retired.values):
         return None

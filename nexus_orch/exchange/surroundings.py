@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nexus_orch.exchange.imported import Imported
+from nexus_orch.exchange.retired import find_retired_variable
 from nexus_orch.exchange.reverse import Reverse
 from nexus_orch.exchange.secrets import API_KEY_OPTION, API_KEY_VARIABLE, choose_api_key_env, explain_secret_variable
 from nexus_orch.exchange.start import Container, Start, make_no_value, references, shown
@@ -69,6 +70,8 @@ def take_environment(start: Start, imported: Imported, reverse: Reverse) -> None
             imported.note_all([explain_secret_variable(name, value)])
         elif references(value):
             imported.note("left out", f"{name}: its value ({shown(value)}) is not in the file")
+        elif (reason := find_retired_variable(name, reverse.engine.version)) is not None:
+            imported.note("no effect", f"{name}={value}: {reason}")
         elif not _take_variable(name, value, imported, reverse):
             imported.env[name] = outside(value, start.container)
 

@@ -53,7 +53,7 @@ def test_compose_service() -> None:
 
 
 def test_compose_becomes_settings_of_the_host() -> None:
-    imported = read(COMPOSE, "0.11.2", "docker-compose.yml")
+    imported = read(COMPOSE, "0.10.2", "docker-compose.yml")
     assert imported.settings["model.path"] == "./models/qwen"
     assert imported.settings["serve.port"] == 8080
     assert imported.settings["serve.host"] == "0.0.0.0"

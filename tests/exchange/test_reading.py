@@ -108,6 +108,12 @@ def test_options_that_are_no_longer_needed() -> None:
     assert old.extra_args == ["--disable-log-requests", "--task", "embed"]
 
 
+def test_a_variable_that_is_no_longer_read() -> None:
+    imported = read("VLLM_USE_V1=0 vllm serve org/model", "0.16.0")
+    assert imported.env == {}
+    assert "VLLM_USE_V1=0: there is only the V1 engine" in told(imported, "no effect")
+
+
 def test_offload_alone_means_uva_where_there_is_a_choice() -> None:
     line = "vllm serve org/model --cpu-offload-gb 10"
     assert read(line, "0.25.1").settings["memory.offload_backend"] == "uva"
