@@ -39,3 +39,21 @@ def test_what_is_pinned_and_gone_is_refused_with_the_releases_that_have_it(
 def test_the_table_shows_only_the_engine_unless_asked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engine", "check", *HYBRID]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_what_does_not_fit_has_the_exit_code_of_a_launch(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["hardware=rtx4090", "model=qwen32b", "memory=vram_only"]
+    assert main(["engine", "check", *arguments, "--format", "json"]) == 3
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["result"] == "does not fit" and row["reasons"]
+
+
+def test_a_release_that_was_not_checked_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engine", "check", "hardware=rtx4090", "model=qwen7b", "engine.version=0.26.0"]) == 0
+    assert "note: the options of vLLM 0.26.0 are assumed to be those of 0.25.1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("version", ["nightly", "0.x", ">=0.34"])
+def test_a_version_that_is_none(version: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engine", "check", "hardware=rtx4090", "model=qwen7b", f"engine.version='{version}'"]) == 2
+    assert f"engine.version = {version}" in capsys.readouterr().err
