@@ -9,13 +9,15 @@ import pytest
 
 from nexus_orch.facts.flags_catalogue import catalogue_flags
 from nexus_orch.judge.advice import Advice
+from nexus_orch.judge.measured import Measured, RankMeasured
 from nexus_orch.judge.pressure import Finding
+from nexus_orch.judge.reading import LogReading
 from nexus_orch.judge.verdict import RunState
 from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.adjust import Adviser
 from nexus_orch.session.course import Course, is_same_launch
 from nexus_orch.session.prepare import Preparation, make_preparation
-from nexus_orch.types import Cause, Failed, Lesson, LimitsSpec, MemorySpec, Ready, Stopped
+from nexus_orch.types import GIB, Cause, Failed, Lesson, LimitsSpec, MemorySpec, Ready, Stopped
 from tests.plan.cases import make_facts, make_gpu, make_spec
 
 MODEL = "Qwen/Qwen2.5-7B-Instruct"
@@ -133,3 +135,12 @@ def test_attempts_bound_the_failures(plugins: Plugins) -> None:
 def test_a_run_that_was_done_ends(plugins: Plugins) -> None:
     assert _course().after(Stopped("done"), _state(ready=True), None, _prepare(plugins)) is None
     assert _course().after(Ready({}), _state(ready=True), None, _prepare(plugins)) is None
+
+
+def test_memory_that_runs_out_while_serving_lowers_the_share(plugins: Plugins) -> None:
+    rank = RankMeasured(oom_wanted_bytes=2 * GIB, oom_free_bytes=GIB // 2, oom_process_bytes=20 * GIB)
+    state = replace(_state(ready=True), reading=LogReading(measured=Measured(ranks={"EngineCore pid=7": rank})))
+    prepared = _prepare(plugins)
+    step = _course().after(_failed("runtime_oom"), state, None, prepared)
+    assert step is not None and [lesson.key for lesson in step.lessons] == ["memory.gpu_memory_utilization"]
+    assert _course().after(_failed("engine_dead"), state, None, prepared) is None
