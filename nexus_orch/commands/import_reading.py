@@ -63,7 +63,7 @@ def read_settings(source: Source, question: Question) -> Imported:
 def choose_start(starts: Sequence[Start], name: str, pick: int | None) -> Start:
     """The only start, or the one that is picked by its number. Raises ConfigError."""
     if not starts:
-        raise ConfigError(Problem(f"{name} starts no vLLM server", remedy=f"name {WHAT_IS_READ}"))
+        raise ConfigError(Problem(f"{name} starts no vLLM server", remedy=f"what is read: {WHAT_IS_READ}"))
     listed = ", ".join(f"{number}: {start.place}" for number, start in enumerate(starts, 1))
     if pick is None and len(starts) > 1:
         raise ConfigError(Problem(f"{name} starts {len(starts)} vLLM servers ({listed})", remedy="choose: --pick N"))

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from nexus_orch.adapt.substitutes import find_substitute
 from nexus_orch.errors import Problem
 from nexus_orch.facts.flags_catalogue import catalogue_flags, catalogue_releases, releases_where, render_releases
 from nexus_orch.types import EngineFacts, Flag
@@ -198,7 +199,8 @@ def make_unknown(option: UnknownOption, engine: EngineFacts) -> Problem:
     spellings = [name for flag in engine.flags.values() for name in (flag.name, *flag.aliases)]
     near = difflib.get_close_matches(option.name, spellings, n=1)
     had = releases_where(option.name)
-    remedies = [f"did you mean {near[0]}?"] if near else []
+    substitute = find_substitute(engine, option.name)
+    remedies = [substitute] if substitute else [f"did you mean {near[0]}?"] if near else []
     remedies += [f"{render_releases(had)} of vLLM have it: name the release with --release"] if had else []
     remedies.append("--skip-unknown leaves it out")
     message = f"vLLM {engine.version} has no option {option.name}"

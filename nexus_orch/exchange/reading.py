@@ -102,10 +102,6 @@ def _take_option(option: Option, imported: Imported, reverse: Reverse) -> None:
     key = reverse.key_of(name)
     if key is not None and _take_setting(key, option, imported, reverse):
         return
-    reason = find_retired(name, option.values, reverse.engine.version)
-    if reason is not None:
-        imported.note("no effect", f"{option.written}: {reason}")
-        return
     imported.extra_args += option.words
     imported.note("passed on", option.written)
 
@@ -152,7 +148,7 @@ def _explain(way: Way) -> str:
 def _take_unknown(unknown: UnknownOption, imported: Imported, reverse: Reverse, *, skips: bool) -> None:
     """An option that this release lacks: without effect, explained by the table, or a mistake."""
     written = unknown.name if is_secret_option(unknown.name) else " ".join((unknown.name, *unknown.values))
-    reason = find_retired(unknown.name, unknown.values, reverse.engine.version)
+    reason = find_retired(reverse.engine, unknown.name, unknown.values)
     key = reverse.key_of(unknown.name)
     if reason is None and key is not None:
         found = reverse.read(key, " ".join(unknown.values))

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from nexus_orch.adapt.ways import (
     Table,
     Way,
+    find_release,
     write_bytes_of_gib,
     write_kv_tiers,
     write_list,
@@ -21,7 +22,6 @@ from nexus_orch.adapt.ways import (
     write_switch,
     write_whole_gib,
 )
-from nexus_orch.facts.flags_catalogue import release_of
 from nexus_orch.types import GIB, EngineFacts
 
 
@@ -89,7 +89,7 @@ class Reverse:
 
         Raises ValueError for a value that the way could not have written.
         """
-        release = release_of(self.engine.version)
+        release = find_release(self.engine)
         for way in next((table[key] for table in self.tables if key in table), ()):
             try:
                 value = said if way.refused is not None else READ.get(way.write, lambda text: text)(said)

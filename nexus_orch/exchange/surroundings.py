@@ -70,7 +70,7 @@ def take_environment(start: Start, imported: Imported, reverse: Reverse) -> None
             imported.note_all([explain_secret_variable(name, value)])
         elif references(value):
             imported.note("left out", f"{name}: its value ({shown(value)}) is not in the file")
-        elif (reason := find_retired_variable(name, reverse.engine.version)) is not None:
+        elif (reason := find_retired_variable(reverse.engine, name)) is not None:
             imported.note("no effect", f"{name}={value}: {reason}")
         elif not _take_variable(name, value, imported, reverse):
             imported.env[name] = outside(value, start.container)
