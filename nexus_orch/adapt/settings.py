@@ -65,7 +65,7 @@ SETTINGS: Table = {
             releases="<0.22",  # v1/worker/cpu_worker.py counts with it from 0.22.1 on
             device="cpu",
             refused="the share of memory has no effect on the CPU engine before 0.22",
-            instead="set memory.kv_cache.size_gib",
+            instead="set memory.kv_cache.size_gib, or use vLLM 0.22.1 or later",
         ),
         Way("--gpu-memory-utilization", write=write_number),
     ),
@@ -227,7 +227,7 @@ SETTINGS: Table = {
             releases=">=0.28",  # deprecated in 0.19, last seen in 0.27.1
             silent=(False,),
             refused="KV scales are no longer computed (last in 0.27): they come from the checkpoint, else they are 1.0",
-            instead="leave it out, or use a checkpoint that carries k_scale and v_scale",
+            instead="leave it out, use a checkpoint that carries k_scale and v_scale, or vLLM 0.7.3 to 0.27.1",
         ),
         Way("--calculate-kv-scales", silent=(False,)),
     ),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import pytest
 
+from nexus_orch.adapt.settings import SETTINGS
 from nexus_orch.choose import choose_adapter
 from nexus_orch.errors import render_problems
 from nexus_orch.facts.flags_catalogue import catalogue_releases
@@ -256,6 +258,12 @@ def test_an_api_key_in_engine_env_as_well_is_a_problem() -> None:
     rendering = render(plan_of({"serve.api_key_env": "MY_KEY"}, env={"VLLM_API_KEY": "secret"}), "0.32.0")
     (problem,) = rendering.problems
     assert "twice" in problem.message and "secret" not in render_problems(rendering.problems)
+
+
+def test_who_refuses_a_range_of_releases_names_those_that_can() -> None:
+    ways = [(key, way) for key, known in SETTINGS.items() for way in known if way.refused and way.releases]
+    assert len(ways) > 5
+    assert [key for key, way in ways if not re.search(r"vLLM (before )?0\.\d", way.instead or "")] == []
 
 
 @pytest.mark.parametrize("version", [*catalogue_releases(), "0.40.0", "0.21.0", "0.33.1.dev5+g1", "0.32.0+cpu"])
