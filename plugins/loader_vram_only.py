@@ -15,8 +15,12 @@ class VramOnly:
     name = "vram_only"
 
     def supports(self, spec: RunSpec, facts: Facts) -> str | None:
-        offload = spec.memory.cpu_offload_gib
-        return f"memory.cpu_offload_gib={offload:g} asks for weights in host RAM" if offload else None
+        memory = spec.memory
+        if memory.cpu_offload_gib:
+            return f"memory.cpu_offload_gib={memory.cpu_offload_gib:g} asks for weights in host RAM"
+        if memory.kv_offload_dir is not None and memory.kv_offload_gib is None:
+            return "memory.kv_offload_dir asks for KV blocks in host RAM on their way to the disk"
+        return None
 
     def place(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Placement:
         nothing = (0,) * len(needs)

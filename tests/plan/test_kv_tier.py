@@ -80,6 +80,15 @@ def test_a_folder_is_a_tier_below_the_ram() -> None:
     assert "--kv-offloading-size" in argv
 
 
+def test_a_folder_leads_to_the_strategy_that_plans_its_ram() -> None:
+    plan = _plan({"model.max_model_len": 8192, "memory.kv_offload_dir": "/data/kv"}, requests=1)
+    assert plan.loader == "hybrid"
+    assert plan.settings["memory.kv_offload_gib"] >= 1
+    assert plan.per_gpu[0].offloaded_bytes == 0
+    starved = _plan({**HYBRID, "memory.kv_offload_dir": "/data/kv"}, requests=1, ram_gib=2.5)
+    assert [problem.cause for problem in starved.problems] == ["host_oom"]
+
+
 def test_a_folder_is_refused_before_0_22() -> None:
     plan = _plan({**HYBRID, "memory.kv_offload_dir": "/data/kv"}, version="0.19.1")
     (problem,) = render(plan, "0.19.1").problems

@@ -52,6 +52,7 @@ def choose_kv_tier(needs: Sequence[Need], spec: RunSpec, facts: Facts) -> KvTier
     room = (host.ram_available_bytes - host.reserved_bytes) * LARGEST_SHARE / RAM_FACTOR
     least = max(need.context_cache_bytes for need in needs) if wants_disk else 0
     gib = min(math.ceil(max(lacking, least) / GIB), math.floor(room / GIB))
+    gib = max(gib, 1) if wants_disk else gib  # without RAM the disk cannot be reached: the host's judge tells the lack
     if gib < 1:
         return NO_TIER
     if lacking:
