@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nexus_orch.judge.advice import Advice
 from nexus_orch.record.codec import CodecError, decode, decode_tagged, encode, encode_tagged, kind_of
-from nexus_orch.record.events import ENTRY_TYPES, AttemptEnded, Judged, Planned
+from nexus_orch.record.events import ENTRY_TYPES, Adjusting, Advised, AttemptEnded, Judged, Planned
 from nexus_orch.record.run_folder import decode_plan, encode_plan
 from nexus_orch.types import (
     Exited,
@@ -33,6 +34,8 @@ LESSONS = st.builds(Lesson, key=st.text(), value=ANY_JSON, source=st.text())
 FREE_FIELDS: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
     Planned: {"plan": st.dictionaries(st.text(), ANY_JSON)},
     AttemptEnded: {"lessons": st.lists(LESSONS).map(tuple)},
+    Advised: {"advice": st.builds(Advice, lesson=st.none() | LESSONS)},
+    Adjusting: {"lesson": LESSONS},
 }
 
 
@@ -83,6 +86,9 @@ def test_kinds_are_stable_names() -> None:
         "launched",
         "family",
         "judged",
+        "proved",
+        "advised",
+        "adjusting",
         "attempt_ended",
         "stopping",
         "finished",
