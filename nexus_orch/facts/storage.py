@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from nexus_orch.types import Storage
@@ -18,11 +19,13 @@ VIRTUAL_DISKS = ("vd", "xvd", "nbd", "rbd")
 
 def read_storage(file: Path, root: Path = Path("/")) -> Storage:
     """The kind of storage behind a file; "unknown" where the system does not tell. `root` stands for "/" in tests."""
+    if sys.platform == "win32":
+        return "unknown"
     try:
         device = file.stat().st_dev
     except OSError:
         return "unknown"
-    number = f"{os.major(device)}:{os.minor(device)}" if hasattr(os, "major") else ""
+    number = f"{os.major(device)}:{os.minor(device)}"
     kind = _read_file_system(number, root)
     if kind.startswith("fuse") or kind in NETWORK_FILE_SYSTEMS:
         return "network"
@@ -48,8 +51,8 @@ def _read_file_system(number: str, root: Path) -> str:
 
 def _read_disk(number: str, root: Path) -> Storage:
     """Whether the disk of a block device turns; a partition's queue is its parent's."""
-    device = (root / "sys/dev/block" / number).resolve() if number else None
-    for folder in (device, device.parent) if device is not None else ():
+    device = (root / "sys/dev/block" / number).resolve()
+    for folder in (device, device.parent):
         try:
             rotates = (folder / "queue/rotational").read_text(encoding="ascii", errors="replace").strip()
         except OSError:

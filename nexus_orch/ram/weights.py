@@ -13,6 +13,9 @@ from nexus_orch.types import MIB, CheckpointFacts
 PIECE_BYTES = 32 * MIB
 """What a reader takes at a time: long enough to be read in one go, short enough that all readers end together."""
 
+CACHED_SHARE = 0.98
+"""A piece that lacks less than the rest counts as cached: kernels drop single pages of files at any time."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -94,9 +97,14 @@ def make_changed(file: Path, what: str) -> Problem:
 
 
 def _find_missing(file: Path, size: int) -> list[Piece]:
-    """The pieces of a file that are not wholly cached; all of them where the system does not tell."""
+    """The pieces of a file that are not cached; all of them where the system does not tell."""
     pieces = [Piece(file, start, min(PIECE_BYTES, size - start)) for start in range(0, size, PIECE_BYTES)]
     try:
-        return [piece for piece in pieces if read_cached_bytes(file, piece.offset, piece.length) != piece.length]
+        return [piece for piece in pieces if not _is_cached(piece)]
     except OSError as error:
         raise InterruptedByEnvironment(make_unreadable(file, error)) from error
+
+
+def _is_cached(piece: Piece) -> bool:
+    cached = read_cached_bytes(piece.file, piece.offset, piece.length)
+    return cached is not None and cached >= CACHED_SHARE * piece.length

@@ -20,6 +20,11 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
+def _is_about(cached: int | None, size: int) -> bool:
+    """The kernel may drop a page at any time."""
+    return cached is not None and 0.9 * size <= cached <= size
+
+
 def test_nothing_is_cached_of_a_file_that_was_dropped(file: Path) -> None:
     assert read_cached_bytes(file, 0, 8 * MIB) == 0
     assert estimate_cached_bytes([file]) == 0
@@ -27,8 +32,8 @@ def test_nothing_is_cached_of_a_file_that_was_dropped(file: Path) -> None:
 
 def test_what_was_read_is_cached(file: Path) -> None:
     file.read_bytes()
-    assert read_cached_bytes(file, 0, 8 * MIB) == 8 * MIB
-    assert estimate_cached_bytes([file]) == 8 * MIB
+    assert _is_about(read_cached_bytes(file, 0, 8 * MIB), 8 * MIB)
+    assert _is_about(estimate_cached_bytes([file]), 8 * MIB)
 
 
 def test_a_stretch_ends_with_the_file(file: Path) -> None:
@@ -40,7 +45,7 @@ def test_a_stretch_ends_with_the_file(file: Path) -> None:
 def test_an_estimate_weighs_files_by_their_size(file: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.write_bytes(bytes(2 * MIB))
-    assert estimate_cached_bytes([file, small]) == 2 * MIB
+    assert _is_about(estimate_cached_bytes([file, small]), 2 * MIB)
 
 
 def test_what_is_empty_or_gone_has_nothing_cached_or_is_unknown(tmp_path: Path) -> None:

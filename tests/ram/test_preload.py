@@ -57,7 +57,9 @@ def test_what_was_read_is_cached(tmp_path: Path) -> None:
     assert read_cached_bytes(file, 0, checkpoint.file_bytes[0]) == 0
     preload = Preload(read_reading(checkpoint), 2)
     _wait(lambda: preload.is_over)
-    assert read_cached_bytes(file, 0, checkpoint.file_bytes[0]) == checkpoint.file_bytes[0]
+    cached = read_cached_bytes(file, 0, checkpoint.file_bytes[0])
+    assert cached is not None
+    assert cached > 0.9 * checkpoint.file_bytes[0]  # the kernel may drop a page at any time
 
 
 def test_a_file_that_vanishes_ends_it(tmp_path: Path) -> None:

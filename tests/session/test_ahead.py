@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,11 @@ def model(desk: Desk, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def large_model(model: Path) -> Path:
+def large_model(model: Path) -> Iterator[Path]:
     """Reading it takes one reader a second or more: its second file is a hole of 8 GiB."""
-    write_weights(model / "model-2.safetensors", 8 * GIB)
-    return model
+    file = write_weights(model / "model-2.safetensors", 8 * GIB)
+    yield model
+    file.unlink(missing_ok=True)  # and what is cached of it
 
 
 def _files(model: Path) -> list[Path]:
@@ -66,7 +68,7 @@ def test_weights_that_are_not_cached_are_read_before_the_launch(desk: Desk, mode
 
 
 def test_cached_weights_are_not_read_again(desk: Desk, model: Path) -> None:
-    for file in _files(model):
+    for file in _files(model) * 3:  # what is read again is dropped last when memory gets scarce
         file.read_bytes()
     done = desk.run(*STOP)
     (preloaded,) = desk.journal(Preloaded)
@@ -107,6 +109,19 @@ def test_weights_that_are_damaged_meanwhile_launch_nothing(desk: Desk, large_mod
     assert running.returncode == 5
     assert f"the weight file {file} has" in told
     assert desk.journal(Finished)[0].cause == "weights_missing"
+    assert desk.journal(Launched) == []
+
+
+def test_a_disk_that_hangs_is_given_up(desk: Desk, large_model: Path, tmp_path: Path) -> None:
+    """Opening a pipe that nobody writes to waits for ever, as a dead network does."""
+    running = _start_slowly(desk, "limits.startup_stall_seconds=1")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    pipe.replace(_files(large_model)[1])
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 5
+    assert "nothing more came from the weight files for 1 s" in told
+    assert desk.journal(Finished)[0].cause == "startup_stalled"
     assert desk.journal(Launched) == []
 
 
