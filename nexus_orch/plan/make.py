@@ -60,7 +60,8 @@ def _complete(
     taken = chosen.attempt
     assert taken is not None
     settled = taken.settled
-    if not taken.fits or judge_memory(settled, ""):
+    # What is wrong with the wish to offload is told alone: the lack of memory that it leads to is no second mistake.
+    if not settled.placement.problems and (not taken.fits or judge_memory(settled, "")):
         found = judge_memory(settled, find_remedies(inputs, taken, loaders))
         # A context beyond the model's own limit is told once, not as a lack of memory too.
         told = {"context_too_long"} if any(p.cause == "context_exceeds_model" for p in problems) else set()

@@ -68,7 +68,8 @@ def test_pinned_parameters_reach_the_option_of_the_backend(backend: str) -> None
 )
 def test_a_name_that_matches_nothing_gets_the_nearest(wanted: tuple[str, ...], word: str) -> None:
     plan = _moe({"memory.strategy": "hybrid", "memory.offload_params": wanted, "memory.cpu_offload_gib": 8.0})
-    problem = next(problem for problem in plan.problems if problem.key == "memory.offload_params")
+    (problem,) = plan.problems
+    assert problem.key == "memory.offload_params"
     assert f'"{wanted[0]}"' in problem.message
     assert problem.remedy is not None
     assert word in problem.remedy
