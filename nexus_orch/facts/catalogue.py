@@ -26,9 +26,12 @@ _FORM_FACTOR = re.compile(r"pcie|sxm\d?|nvl")
 
 _PCIE_3_LANE_BYTES_PER_SECOND = 15.75 * GIGA / 16
 """One lane of PCIe 3 after line coding; every generation doubles it."""
-_PCIE_COPY_EFFICIENCY = 0.77
-"""Share of the link's rate that a large copy from pinned memory reaches. Measured over PCIe 5 x16 (63 GB/s): 48.6 GB/s
-on an H100 (0.77) and 55.2 GB/s on an H200 (0.88); the lower one is assumed."""
+_PCIE_5_COPY_EFFICIENCY = 0.87
+"""Share of the link's rate that a large copy from pinned memory reaches over PCIe 5 x16 (63 GB/s): 55.2 and 55.4 GB/s
+were measured on two H200, and the prefetch offloader's speed on an H100 follows from 54.8."""
+_COPY_EFFICIENCY = 0.8
+"""The same for older links: bandwidth tests commonly report 12.5 and 25 GB/s for PCIe 3 and 4 x16. Not measured
+for this project; `nexus calibrate --bus` measures a machine's own."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ def estimate_cuda_total(nvml_total_bytes: int) -> int:
 
 def pcie_bandwidth(generation: int, lanes: int) -> float:
     """What a copy from pinned memory to the card reaches over this link, in bytes per second."""
-    return float(_PCIE_3_LANE_BYTES_PER_SECOND * 2 ** (generation - 3) * lanes * _PCIE_COPY_EFFICIENCY)
+    efficiency = _PCIE_5_COPY_EFFICIENCY if generation >= 5 else _COPY_EFFICIENCY
+    return float(_PCIE_3_LANE_BYTES_PER_SECOND * 2 ** (generation - 3) * lanes * efficiency)
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -49,32 +49,37 @@ def activation_bytes(architecture: Architecture, generation: Generation, batch: 
     logits = int(
         requests * architecture.vocabulary * constants["bytes_per_logit"] + constants["hidden_copies"] * hidden
     )
-    return max(logits, _feed_forward_bytes(architecture, tokens, batch.tensor_parallel, hidden))
+    return max(logits, _feed_forward_bytes(architecture, generation, replace(batch, batched_tokens=tokens), hidden))
 
 
-def _feed_forward_bytes(architecture: Architecture, tokens: int, tensor_parallel: int, hidden_bytes: int) -> int:
-    """Gate and up together, their product, and the hidden states around them."""
+def _feed_forward_bytes(architecture: Architecture, generation: Generation, batch: Batch, hidden_bytes: int) -> int:
+    """Gate and up together, their product, and the hidden states around them.
+
+    Of experts, the two workspaces: a row for each expert that a token is routed to. The outputs are as wide as the
+    hidden size on every rank; in the modular kernels so is what lies between (TritonExperts.workspace_shapes in
+    layers/fused_moe of 0.25.1), before them it has the experts' width (fused_experts_impl).
+    """
     copies = measured("activation")["feed_forward_hidden_copies"]
     widest = 0.0
     for layer, _ in architecture.distinct_layers:
-        dense = 3 * layer.mlp_width / tensor_parallel
-        width = layer.expert_width / tensor_parallel
-        # The workspaces of fused experts: one row for each expert that a token is routed to, whose outputs are as wide
-        # as the hidden size on every rank (layers/fused_moe).
-        routed = layer.experts_per_token * (max(2 * width, architecture.hidden_size) + width)
+        dense = 3 * layer.mlp_width / batch.tensor_parallel
+        width = layer.expert_width / batch.tensor_parallel
+        between = max(width, architecture.hidden_size) if generation.whole_segments else width
+        routed = layer.experts_per_token * (max(2 * width, architecture.hidden_size) + between)
         widest = max(widest, dense, routed if layer.experts_per_token else 0.0)
-    return int(tokens * widest * ACTIVATION_DTYPE_BYTES + copies * hidden_bytes)
+    return int(batch.batched_tokens * widest * ACTIVATION_DTYPE_BYTES + copies * hidden_bytes)
 
 
-def non_torch_bytes(gpu: GpuFacts, generation: Generation, tensor_parallel: int, pipeline_parallel: int) -> int:
-    """CUDA context growth, NCCL and library workspaces, as vLLM counts them (`non_torch`)."""
+def non_torch_bytes(gpu: GpuFacts, generation: Generation, ranks: int, *, experts: bool) -> int:
+    """CUDA context growth, NCCL, library workspaces and compiled kernels, as vLLM counts them (`non_torch`)."""
     constants = measured("non_torch")
     hopper = gpu.compute_capability is not None and gpu.compute_capability >= (9, 0)
     base = constants["hopper_torch_2_11" if generation.whole_segments else "hopper"] if hopper else constants["other"]
     if generation.whole_segments and not hopper:
         base = constants["other_torch_2_11"]
-    ranks = constants["hopper_parallel"] if hopper else constants["other_parallel"]
-    return int((base + (ranks if tensor_parallel * pipeline_parallel > 1 else 0)) * MIB)
+    parallel = constants["hopper_parallel"] if hopper else constants["other_parallel"]
+    kernels = constants["experts_torch_2_11"] if experts and generation.whole_segments else 0
+    return int((base + kernels + (parallel if ranks > 1 else 0)) * MIB)
 
 
 def capture_sizes(generation: Generation, requests: int, batched_tokens: int) -> int:

@@ -105,8 +105,9 @@ class Draft:
         learned = self.inputs.wishes.quantity("measured.non_torch_bytes")
         if learned is not None:
             return learned
-        division = self.division
-        return non_torch_bytes(self.gpus[card], self.generation, division.tensor_parallel, division.pipeline_parallel)
+        return non_torch_bytes(
+            self.gpus[card], self.generation, self.division.ranks, experts=self.inputs.architecture.is_moe
+        )
 
     def weights_bytes(self, card: int) -> int:
         """All weights of this card's rank, wherever they will lie. What was measured is the fullest rank's."""

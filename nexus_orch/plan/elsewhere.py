@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nexus_orch.plan.settle import Settled
-from nexus_orch.plan.throughput import bus_seconds, decode_seconds, moved_bytes
+from nexus_orch.plan.throughput import Pace
 
 MOST_SHARE = 0.5
 """Of the weights, so much must lie in RAM."""
@@ -27,10 +27,11 @@ def judge_elsewhere(settled: Settled) -> str | None:
     weights = sum(draft.weights_bytes(card) for card in cards)
     if draft.inputs.spec.workload.concurrency != 1 or sum(placement.offloaded_bytes) <= MOST_SHARE * weights:
         return None
-    seconds, bus = decode_seconds(draft, placement, settled.backend), _bus_seconds(settled)
+    pace = Pace(draft, placement, settled.backend)
+    seconds, bus = pace.step_seconds(), _bus_seconds(pace)
     if seconds is None or not bus or bus < MOST_SHARE * seconds:
         return None
-    read = sum(_used_bytes(settled, card) for card in cards)
+    read = sum(_used_bytes(pace, card) for card in cards)
     on_cards = max(0.0, seconds - bus)
     host = draft.inputs.facts.machine.host
     learned = draft.inputs.wishes.quantity("machine.ram_bandwidth_bytes_per_second")
@@ -50,23 +51,22 @@ def judge_elsewhere(settled: Settled) -> str | None:
     return f"{there}: faster from {needed / 1e9:.0f} GB/s of RAM on, which two channels of DDR4 give"
 
 
-def _bus_seconds(settled: Settled) -> float | None:
+def _bus_seconds(pace: Pace) -> float | None:
     """The bus's part of a token: the stages of a pipeline follow one another, the ranks of one work together."""
-    draft, total = settled.draft, 0.0
-    for stage in range(draft.division.pipeline_parallel):
-        card = stage * draft.division.tensor_parallel
-        moved = moved_bytes(draft, settled.placement, card, settled.backend)
-        seconds = bus_seconds(draft, card, moved, settled.backend)
+    division, total = pace.draft.division, 0.0
+    for stage in range(division.pipeline_parallel):
+        card = stage * division.tensor_parallel
+        seconds = pace.bus_seconds(card, pace.moved_bytes(card))
         if seconds is None:
             return None
         total += seconds
     return total
 
 
-def _used_bytes(settled: Settled, card: int) -> int:
+def _used_bytes(pace: Pace, card: int) -> int:
     """What one token needs of the weights in RAM, whatever vLLM moves."""
-    offloaded = settled.placement.offloaded_bytes[card]
-    if settled.backend != "prefetch":
-        return moved_bytes(settled.draft, settled.placement, card, settled.backend)
-    stage = settled.draft.weights.stages[settled.draft.stage_of(card)]
-    return offloaded * sum(stage.active_layer_bytes) // max(1, sum(map(sum, stage.parameter_bytes)))
+    if pace.backend != "prefetch":
+        return pace.moved_bytes(card)
+    stage = pace.draft.weights.stages[pace.draft.stage_of(card)]
+    share = sum(stage.active_layer_bytes) / max(1, sum(map(sum, stage.parameter_bytes)))
+    return int(pace.placement.offloaded_bytes[card] * share)

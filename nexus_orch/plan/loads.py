@@ -46,11 +46,12 @@ def make_load(inputs: Inputs, groups: Groups) -> Load:
     taken = peak + (graphs if generation.graphs_reserved else 0)
     taken += kv_doubt(generation, peak, tensor * stages).below
     share = _utilization(inputs, [gpu for group in groups for gpu in group], outside)
+    is_moe = inputs.architecture.is_moe
     rooms = []
     for stage, group in enumerate(groups):
         budget = int(min(gpu.total_bytes for gpu in group) * share)
         fixed = ends[0 if stage == 0 else -1 if stage == stages - 1 else 1].fixed_bytes
-        rooms.append(budget - fixed - taken - non_torch_bytes(group[0], generation, tensor, stages))
+        rooms.append(budget - fixed - taken - non_torch_bytes(group[0], generation, tensor * stages, experts=is_moe))
     layers = inputs.architecture.layers
     weights = layout.stages[0].layer_bytes
     return Load(

@@ -18,7 +18,6 @@ from nexus_orch.plan.ram_first import with_ram_first
 from nexus_orch.plan.remedies import find_remedies
 from nexus_orch.plan.settings import model_choices, passed_choices, serve_choices
 from nexus_orch.plan.settle import Settled
-from nexus_orch.plan.throughput import decode_seconds, first_token_seconds
 from nexus_orch.plan.unused import with_unused_pins
 from nexus_orch.plan.verdict import judge_context, judge_memory
 from nexus_orch.types import GIB, Choice, Facts, HostEstimate, Lesson, Plan, Prediction, RunSpec
@@ -130,11 +129,14 @@ def _is_uncertain(problems: list[Problem]) -> bool:
 
 
 def _predict(settled: Settled, *, borderline: bool) -> Prediction:
-    draft, placement = settled.draft, settled.placement
-    seconds = decode_seconds(draft, placement, settled.backend)
+    draft, work = settled.draft, settled.draft.inputs.spec.workload
+    seconds = settled.pace.step_seconds()
+    together = settled.pace.together(settled.requests_at_once, work.input_tokens, work.output_tokens)
     return Prediction(
         decode_tokens_per_second=round(1 / seconds, 2) if seconds else None,
-        time_to_first_token_seconds=first_token_seconds(draft, placement, settled.backend),
+        time_to_first_token_seconds=settled.pace.first_token_seconds(work.input_tokens),
+        requests_at_once=settled.requests_at_once,
+        tokens_per_second=None if together is None else round(together, 2),
         kv_cache_tokens_low=settled.tokens(-draft.doubt.below),
         kv_cache_tokens_high=settled.tokens(draft.doubt.above),
         borderline=borderline,

@@ -10,7 +10,6 @@ from nexus_orch.plan.attempts import Attempt, attempt
 from nexus_orch.plan.host import estimate_host, judge_host
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.parallel import choose_division
-from nexus_orch.plan.throughput import decode_seconds
 from nexus_orch.types import GIB
 
 MORE_CARDS = (1, 2, 3, 4, 6, 8, 12, 15)
@@ -66,7 +65,7 @@ def _hybrid(inputs: Inputs, failed: Attempt, loaders: Mapping[str, Loader]) -> s
         if not surely or not other.settled.offloads or judge_host(inputs, host):
             continue
         moved = sum(other.settled.placement.offloaded_bytes) / GIB
-        seconds = decode_seconds(other.settled.draft, other.settled.placement, other.settled.backend)
+        seconds = other.settled.pace.step_seconds()
         speed = f" at about {1 / seconds:.1f} tokens/s" if seconds else ""
         return f"memory={name}: {moved:.1f} GiB to host RAM{speed}"
     return None

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from nexus_orch.contracts import Loader, Placement
 from nexus_orch.plan.draft import Draft, kv_bytes
+from nexus_orch.plan.throughput import Pace
 from nexus_orch.types import GIB, Choice, GpuEstimate
 
 CONTEXT_STEP = 256
@@ -35,6 +36,11 @@ class Settled:
             return None
         chosen = next((c.value for c in self.placement.choices if c.key == "memory.offload_backend"), None)
         return str(chosen) if chosen else "uva"
+
+    @cached_property
+    def pace(self) -> Pace:
+        """How fast it will be."""
+        return Pace(self.draft, self.placement, self.backend)
 
     @cached_property
     def num_blocks(self) -> int:
@@ -138,6 +144,13 @@ class Settled:
         """Requests of max_model_len tokens that fit at once."""
         length = int(self.max_model_len.value)
         return min(cache.concurrency(self.num_blocks, length) for cache in self.draft.caches)
+
+    @property
+    def requests_at_once(self) -> int:
+        """Requests of the workload that are served together: no more than the batch and the KV cache hold."""
+        draft, want = self.draft, self.draft.want
+        held = min(cache.concurrency(self.num_blocks, want.request_tokens) for cache in draft.caches)
+        return max(1, min(want.requests, draft.requests, int(held)))
 
     @property
     def holds_concurrency(self) -> bool:

@@ -1,74 +1,181 @@
-"""How fast one request will be answered, from the bytes that each token must read."""
+"""How fast requests will be answered, from the bytes that each step must read and the bus over which they come.
+
+A step of the engine reads every weight that it uses once: from the card's memory, or, offloaded, over the bus. Prefetch
+copies whole layers while the card computes; UVA reads in place what is used, and a long prompt makes it read the same
+weights again. Constants and their measurements: data/measured.json, `throughput`; how well they hold: docs/hybrid.md.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 
 from nexus_orch.contracts import Placement
 from nexus_orch.plan.accounting import measured
 from nexus_orch.plan.draft import Draft
 from nexus_orch.plan.kv_cache import CacheLayout
+from nexus_orch.plan.weights import RankWeights
+
+COPY_RATE = "machine.copy_bytes_per_second"
+READ_RATE = "machine.read_bytes_per_second"
+"""Lessons of `nexus calibrate --bus`, by the index of the card: the rate of a copy from pinned memory, and the rate at
+which a matrix product reads its weights there."""
 
 
-def decode_seconds(draft: Draft, placement: Placement, backend: str | None) -> float | None:
-    """Seconds for one token of one request alone; None where a bandwidth is not known.
+@dataclass(frozen=True)
+class Pace:
+    """The speed of a run whose weights are placed. Every figure is None where a bandwidth is not known."""
 
-    The stages of a pipeline follow one another; the ranks of one stage work at the same time. Prefetch copies while the
-    card computes, UVA reads in place, so that its times add up less the overlap that the measured efficiency contains.
-    """
-    tensor = draft.division.tensor_parallel
-    seconds = 0.0
-    for stage in range(draft.division.pipeline_parallel):
-        card = stage * tensor
-        moved = moved_bytes(draft, placement, card, backend)
-        on_card = _card_seconds(draft, card, moved if backend == "uva" else 0)
-        over_bus = bus_seconds(draft, card, moved, backend)
-        if on_card is None or over_bus is None:
+    draft: Draft
+    placement: Placement
+    backend: str | None
+    """uva or prefetch; None where nothing is offloaded."""
+
+    def step_seconds(self, requests: int = 1) -> float | None:
+        """One token for each of so many requests. The stages of a pipeline follow one another; the ranks of one stage
+        work at the same time."""
+        return _total(self._stage_step(card, requests) for card in self._first_cards)
+
+    def prefill_seconds(self, requests: int, tokens: int) -> float | None:
+        """Until the prompts of so many requests, of so many tokens each, are processed: in chunks of
+        max_num_batched_tokens."""
+        whole = requests * tokens
+        chunks = [self.draft.batched_tokens] * (whole // self.draft.batched_tokens)
+        if whole % self.draft.batched_tokens:
+            chunks.append(whole % self.draft.batched_tokens)
+        return _total(self._chunk_seconds(card, chunk) for chunk in chunks for card in self._first_cards)
+
+    def first_token_seconds(self, tokens: int) -> float | None:
+        """The first token of one request alone."""
+        prefill = self.prefill_seconds(1, tokens)
+        return None if prefill is None else prefill + float(self._constants["request_seconds"])
+
+    def together(self, requests: int, input_tokens: int, output_tokens: int) -> float | None:
+        """Tokens per second of so many requests that come at once, prompts included."""
+        prefill, step = self.prefill_seconds(requests, input_tokens), self.step_seconds(requests)
+        if prefill is None or step is None:
             return None
-        seconds += max(on_card, over_bus) if backend == "prefetch" else on_card + over_bus
-    return seconds
+        seconds = float(self._constants["request_seconds"]) + prefill + max(0, output_tokens - 1) * step
+        return requests * output_tokens / seconds
+
+    @cached_property
+    def _constants(self) -> dict[str, float]:
+        return dict(measured("throughput"))
+
+    @property
+    def _first_cards(self) -> range:
+        """The first card of each pipeline stage."""
+        tensor = self.draft.division.tensor_parallel
+        return range(0, tensor * self.draft.division.pipeline_parallel, tensor)
+
+    def _stage_step(self, card: int, requests: int) -> float | None:
+        moved = self.moved_bytes(card, requests)
+        bus = self.bus_seconds(card, moved)
+        on_card = self._card_seconds(card, requests)
+        if bus is None or on_card is None:
+            return None
+        if not moved:
+            return max(on_card, self._launch_seconds(card))
+        layers = len(self._stage(card).layer_bytes)
+        if self.backend == "prefetch":
+            # The buffer of a layer is free for the next one only when its layer has been computed.
+            share = self.placement.offloaded_bytes[card] / max(1, sum(map(sum, self._stage(card).parameter_bytes)))
+            exposed = self._constants["prefetch_exposed_seconds_per_layer"] * layers * min(1.0, share)
+            return max(on_card, self._launch_seconds(card), bus + exposed)
+        return bus + on_card + self._constants["uva_exposed_seconds_per_layer"] * layers
+
+    def _chunk_seconds(self, card: int, tokens: int) -> float | None:
+        """One pass over a part of a prompt; it takes no less than a step of one token."""
+        step = self._stage_step(card, tokens)
+        flops = self.draft.gpus[card].fp16_flops
+        if step is None or flops is None:
+            return None
+        stages, tensor = self.draft.division.pipeline_parallel, self.draft.division.tensor_parallel
+        active = sum(layer.active_elements for layer in self.draft.inputs.architecture.layers) / stages
+        compute = 2 * active * tokens / (flops * self._constants["prefill_efficiency"]) / tensor
+        offloaded = self.placement.offloaded_bytes[card]
+        if not offloaded:
+            return max(step, compute)
+        if self.backend == "prefetch":
+            return step + self._constants["prefill_exposed_compute"] * compute
+        experts = self._expert_bytes(card)
+        again = max(1.0, tokens / self._constants["uva_tokens_per_read"])
+        reads = self.bus_seconds(card, int((offloaded - experts) * again + experts))
+        return None if reads is None else max(compute, reads)
+
+    def moved_bytes(self, card: int, requests: int = 1) -> int:
+        """What one step brings over the bus: all that is offloaded when layers are copied; read in place, what is used
+        of it. Each of the requests chooses its experts by itself."""
+        offloaded = self.placement.offloaded_bytes[card]
+        if self.backend == "prefetch" or not offloaded:
+            return offloaded
+        experts = self._expert_bytes(card)
+        return int(offloaded - experts + experts * _used_share(self._expert_share, requests))
+
+    def bus_seconds(self, card: int, moved: int) -> float | None:
+        """So many bytes over the bus of that card, copied or read in place."""
+        if not moved:
+            return 0.0
+        rate = self._bus_rate(card)
+        return None if not rate else moved / rate
+
+    def _bus_rate(self, card: int) -> float | None:
+        gpu, wishes = self.draft.gpus[card], self.draft.inputs.wishes
+        copied = wishes.quantity(f"{COPY_RATE}.{gpu.index}") or gpu.host_bandwidth_bytes_per_second
+        if self.backend == "prefetch":
+            return copied
+        read = wishes.quantity(f"{READ_RATE}.{gpu.index}")
+        return read or (None if copied is None else copied * self._constants["uva_read_over_copy"])
+
+    def _expert_bytes(self, card: int) -> int:
+        """Offloaded bytes of routed experts: what one token does not use of the offloaded bytes tells how many."""
+        offloaded = self.placement.offloaded_bytes[card]
+        if not self.placement.active_offloaded_bytes or self._expert_share >= 1:
+            return 0
+        unused = offloaded - self.placement.active_offloaded_bytes[card]
+        return min(offloaded, int(unused / (1 - self._expert_share)))
+
+    @cached_property
+    def _expert_share(self) -> float:
+        """The share of a layer's routed experts that one token uses; 1 for a dense model."""
+        shares = [
+            parameter.active_copies / parameter.copies
+            for layer, _ in self.draft.inputs.architecture.distinct_layers
+            for parameter in layer.parameters
+            if parameter.active_copies is not None
+        ]
+        return max(shares, default=1.0)
+
+    def _card_seconds(self, card: int, requests: int) -> float | None:
+        """One pass over the weights and the caches that lie on the card."""
+        gpu, stage = self.draft.gpus[card], self._stage(card)
+        if gpu.memory_bandwidth_bytes_per_second is None:
+            return None
+        whole, active = sum(map(sum, stage.parameter_bytes)), sum(stage.active_layer_bytes)
+        experts = (whole - active) / (1 - self._expert_share) if self._expert_share < 1 else 0.0
+        used = whole - experts + experts * _used_share(self._expert_share, requests)
+        in_place = self.moved_bytes(card, requests) if self.backend == "uva" else 0
+        work = self.draft.inputs.spec.workload
+        length = work.input_tokens + work.output_tokens // 2
+        caches = min(requests, self.draft.requests) * _cache_bytes(self.draft.caches[self.draft.stage_of(card)], length)
+        bandwidth = gpu.memory_bandwidth_bytes_per_second * self._constants["hbm_efficiency"]
+        return (max(0.0, used - in_place) + stage.active_fixed_bytes + caches) / bandwidth
+
+    def _launch_seconds(self, card: int) -> float:
+        """What the processor takes to start the kernels of one step."""
+        layers = len(self._stage(card).layer_bytes)
+        if self.draft.eager:
+            return self._constants["eager_seconds"] + self._constants["eager_seconds_per_layer"] * layers
+        return self._constants["graph_seconds_per_layer"] * layers
+
+    def _stage(self, card: int) -> RankWeights:
+        return self.draft.weights.stages[self.draft.stage_of(card)]
 
 
-def moved_bytes(draft: Draft, placement: Placement, card: int, backend: str | None) -> int:
-    """What one token brings over the bus of a card: all that is offloaded when layers are copied, what is used of it
-    when it is read in place."""
-    offloaded = placement.offloaded_bytes[card]
-    if backend == "prefetch" or not offloaded:
-        return offloaded
-    if placement.active_offloaded_bytes:
-        return placement.active_offloaded_bytes[card]
-    stage = draft.weights.stages[draft.stage_of(card)]
-    return offloaded * sum(stage.active_layer_bytes) // max(1, sum(map(sum, stage.parameter_bytes)))
-
-
-def first_token_seconds(draft: Draft, placement: Placement, backend: str | None) -> float | None:
-    """Seconds until the first token of a prompt of the workload's length: compute, and what the bus must carry."""
-    gpu = draft.gpus[0]
-    decode = decode_seconds(draft, placement, backend)
-    if gpu.fp16_flops is None or decode is None:
-        return None
-    active = sum(layer.active_elements for layer in draft.inputs.architecture.layers)
-    tokens = draft.inputs.spec.workload.input_tokens
-    compute = 2 * active * tokens / (gpu.fp16_flops * float(measured("throughput")["prefill_efficiency"]))
-    reads = 1.0
-    if backend == "uva":
-        reads = max(1.0, tokens / float(measured("throughput")["uva_tokens_per_read"]))
-    bus = bus_seconds(draft, 0, placement.offloaded_bytes[0], "prefetch") or 0.0
-    return compute / draft.division.tensor_parallel + max(decode, reads * bus)
-
-
-def _card_seconds(draft: Draft, card: int, in_place: int) -> float | None:
-    """One pass over the weights and the cache that lie on the card; `in_place` bytes are read in host RAM instead."""
-    gpu, constants = draft.gpus[card], measured("throughput")
-    if gpu.memory_bandwidth_bytes_per_second is None:
-        return None
-    stage = draft.weights.stages[draft.stage_of(card)]
-    layers = max(0, sum(stage.active_layer_bytes) - in_place)
-    work = draft.inputs.spec.workload
-    cache = _cache_bytes(draft.caches[draft.stage_of(card)], work.input_tokens + work.output_tokens // 2)
-    seconds = (layers + stage.active_fixed_bytes + cache) / (
-        gpu.memory_bandwidth_bytes_per_second * float(constants["hbm_efficiency"])
-    )
-    floor = constants["eager_seconds_per_layer"] if draft.eager else constants["graph_seconds_per_layer"]
-    return max(seconds, float(floor) * len(stage.layer_bytes))
+def _used_share(share: float, requests: int) -> float:
+    """The share of the experts that so many tokens use, each choosing evenly and by itself."""
+    return 1 - (1 - share) ** max(1, requests)
 
 
 def _cache_bytes(layout: CacheLayout, tokens: int) -> int:
@@ -76,14 +183,11 @@ def _cache_bytes(layout: CacheLayout, tokens: int) -> int:
     return layout.request_blocks(tokens) * layout.block_bytes
 
 
-def bus_seconds(draft: Draft, card: int, moved: int, backend: str | None) -> float | None:
-    """So many bytes over the bus of that card."""
-    gpu, constants = draft.gpus[card], measured("throughput")
-    if not moved:
-        return 0.0
-    learned = draft.inputs.wishes.quantity(f"machine.host_bandwidth_bytes_per_second.{gpu.index}")
-    bandwidth = gpu.host_bandwidth_bytes_per_second
-    if learned is None and bandwidth is None:
-        return None
-    efficiency = constants["prefetch_bus_efficiency" if backend == "prefetch" else "uva_bus_efficiency"]
-    return moved / (float(learned) if learned is not None else (bandwidth or 0.0) * float(efficiency))
+def _total(seconds: Iterable[float | None]) -> float | None:
+    """The sum, None when one of them is not known."""
+    total = 0.0
+    for each in seconds:
+        if each is None:
+            return None
+        total += each
+    return total

@@ -90,6 +90,11 @@ class Prediction:
     decode_tokens_per_second: float | None = None
     """One request alone."""
     time_to_first_token_seconds: float | None = None
+    """One request alone, with a prompt of workload.input_tokens."""
+    requests_at_once: int = 1
+    """Requests of the workload that are served together: workload.concurrency, or fewer when the cache holds fewer."""
+    tokens_per_second: float | None = None
+    """Those requests together, prompts included, when they come at once."""
     kv_cache_tokens_low: int | None = None
     kv_cache_tokens_high: int | None = None
     borderline: bool = False

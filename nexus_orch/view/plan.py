@@ -117,6 +117,9 @@ def _summary(plan: Plan) -> Iterator[RenderableType]:
             prompt = render_count(plan.spec.workload.input_tokens)
             wait = render_duration(prediction.time_to_first_token_seconds)
             speed += f", the first after {wait} (prompt of {prompt} tokens)"
+        if prediction.tokens_per_second is not None and prediction.requests_at_once > 1:
+            many = render_count(prediction.requests_at_once)
+            speed += f"; {prediction.tokens_per_second:.3g} tokens/s for {many} at once, prompts included"
         table.add_row("speed", speed)
     yield Padding(table, (1, 0, 0, 0), expand=False)
 

@@ -1,0 +1,96 @@
+"""What the planner says of a launch that was measured: of its sizes, and of the speed of each of its workloads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nexus_orch.compose.run import compose_run
+from nexus_orch.plan.division import Division
+from nexus_orch.plan.inputs import read_inputs
+from nexus_orch.plan.loaders import choose_loader
+from nexus_orch.plan.parallel import choose_division
+from nexus_orch.plan.settle import Settled
+from nexus_orch.plan.throughput import COPY_RATE, READ_RATE, Pace
+from nexus_orch.plugin_manager import Plugins, load_plugins
+from nexus_orch.session.prepare import read_facts
+from nexus_orch.types import Lesson
+
+DATA = Path(__file__).parent.parent / "data" / "hybrid_h200.json"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One workload of one launch, in tokens per second: of one request between its tokens, and of all together."""
+
+    case: str
+    requests: int
+    input_tokens: int
+    predicted: float
+    measured: float
+
+    @property
+    def error(self) -> float:
+        return self.predicted / self.measured - 1
+
+
+def read_data() -> dict[str, Any]:
+    """The machine, its bus and its launches."""
+    found: dict[str, Any] = json.loads(DATA.read_text(encoding="utf-8"))
+    return found
+
+
+def predict_speeds(data: Mapping[str, Any]) -> Iterator[Speed]:
+    """Each workload of each launch, with the offload that the engine's log told. One request is judged by its decode
+    rate, several by all their tokens over all the time, prompts included."""
+    plugins = load_plugins(None)
+    bus = data["bus"]
+    lessons = (
+        Lesson(f"{COPY_RATE}.0", bus["copy_bytes_per_second"], "measured"),
+        Lesson(f"{READ_RATE}.0", bus["read_bytes_per_second"], "measured"),
+    )
+    for launch in data["launches"]:
+        settled = _settle(launch, lessons, plugins)
+        pace = _as_launched(settled, launch)
+        for load in launch["workloads"]:
+            requests, tokens = load["requests"], load["input_tokens"]
+            if requests == 1:
+                step = pace.step_seconds()
+                predicted, measured = (1 / step if step else 0.0), load["decode_tokens_per_second"]
+            else:
+                predicted = pace.together(requests, tokens, load["output_tokens"]) or 0.0
+                measured = load["tokens_per_second"]
+            yield Speed(launch["case"], requests, tokens, predicted, measured)
+
+
+def _settle(launch: Mapping[str, Any], lessons: Sequence[Lesson], plugins: Plugins) -> Settled:
+    words = ["hardware=h200", "hardware.host.ram_gib=256", "engine.version=0.25.1", f"model={launch['model']}"]
+    spec = compose_run([*words, *launch["overrides"]], project=None)
+    facts, _ = read_facts(spec, plugins)
+    inputs = read_inputs(spec, facts, lessons)
+    division = choose_division(inputs)
+    assert isinstance(division, Division)
+    chosen = choose_loader(inputs, division, plugins.loaders())
+    assert chosen.attempt is not None
+    return chosen.attempt.settled
+
+
+def _as_launched(settled: Settled, launch: Mapping[str, Any]) -> Pace:
+    """The pace with the bytes that the engine said it had moved, the first layers' first as UVA takes them."""
+    offloaded = int(launch["measured"]["offloaded_bytes"])
+    stage = settled.draft.weights.stages[0]
+    whole, active = sum(map(sum, stage.parameter_bytes)), sum(stage.active_layer_bytes)
+    share = launch["measured"].get("active_share", active / whole)
+    placement = replace(
+        settled.placement, offloaded_bytes=(offloaded,), active_offloaded_bytes=(int(offloaded * share),)
+    )
+    return Pace(settled.draft, placement, launch["backend"])
+
+
+def describe_errors(speeds: Sequence[Speed]) -> str:
+    """The median and the worst of the errors' sizes."""
+    errors = sorted(abs(speed.error) for speed in speeds)
+    return f"{len(errors)} workloads: median {errors[len(errors) // 2]:.1%}, worst {errors[-1]:.0%}"
