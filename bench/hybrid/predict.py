@@ -14,10 +14,10 @@ from nexus_orch.plan.inputs import read_inputs
 from nexus_orch.plan.loaders import choose_loader
 from nexus_orch.plan.parallel import choose_division
 from nexus_orch.plan.settle import Settled
-from nexus_orch.plan.throughput import COPY_RATE, READ_RATE, Pace
+from nexus_orch.plan.throughput import Pace
 from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.prepare import read_facts
-from nexus_orch.types import Lesson
+from nexus_orch.types import COPY_RATE, READ_RATE, Lesson
 
 DATA = Path(__file__).parent.parent / "data" / "hybrid_h200.json"
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nexus_orch.commands.calibrate_bus import run_bus
 from nexus_orch.commands.options import add_run_arguments, project_of
 from nexus_orch.compose.project import find_project
 from nexus_orch.compose.run import compose_run
@@ -26,6 +27,8 @@ FORMATS = ("table", "json", "md")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
+    bus_help = "measure the bus between RAM and the cards instead, which every later plan uses"
+    parser.add_argument("--bus", action="store_true", help=bus_help)
     parser.add_argument("--models", metavar="A,B", help="launch these models, one after another (default: the run's)")
     parser.add_argument("--format", choices=FORMATS, default="table", help="how to show the result (default: table)")
     parser.add_argument("--out", metavar="FILE", help="write the result there as JSON, too")
@@ -34,8 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Launch, compare and report; 0 when every launch was measured, else the exit code of the first that was not."""
     project = find_project(project_of(args))
-    plugins = load_plugins(project)
     out = None if args.out is None else _check_out(Path(args.out))
+    if args.bus:
+        return run_bus(args, project, out)
+    plugins = load_plugins(project)
     launches: list[Launch] = []
     for spec, overrides in _compose(args, project):
         sys.stderr.write(f"calibrating: {' '.join((spec.model.name, *overrides))}\n")

@@ -44,7 +44,8 @@ def read_checkpoint(folder: Path) -> CheckpointFacts | None:
 
 def read_gguf_checkpoint(files: Sequence[Path]) -> CheckpointFacts:
     """The weights of these GGUF files, by their tensors. Raises ConfigError with every file that is damaged."""
-    total, problems = 0, []
+    total = 0
+    problems: list[Problem] = []
     for file in files:
         try:
             total += read_gguf_header(file).total_bytes

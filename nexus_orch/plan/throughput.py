@@ -16,11 +16,7 @@ from nexus_orch.plan.accounting import measured
 from nexus_orch.plan.draft import Draft
 from nexus_orch.plan.kv_cache import CacheLayout
 from nexus_orch.plan.weights import RankWeights
-
-COPY_RATE = "machine.copy_bytes_per_second"
-READ_RATE = "machine.read_bytes_per_second"
-"""Lessons of `nexus calibrate --bus`, by the index of the card: the rate of a copy from pinned memory, and the rate at
-which a matrix product reads its weights there."""
+from nexus_orch.types import COPY_RATE, READ_RATE
 
 
 @dataclass(frozen=True)
@@ -122,10 +118,12 @@ class Pace:
 
     def _bus_rate(self, card: int) -> float | None:
         gpu, wishes = self.draft.gpus[card], self.draft.inputs.wishes
-        copied = wishes.quantity(f"{COPY_RATE}.{gpu.index}") or gpu.host_bandwidth_bytes_per_second
+        copied, read = gpu.host_bandwidth_bytes_per_second, None
+        if wishes.spec.hardware.gpu.pcie_gbps is None:  # else it is the user's own figure
+            copied = wishes.quantity(f"{COPY_RATE}.{gpu.index}") or copied
+            read = wishes.quantity(f"{READ_RATE}.{gpu.index}")
         if self.backend == "prefetch":
             return copied
-        read = wishes.quantity(f"{READ_RATE}.{gpu.index}")
         return read or (None if copied is None else copied * self._constants["uva_read_over_copy"])
 
     def _expert_bytes(self, card: int) -> int:

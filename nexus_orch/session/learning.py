@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nexus_orch.errors import InterruptedByEnvironment, Problem
+from nexus_orch.judge.bus import BusMeasurement, choose_bus_lessons, describe_bus
 from nexus_orch.judge.learning import choose_lessons, find_candidates, make_measurement
 from nexus_orch.judge.measured import Measured
-from nexus_orch.record.learned import append_measurement, is_learning, learned_path, read_measurements
+from nexus_orch.record.learned import append_measurement, bus_path, is_learning, learned_path, read_measurements
+from nexus_orch.record.store import read_records
 from nexus_orch.types import Facts, Lesson, Plan
 
 
@@ -29,6 +31,14 @@ def read_learned(facts: Facts, draw: Callable[[Sequence[Lesson]], Plan]) -> Lear
     """
     if not is_learning():
         return Learned()
+    measured, bus_notes = read_records(bus_path(), BusMeasurement)
+    bus = choose_bus_lessons(measured, facts)
+    launches = _read_launches(facts, lambda lessons: draw((*bus, *lessons)))
+    return Learned((*bus, *launches.lessons), (*bus_notes, *describe_bus(bus), *launches.notes))
+
+
+def _read_launches(facts: Facts, draw: Callable[[Sequence[Lesson]], Plan]) -> Learned:
+    """What earlier launches measured and holds for the plan that it leads to."""
     stored, notes = read_measurements(learned_path())
     measurements = tuple(find_candidates(stored, facts))
     if not measurements:

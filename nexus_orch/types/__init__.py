@@ -50,14 +50,30 @@ from nexus_orch.types.spec import (
     WorkloadSpec,
 )
 from nexus_orch.types.units import GIB, KIB, MIB
-from nexus_orch.types.verdict import Attempt, Degraded, Failed, Lesson, Ready, Stage, Starting, Stopped, Verdict
+from nexus_orch.types.verdict import (
+    COPY_RATE,
+    RAM_RATE,
+    READ_RATE,
+    Attempt,
+    Degraded,
+    Failed,
+    Lesson,
+    Ready,
+    Stage,
+    Starting,
+    Stopped,
+    Verdict,
+)
 
 __all__ = [
     "CAUSES",
+    "COPY_RATE",
     "FOREIGN",
     "GIB",
     "KIB",
     "MIB",
+    "RAM_RATE",
+    "READ_RATE",
     "Alternative",
     "Attempt",
     "Cause",

@@ -108,7 +108,7 @@ class StopAsked:
 
 @dataclass(frozen=True)
 class RamProgress:
-    """How far the work on host RAM before the launch has come. `remaining_seconds` is None while the pace is unknown."""
+    """How far the work on host RAM before the launch is. `remaining_seconds` is None while the pace is unknown."""
 
     time: float
     attempt: int

@@ -14,8 +14,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class GpuSpec:
-    """The cards of one node; a described card means `count` equal ones. `count` 0 means that the engine runs on the CPU;
-    None asks NVML."""
+    """The cards of one node; a described card means `count` equal ones. `count` 0 runs the engine on the CPU; None asks
+    NVML."""
 
     model: str | None = None
     count: int | None = None

@@ -68,6 +68,14 @@ class Failed:
 Verdict = Starting | Ready | Degraded | Stopped | Failed
 
 
+COPY_RATE = "machine.copy_bytes_per_second"
+READ_RATE = "machine.read_bytes_per_second"
+"""Keys of the bus's lessons, followed by the index of the card: the rate of a copy from pinned memory, and the rate at
+which a matrix product reads its weights there."""
+RAM_RATE = "machine.ram_bandwidth_bytes_per_second"
+"""What all processors together read of RAM."""
+
+
 @dataclass(frozen=True)
 class Lesson:
     """One fact that a launch measured; `make_plan` uses it instead of its own estimate.

@@ -1,0 +1,58 @@
+"""`nexus calibrate --bus`: how fast this machine's bus is, measured once and used by every later plan."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from nexus_orch.bus.measure import measure_bus, require_python
+from nexus_orch.choose import choose_engine
+from nexus_orch.compose.run import compose_run
+from nexus_orch.errors import ConfigError, ExitCode, Problem
+from nexus_orch.facts.machine import read_machine
+from nexus_orch.judge.bus import BusMeasurement
+from nexus_orch.judge.case import make_machine_key
+from nexus_orch.plugin_manager import load_plugins
+from nexus_orch.record.learned import SWITCH, bus_path, is_learning
+from nexus_orch.record.store import append_record
+from nexus_orch.types import GpuFacts, MachineFacts
+from nexus_orch.view.bus import render_bus
+
+
+def run_bus(args: argparse.Namespace, project: Path | None, out: Path | None) -> int:
+    """Measure, keep and show. Raises ConfigError without a card or an engine of this machine."""
+    spec = compose_run(args.overrides, project=project)
+    machine = read_machine(spec.hardware, spec.origins)
+    gpus = _require_cards(machine)
+    provider = choose_engine(load_plugins(project).engines(), spec.engine.kind, spec.origins)
+    engine = provider.find(spec.engine, cpu=False)
+    python = require_python(None if engine is None else engine.python)
+    measured = measure_bus(python, gpus, _tell)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    found = BusMeasurement(today, make_machine_key(machine), measured.cards, measured.ram_bytes_per_second)
+    if is_learning():
+        append_record(bus_path(), found)
+    else:
+        sys.stderr.write(f"{SWITCH}=0: the result is shown, not kept\n")
+    text = json.dumps(asdict(found), indent=1) + "\n"
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
+    sys.stdout.write(text if args.format == "json" else render_bus(found, markdown=args.format == "md"))
+    return ExitCode.GOOD
+
+
+def _tell(card: str) -> None:
+    sys.stderr.write(f"measuring the bus of {card}\n")
+
+
+def _require_cards(machine: MachineFacts) -> tuple[GpuFacts, ...]:
+    if not machine.gpus:
+        raise ConfigError(Problem("the bus leads to a card, and this run has none", "--bus", origin="command line"))
+    if not machine.is_this_machine:
+        message = f"{machine.name} describes a machine that is not this one: its bus cannot be measured here"
+        raise ConfigError(Problem(message, "hardware", machine.name, "command line", "leave hardware out"))
+    return machine.gpus
