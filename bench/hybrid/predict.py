@@ -27,6 +27,7 @@ class Speed:
     """One workload of one launch, in tokens per second: of one request between its tokens, and of all together."""
 
     case: str
+    backend: str | None
     requests: int
     input_tokens: int
     predicted: float
@@ -63,7 +64,7 @@ def predict_speeds(data: Mapping[str, Any]) -> Iterator[Speed]:
             else:
                 predicted = pace.together(requests, tokens, load["output_tokens"]) or 0.0
                 measured = load["tokens_per_second"]
-            yield Speed(launch["case"], requests, tokens, predicted, measured)
+            yield Speed(launch["case"], launch["backend"], requests, tokens, predicted, measured)
 
 
 def _settle(launch: Mapping[str, Any], lessons: Sequence[Lesson], plugins: Plugins) -> Settled:
@@ -88,9 +89,3 @@ def _as_launched(settled: Settled, launch: Mapping[str, Any]) -> Pace:
         settled.placement, offloaded_bytes=(offloaded,), active_offloaded_bytes=(int(offloaded * share),)
     )
     return Pace(settled.draft, placement, launch["backend"])
-
-
-def describe_errors(speeds: Sequence[Speed]) -> str:
-    """The median and the worst of the errors' sizes."""
-    errors = sorted(abs(speed.error) for speed in speeds)
-    return f"{len(errors)} workloads: median {errors[len(errors) // 2]:.1%}, worst {errors[-1]:.0%}"

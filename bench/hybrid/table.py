@@ -1,0 +1,72 @@
+"""The measured launches beside the plan, as the tables of docs/measurements.md: `python -m bench.hybrid.table`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bench.hybrid.predict import Speed, predict_speeds, read_data
+from nexus_orch.view.words import render_markdown_table
+
+GIB = 1 << 30
+SIZES = ("launch", "in host RAM", "weights on the card", "KV cache, tokens", "resident host RAM")
+SPEEDS = ("launch", "1 x 32", "16 x 128", "1 x 1,000", "16 x 1,000")
+NOTHING = "-"
+
+
+def render_sizes(data: Mapping[str, Any]) -> str:
+    """What the plan said before each launch and what the engine measured. Launches whose offload was given to vLLM as
+    extra arguments were not planned and are left out."""
+    rows = [
+        (
+            launch["case"],
+            _pair(launch["planned"]["offloaded_bytes"] / GIB, launch["measured"]["offloaded_bytes"] / GIB, ".2f"),
+            _pair(launch["planned"]["weights_gib"], launch["measured"]["weights_gib"], ".2f"),
+            _pair(launch["planned"]["kv_tokens"], launch["measured"]["kv_tokens"], ",.0f"),
+            _pair(launch["planned"]["host_bytes"] / GIB, launch["host_rss_bytes"] / GIB, ".1f"),
+        )
+        for launch in data["launches"]
+        if launch["planned"]["offloaded_bytes"] or not launch["measured"]["offloaded_bytes"]
+    ]
+    return render_markdown_table(SIZES, rows, range(1, len(SIZES)))
+
+
+def render_speeds(speeds: Iterable[Speed]) -> str:
+    """Predicted and measured tokens per second, by launch and workload."""
+    rows: dict[str, dict[str, str]] = {}
+    for speed in speeds:
+        column = f"{'1' if speed.requests == 1 else '16'} x {speed.input_tokens:,}"
+        note = "" if speed.requests in (1, 16) else f" ({speed.requests} requests)"
+        text = f"{speed.predicted:.3g} / {speed.measured:.3g} ({speed.error:+.0%}){note}"
+        rows.setdefault(speed.case, {})[column] = text
+    lines = [(case, *(found.get(column, NOTHING) for column in SPEEDS[1:])) for case, found in rows.items()]
+    return render_markdown_table(SPEEDS, lines, range(1, len(SPEEDS)))
+
+
+def render_summary(speeds: Sequence[Speed]) -> str:
+    """Median and worst error, by mechanism, of one request and of several."""
+    rows = []
+    for name in ("prefetch", "uva", "none"):
+        for several in (False, True):
+            found = [speed for speed in speeds if (speed.backend or "none") == name and (speed.requests > 1) == several]
+            errors = sorted(abs(speed.error) for speed in found)
+            if errors:
+                who = "several requests" if several else "one request"
+                rows.append((name, who, str(len(errors)), f"{errors[len(errors) // 2]:.1%}", f"{errors[-1]:.0%}"))
+    return render_markdown_table(("offload", "workload", "timed", "median error", "worst"), rows, range(2, 5))
+
+
+def _pair(planned: float, measured: float, form: str) -> str:
+    return f"{planned:{form}} / {measured:{form}}"
+
+
+def main() -> int:
+    data = read_data()
+    speeds = list(predict_speeds(data))
+    sys.stdout.write(f"{render_sizes(data)}\n{render_speeds(speeds)}\n{render_summary(speeds)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
