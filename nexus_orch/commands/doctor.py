@@ -23,7 +23,7 @@ from nexus_orch.errors import ConfigError, ExitCode
 from nexus_orch.facts.engine import read_engine
 from nexus_orch.facts.machine import read_machine
 from nexus_orch.install.engines import Engine, read_engines
-from nexus_orch.install.model import is_fetched, known_models
+from nexus_orch.install.model_recipe import is_fetched, known_models
 from nexus_orch.install.recipe import make_recipe
 from nexus_orch.launch.ports import FIRST_PORT, find_port_problem
 from nexus_orch.nvml import open_nvml

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from nexus_orch import paths
-from nexus_orch.install.model import fetch_model, is_fetched, known_models, make_model_recipe, model_folder
+from nexus_orch.install.model import fetch_model
+from nexus_orch.install.model_recipe import is_fetched, known_models, make_model_recipe, model_folder
 from nexus_orch.install.progress import show_progress
 from nexus_orch.install.workshop import INDEX_VARIABLE, choose_indexes
 

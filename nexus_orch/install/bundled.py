@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from nexus_orch.install.engines import choose_newest, read_engines
-from nexus_orch.install.model import fetch_model, is_fetched, known_models, make_model_recipe, model_folder
-from nexus_orch.install.workshop import choose_indexes
+from nexus_orch.install.model_recipe import is_fetched, known_models, make_model_recipe, model_folder
 from nexus_orch.types import ModelFacts, ModelSpec
 
 
@@ -33,12 +31,18 @@ def fetch_awaited(spec: ModelSpec, stream: TextIO, *, python: str | None = None)
     without an engine, which converts the model: the run is refused for want of one then. Raises
     InstallError when a step fails; what was finished stays.
     """
-    if not is_awaited(spec.name, spec.path) or (python is None and choose_newest(read_engines()) is None):
+    if not is_awaited(spec.name, spec.path):
         return False
-    from rich.console import Console  # noqa: PLC0415 - only a fetch shows progress
+    # A plan asks the functions above and must not wait for what only a fetch needs.
+    from rich.console import Console  # noqa: PLC0415
 
+    from nexus_orch.install.engines import choose_newest, read_engines  # noqa: PLC0415
+    from nexus_orch.install.model import fetch_model  # noqa: PLC0415
     from nexus_orch.install.progress import show_progress  # noqa: PLC0415
+    from nexus_orch.install.workshop import choose_indexes  # noqa: PLC0415
 
+    if python is None and choose_newest(read_engines()) is None:
+        return False
     recipe = make_model_recipe(spec.name)
     with show_progress(Console(file=stream)) as reporter:
         reporter.note(f"fetching {recipe.title} once ({recipe.download_mib} MiB, {recipe.license})")

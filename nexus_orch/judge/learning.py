@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nexus_orch.judge.case import (
     BATCH,
@@ -20,8 +20,10 @@ from nexus_orch.judge.case import (
     make_machine_key,
     make_model_key,
 )
-from nexus_orch.judge.measured import Measured
 from nexus_orch.types import GIB, Facts, GpuEstimate, Lesson, Plan
+
+if TYPE_CHECKING:  # a plan needs what was learned, not the patterns of engine logs
+    from nexus_orch.judge.measured import Measured
 
 ROUNDING_BYTES = GIB // 200
 """vLLM prints GiB with two digits: the true value lies this close."""
@@ -33,7 +35,8 @@ class Measurement:
 
     `overhead_bytes` is what the budget lost beside weights, KV cache and reserved graphs: the activation peak and the
     memory outside PyTorch together, which most releases do not print apart. It comes from the balance, so that a plan
-    that uses it arrives at the very KV cache that was measured.
+    that uses it arrives at the very KV cache that was measured. Neither it nor `non_torch_bytes` holds the page tables
+    of pinned host memory: these follow from what is offloaded.
     """
 
     date: str
@@ -198,11 +201,12 @@ def _measure_card(plan: Plan, measured: Measured) -> dict[str, int | None]:
     divided = plan.settings.get("serve.pipeline_parallel", 1) != 1
     is_profiled = plan.spec.memory.kv_cache.size_gib is None and not divided and cache is not None
     kept = card.weights_bytes if card.offloaded_bytes or weights is None else weights
-    overhead = card.budget_bytes - kept - (cache or 0) - _reserved_bytes(card, graphs)
+    overhead = card.budget_bytes - kept - (cache or 0) - _reserved_bytes(card, graphs) - card.page_table_bytes
+    outside = _whole(measured.of_engine("non_torch_bytes"))
     return {
         "weights_bytes": None if divided else weights,  # the stages of a pipeline differ: no number is all ranks'
         "overhead_bytes": overhead if is_profiled and overhead > 0 else None,
-        "non_torch_bytes": _whole(measured.of_engine("non_torch_bytes")),
+        "non_torch_bytes": None if outside is None else max(0, outside - card.page_table_bytes),
         "cuda_graph_bytes": graphs,
         "kv_cache_bytes": cache,
     }
@@ -238,7 +242,7 @@ def _reserved_bytes(card: GpuEstimate, graphs: int | None) -> int:
 def _split_overhead(lessons: Sequence[Lesson], plan: Plan) -> list[Lesson]:
     """The activation peak is what remains of the overhead: without the measured memory outside PyTorch, else the plan's
     own estimate of it."""
-    planned = plan.per_gpu[0].non_torch_bytes if plan.per_gpu else 0
+    planned = plan.per_gpu[0].non_torch_bytes - plan.per_gpu[0].page_table_bytes if plan.per_gpu else 0
     outside = next((lesson.value for lesson in lessons if lesson.key == "measured.non_torch_bytes"), planned)
     return [
         Lesson(lesson.key, max(0, lesson.value - outside), lesson.source)

@@ -13,14 +13,8 @@ import pytest
 from nexus_orch import paths
 from nexus_orch.errors import ConfigError
 from nexus_orch.install.failures import InstallError
-from nexus_orch.install.model import (
-    ModelRecipe,
-    fetch_model,
-    is_fetched,
-    known_models,
-    make_model_recipe,
-    model_folder,
-)
+from nexus_orch.install.model import fetch_model
+from nexus_orch.install.model_recipe import ModelRecipe, is_fetched, known_models, make_model_recipe, model_folder
 from tests.install.shelf import Shelf
 from tests.install.told import Told
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.types import Started
-from nexus_orch.view import ViewFormat, make_view
 from nexus_orch.view.jsonl import JsonLinesView
 from nexus_orch.view.live import LiveView
 from nexus_orch.view.plain import PlainView
-from nexus_orch.view.run_view import choose_format
+from nexus_orch.view.run_view import ViewFormat, choose_format, make_view
 from nexus_orch.view.stream import QuietStream
 from tests.view.histories import replay_all
 
@@ -96,7 +95,7 @@ def test_only_the_chosen_view_is_imported() -> None:
     import subprocess
 
     code = (
-        "import io, sys; from nexus_orch.view import make_view; make_view('json', io.StringIO());"
+        "import io, sys; from nexus_orch.view.run_view import make_view; make_view('json', io.StringIO());"
         "sys.exit('rich' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
