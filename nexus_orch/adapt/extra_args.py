@@ -7,7 +7,6 @@ short names, dotted JSON keys (`--compilation-config.mode 3`) and `-O3`.
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from nexus_orch.adapt.substitutes import find_substitute
+from nexus_orch.adapt.values import read_value
 from nexus_orch.adapt.ways import V1_VARIABLE, Part, find_release
 from nexus_orch.errors import Problem
 from nexus_orch.facts.flags_catalogue import releases_where, render_releases
@@ -161,26 +161,9 @@ def _judge_values(flag: Flag, given: Given) -> str | None:
         return None if flag.kind in ("optional_value", "bool_value", "other") else "needs a value"
     if len(given.values) > 1 and flag.nargs is None and flag.kind != "other":
         return f"takes one value, not {len(given.values)}"
-    for value in given.values:
-        mistake = _judge_value(flag, value)
-        if mistake is not None:
-            return mistake
-    return None
-
-
-def _judge_value(flag: Flag, value: str) -> str | None:
-    allowed = [str(choice) for choice in flag.choices]
-    if allowed and value not in allowed and not (flag.optional and value in ("None", "")):
-        near = difflib.get_close_matches(value, allowed, n=1)
-        return f"does not take {value}; " + (f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}")
     try:
-        if flag.type == "int":
-            int(value)
-        elif flag.type == "float":
-            float(value)
-        elif flag.kind == "json" and value.lstrip().startswith(("{", "[")):
-            json.loads(value)
-    except ValueError:
-        if not (flag.optional and value in ("None", "")):
-            return f"does not take {value}: it is no {'JSON' if flag.kind == 'json' else flag.type}"
+        for value in given.values:
+            read_value(flag, value)
+    except ValueError as error:
+        return str(error)
     return None

@@ -11,7 +11,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from nexus_orch.adapt.extra_args import check_extra_args
-from nexus_orch.adapt.ways import Part, Table, UnwritableError, Way, find_release
+from nexus_orch.adapt.values import read_value
+from nexus_orch.adapt.ways import Part, Table, UnwritableError, Way, find_release, write_for
 from nexus_orch.contracts import Rendering
 from nexus_orch.errors import Problem
 from nexus_orch.facts.flags_catalogue import releases_where, render_releases
@@ -176,29 +177,36 @@ def _render_setting(choice: Choice, ways: tuple[Way, ...], plan: Plan, engine: E
             f"engine.env sets {variable}, which decides the same", f"keep one of them: {choice.key}=auto"
         )
     try:
-        written = way.write(choice.value)
+        return _say(case)
     except UnwritableError as error:
         reason = f"{way.flag or way.env} {error}"
         if choice.origin == "pinned":
             return case.refuse(reason, f"{choice.key}={error.nearest}")
         moved = Choice(choice.key, error.nearest, choice.origin, f"vLLM {engine.version}: {reason}")
-        part = _say(_Case(moved, plan, engine, way), way.write(error.nearest))
+        part = _say(_Case(moved, plan, engine, way))
         part.choices.append(moved)
         return part
-    return _say(case, written)
 
 
-def _say(case: _Case, written: str) -> Part:
-    """A value that has a form, as option or variable, if the engine has the option and the option takes the value."""
+def _say(case: _Case) -> Part:
+    """The value as option or variable, if the engine has the option and the option takes the value.
+
+    Raises UnwritableError for a value without a form that this release takes.
+    """
     way, value = case.way, case.choice.value
     if way.flag is None:
-        return Part(env={str(way.env): written}, said={str(way.env): case.choice.key})
+        return Part(env={str(way.env): way.write(value)}, said={str(way.env): case.choice.key})
     flag = case.engine.flag(way.flag)
     if flag is None:
         return case.refuse_missing(way.flag)
+    written = write_for(flag, way, value)
     values = flag.choices or flag.known_values
     if values and not isinstance(value, bool) and written not in map(str, values):
         return case.refuse_value(flag, written)
+    try:
+        read_value(flag, written)
+    except ValueError as error:
+        return case.refuse(f"{flag.name} {error}")
     return Part(argv=_words(flag, value, written), said={flag.name: case.choice.key})
 
 

@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from nexus_orch.errors import Problem
 from nexus_orch.facts.flags_catalogue import catalogue_releases, release_of
-from nexus_orch.types import GIB, Cause, Choice, EngineFacts
+from nexus_orch.types import GIB, Cause, Choice, EngineFacts, Flag
 
 V1_VARIABLE = "VLLM_USE_V1"
 """Read by 0.6.6 to 0.10: at 0 these start the V0 engine. Gone from the sources of 0.11.2."""
@@ -124,6 +124,15 @@ class Way:
         if self.given is not None and env.get(self.given[0]) != self.given[1]:
             return False
         return not self.releases or _parse_releases(self.releases).contains(release, prereleases=True)
+
+
+def write_for(flag: Flag, way: Way, value: Any) -> str:
+    """The value in the way's form, if the option reads it as the release declares it: a release whose option is an int
+    (--swap-space of 0.4.3) ends its start at 1.5. Raises UnwritableError with the nearest number that it reads."""
+    written = way.write(value)
+    if not flag.takes_whole_numbers or not isinstance(value, float) or written.lstrip("-").isdigit():
+        return written
+    raise UnwritableError("takes whole numbers only in this release", max(1, round(value)))
 
 
 Table = Mapping[str, tuple[Way, ...]]

@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nexus_orch.adapt.substitutes import find_substitute
+from nexus_orch.adapt.values import read_value
 from nexus_orch.errors import Problem
 from nexus_orch.facts.flags_catalogue import catalogue_flags, catalogue_releases, releases_where, render_releases
 from nexus_orch.types import EngineFacts, Flag
 
 _NUMBER = re.compile(r"-\d")
 _LEVEL = re.compile(r"-O=?(?P<level>\w+)")
-_HUMAN = re.compile(r"(-?\d+(?:\.\d+)?)([kKmMgGtT])?")
-_DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -80,10 +78,7 @@ def _take(word: str, rest: list[str], engine: EngineFacts, parsed: Parsed) -> No
     spelling = "--" + root[2:].replace("_", "-") if root.startswith("--") else root
     flag, is_negated = find_option(spelling, engine)
     if flag is None:
-        known = next(
-            (flags[spelling] for flags in map(catalogue_flags, reversed(catalogue_releases())) if spelling in flags),
-            None,
-        )
+        known = _known_elsewhere(spelling)
         values = (value,) if assigned else _take_values(known, rest) if known else _take_all(rest, most=1)
         parsed.unknown.append(UnknownOption(spelling, values, known))
         return
@@ -153,7 +148,7 @@ def judge_count(flag: Flag, values: tuple[str, ...], *, is_dotted: bool) -> str 
     return None if values or flag.kind in ("bool_value", "optional_value", "other") else "needs a value"
 
 
-def read_value(option: Option) -> bool | int | float | str | list[str]:
+def read_option(option: Option) -> bool | int | float | str | list[str]:
     """The value of an option in its own type. Raises ValueError with what is wrong."""
     flag = option.flag
     if flag.kind in ("store_true", "bool_optional"):
@@ -165,33 +160,7 @@ def read_value(option: Option) -> bool | int | float | str | list[str]:
         if text.lower() not in _WORDS:
             raise ValueError(f"takes true or false, not {text}")
         return _WORDS[text.lower()]
-    kind = flag.type or ""
-    allowed = {str(choice): choice for choice in flag.choices}
-    if text in allowed:
-        return allowed[text]  # type: ignore[no-any-return]
-    if allowed and not (flag.optional and text == "None"):
-        near = difflib.get_close_matches(text, allowed, n=1)
-        raise ValueError(
-            f"does not take {text}; " + (f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}")
-        )
-    if kind.startswith("human_readable_int"):
-        return "auto" if text.strip().lower() in ("auto", "-1") else read_human_number(text)
-    try:
-        return int(text) if kind == "int" else float(text) if kind == "float" else text
-    except ValueError:
-        since = releases_where(flag.name, lambda known: (known.type or "").startswith("human_readable"))
-        late = f" ({render_releases(since)} of vLLM read 32k)" if since and _HUMAN.fullmatch(text) else ""
-        raise ValueError(f"takes a {'whole ' if kind == 'int' else ''}number, not {text}{late}") from None
-
-
-def read_human_number(text: str) -> int:
-    """32k is 32,000 and 32K is 32,768, as vLLM reads them (`human_readable_int`). Raises ValueError."""
-    match = _HUMAN.fullmatch(text.strip())
-    if match is None or ("." in match[1] and match[2] not in _DECIMAL):
-        raise ValueError(f"takes a whole number such as 32768, 32k or 32K, not {text}")
-    if match[2] in _DECIMAL:
-        return int(float(match[1]) * _DECIMAL[match[2]])
-    return int(match[1]) * _BINARY.get(match[2], 1)
+    return read_value(flag, text)  # type: ignore[no-any-return]
 
 
 def make_unknown(option: UnknownOption, engine: EngineFacts) -> Problem:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from nexus_orch.adapt.ways import Table, Way
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.exchange.imported import Imported
-from nexus_orch.exchange.options import Option, Parsed, UnknownOption, make_unknown, parse_options, read_value
+from nexus_orch.exchange.options import Option, Parsed, UnknownOption, make_unknown, parse_options, read_option
 from nexus_orch.exchange.retired import find_retired
 from nexus_orch.exchange.reverse import Reverse
 from nexus_orch.exchange.secrets import API_KEY_OPTION, choose_api_key_env, is_secret_option
@@ -120,7 +120,7 @@ def _take_secret(name: str, values: Sequence[str], imported: Imported) -> None:
 def _take_setting(key: str, option: Option, imported: Imported, reverse: Reverse) -> bool:
     """Whether this release takes the option for a setting of ours, or refuses it; then it is dealt with."""
     try:
-        said = read_value(option)
+        said = read_option(option)
         if said in _OPEN:
             return True
         found = reverse.read(key, said)

@@ -140,6 +140,11 @@ class Flag:
     help: str = ""
     """One sentence."""
 
+    @property
+    def takes_whole_numbers(self) -> bool:
+        """Whether its value must be a whole number: `int`, or vLLM's own reader that also takes 32k."""
+        return self.type in ("int", "human_readable_int", "human_readable_int_or_auto")
+
 
 @dataclass(frozen=True)
 class EngineFacts:

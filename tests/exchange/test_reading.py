@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from nexus_orch.adapt.values import read_human_number
 from nexus_orch.errors import ConfigError
-from nexus_orch.exchange.options import read_human_number
 from nexus_orch.exchange.reading import try_start
 from nexus_orch.facts.flags_catalogue import catalogue_flags, catalogue_releases
 from tests.exchange.reading import read, reader_of, start_in, told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,36 @@ def test_what_is_said_is_known_to_the_engine(wanted: dict[str, Any], version: st
         if flag.choices:
             assert given_option.values[0] in map(str, flag.choices)
         assert bool(given_option.values) is (flag.kind not in ("store_true", "bool_optional"))
+
+
+@pytest.mark.parametrize("version", catalogue_releases())
+@pytest.mark.parametrize("cpu", [False, True], ids=["cuda", "cpu"])
+@settings(max_examples=30, deadline=None)
+@given(st.data(), origins)
+def test_each_option_gets_what_the_release_reads(version: str, cpu: bool, data: st.DataObject, origin: Origin) -> None:
+    """Each setting alone, with whole and broken numbers: a release whose option is an int never gets 1.5."""
+    engine = make_assumed_engine(version, cpu=cpu)
+    for key, strategy in VALUES.items():
+        value = data.draw(strategy, label=key)
+        rendering = render(plan_of({key: value}, origin), version, cpu=cpu)
+        for given_option in parse_extra_args(rendering.argv[2:]):
+            flag = find_flag(engine, given_option.name)
+            assert flag is not None
+            for word in given_option.values:
+                if flag.takes_whole_numbers:
+                    int(word)
+                elif flag.type == "float":
+                    float(word)
+
+
+def test_half_a_gib_of_swap_where_the_option_is_an_int() -> None:
+    (problem,) = render(plan_of({"memory.swap_gib": 1.5}), "0.4.3").problems
+    assert (problem.key, problem.remedy) == ("memory.swap_gib", "memory.swap_gib=2")
+    assert "--swap-space takes whole numbers only in this release" in problem.message
+    derived = render(plan_of({"memory.swap_gib": 0.2}, "derived"), "0.4.3")
+    assert derived.argv[-2:] == ("--swap-space", "1")
+    assert [choice.value for choice in derived.choices] == [1]
+    assert render(plan_of({"memory.swap_gib": 1.5}), "0.5.5").argv[-2:] == ("--swap-space", "1.5")
 
 
 @settings(max_examples=300, deadline=None)

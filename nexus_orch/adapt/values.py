@@ -1,0 +1,68 @@
+"""What an option of vLLM reads in a text: the one place that knows how the types of options take their values.
+
+Sources: argparse, and vLLM's own readers `human_readable_int`, `human_readable_int_or_auto` and `optional_type`
+(vllm/engine/arg_utils.py, 0.8.5 to 0.33.0).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from typing import Any
+
+from nexus_orch.facts.flags_catalogue import releases_where, render_releases
+from nexus_orch.types import Flag
+
+_HUMAN = re.compile(r"(-?\d+(?:\.\d+)?)([kKmMgGtT])?")
+_DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def read_value(flag: Flag, text: str) -> Any:
+    """The value in the option's own type; JSON stays text. Raises ValueError with what is wrong."""
+    allowed = {str(choice): choice for choice in flag.choices}
+    if text in allowed:
+        return allowed[text]
+    if flag.optional and text in ("None", ""):
+        return text
+    if allowed:
+        near = difflib.get_close_matches(text, allowed, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}"
+        raise ValueError(f"does not take {text}; {hint}")
+    match flag.type:
+        case "human_readable_int_or_auto" if text.strip().lower() in ("auto", "-1"):
+            return "auto"
+        case "human_readable_int" | "human_readable_int_or_auto":
+            return read_human_number(text)
+        case "int" | "float":
+            return _read_number(flag, text)
+    if flag.kind == "json" and text.lstrip().startswith(("{", "[")):
+        _check_json(text)
+    return text
+
+
+def _read_number(flag: Flag, text: str) -> int | float:
+    try:
+        return int(text) if flag.type == "int" else float(text)
+    except ValueError:
+        since = releases_where(flag.name, lambda known: (known.type or "").startswith("human_readable"))
+        late = f" ({render_releases(since)} of vLLM read 32k)" if since and _HUMAN.fullmatch(text) else ""
+        raise ValueError(f"takes a {'whole ' if flag.type == 'int' else ''}number, not {text}{late}") from None
+
+
+def _check_json(text: str) -> None:
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"takes JSON, which {text} is not: {error}") from None
+
+
+def read_human_number(text: str) -> int:
+    """32k is 32,000 and 32K is 32,768, as vLLM reads them (`human_readable_int`). Raises ValueError."""
+    match = _HUMAN.fullmatch(text.strip())
+    if match is None or ("." in match[1] and match[2] not in _DECIMAL):
+        raise ValueError(f"takes a whole number such as 32768, 32k or 32K, not {text}")
+    if match[2] in _DECIMAL:
+        return int(float(match[1]) * _DECIMAL[match[2]])
+    return int(match[1]) * _BINARY.get(match[2], 1)
