@@ -1,4 +1,4 @@
-"""A plugin of vLLM for measurements: an engine waits here, modules imported, until the one before it is gone.
+"""A plugin of vLLM for measurements: an engine waits here, modules imported, until the one before it has left the card.
 
 It is registered as an entry point `vllm.general_plugins` on the machine that measures; vLLM loads such plugins in each
 process, in the engine core's before it touches the card.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from pathlib import Path
 from typing import IO
 
@@ -24,3 +25,18 @@ def wait() -> None:
     file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 - kept open: the lock ends with the process
     fcntl.flock(file, fcntl.LOCK_EX)
     _held.append(file)
+    _await_quiet_card()
+
+
+def _await_quiet_card() -> None:
+    """The driver gives memory back a moment after the process that had it is gone: vLLM must not measure meanwhile."""
+    import pynvml  # noqa: PLC0415 - vLLM's environment has it, the tests' has it by another way
+
+    pynvml.nvmlInit()
+    card = pynvml.nvmlDeviceGetHandleByIndex(int(os.environ.get("CUDA_VISIBLE_DEVICES", "0")))
+    used = -1
+    for _ in range(30):
+        before, used = used, pynvml.nvmlDeviceGetMemoryInfo(card).used
+        if used == before:
+            return
+        time.sleep(0.5)
