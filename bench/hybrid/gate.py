@@ -6,11 +6,12 @@ process, in the engine core's before it touches the card.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 _held: list[IO[str]] = []
 
@@ -30,8 +31,7 @@ def wait() -> None:
 
 def _await_quiet_card() -> None:
     """The driver gives memory back a moment after the process that had it is gone: vLLM must not measure meanwhile."""
-    import pynvml  # noqa: PLC0415 - vLLM's environment has it, the tests' has it by another way
-
+    pynvml: Any = importlib.import_module("pynvml")
     pynvml.nvmlInit()
     card = pynvml.nvmlDeviceGetHandleByIndex(int(os.environ.get("CUDA_VISIBLE_DEVICES", "0")))
     used = -1
