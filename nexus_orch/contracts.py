@@ -65,6 +65,9 @@ class Placement:
     kv_offload_bytes: int = 0
     """Host RAM for KV blocks over all GPUs, as the engine is asked for it."""
     notes: tuple[str, ...] = ()
+    page_table_bytes: tuple[int, ...] = ()
+    """Device memory of each GPU that maps the host memory pinned for its weights; empty when the loader does not
+    say."""
 
 
 class Loader(Protocol):

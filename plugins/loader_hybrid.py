@@ -26,7 +26,7 @@ from nexus_orch.plan.offload.placements import (
     traffic,
 )
 from nexus_orch.plan.offload.prefetch import STEP, Grouping, choose_grouping
-from nexus_orch.plan.offload.releases import has_prefetch, moves_towers, pins_twice
+from nexus_orch.plan.offload.releases import has_prefetch, moves_towers, pinned_copies
 from nexus_orch.plan.quantization import Scheme
 from nexus_orch.types import GIB, Choice, Facts, RunSpec
 
@@ -137,7 +137,7 @@ def _by_uva(case: _Case, missing: Sequence[int]) -> Placement:
     ranks, wanted = case.ranks(case.pinned_params or (), missing, towers=True), case.pinned_params
     if wanted is None and case.has_experts and has_prefetch(case.facts):
         experts = case.ranks(EXPERTS, missing)
-        if all(rank.bytes >= max(rank.target_bytes, int((case.pinned_gib or 0) * GIB), 1) for rank in experts):
+        if all(rank.has_enough and rank.bytes >= max(1, int((case.pinned_gib or 0) * GIB)) for rank in experts):
             ranks, wanted = experts, EXPERTS
     gib = choose_uva_gib(ranks, case.pinned_gib)
     placement = place_by_uva(ranks, gib)
@@ -153,6 +153,7 @@ def _by_uva(case: _Case, missing: Sequence[int]) -> Placement:
 def _by_prefetch(case: _Case, missing: Sequence[int]) -> Placement | None:
     """The least that makes room, of whole layers or of their experts only; None when no grouping leaves enough."""
     amount = None if case.pinned_gib is None else int(case.pinned_gib * GIB)
+    copies = pinned_copies(case.facts)
     pinned = case.pinned_params
     tried = [pinned] if pinned is not None else [(), EXPERTS] if case.has_experts else [()]
     best: tuple[Grouping, tuple[RankParts, ...], tuple[str, ...]] | None = None
@@ -160,13 +161,13 @@ def _by_prefetch(case: _Case, missing: Sequence[int]) -> Placement | None:
         ranks = case.ranks(wanted, missing)
         if not any(rank.bytes for rank in ranks):
             continue
-        grouping = choose_grouping(ranks, amount_bytes=amount)
+        grouping = choose_grouping(ranks, amount_bytes=amount, copies=copies)
         if grouping is not None and (best is None or grouping.bytes < best[0].bytes):
             best = grouping, ranks, wanted
     if best is None:
         return None
     grouping, ranks, wanted = best
-    placement = place_by_prefetch(ranks, grouping, twice=pins_twice(case.facts))
+    placement = place_by_prefetch(ranks, grouping, copies=copies)
     return replace(placement, choices=_prefetch_choices(case, grouping, wanted))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from nexus_orch.contracts import Need
+from nexus_orch.contracts import Need, Placement
 from nexus_orch.plan.accounting import (
     Batch,
     Doubt,
@@ -20,9 +20,10 @@ from nexus_orch.plan.division import Division
 from nexus_orch.plan.generations import Generation
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.kv_cache import CacheLayout, CacheShape, make_layout
+from nexus_orch.plan.offload.kv_tier import kv_page_table_bytes
 from nexus_orch.plan.want import Want
 from nexus_orch.plan.weights import WeightLayout
-from nexus_orch.types import MIB, GpuFacts
+from nexus_orch.types import GIB, MIB, GpuFacts
 
 DEFAULT_BLOCK_SIZE = 16
 FREE_MARGIN_BYTES = 64 * MIB
@@ -136,10 +137,17 @@ class Draft:
         graphs = self.graph_bytes if self.generation.graphs_reserved else 0
         return self.activation_bytes + self.non_torch_bytes(card) + graphs
 
-    def outside_bytes(self, static_pool_bytes: int = 0) -> int:
-        """What this generation takes on top of the budget."""
+    def outside_bytes(self, placement: Placement | None = None) -> int:
+        """What is taken on each card on top of the budget, once the weights are placed."""
         graphs = 0 if self.generation.graphs_reserved else self.graph_bytes
-        return graphs + self._workspace_bytes + (0 if self.generation.pool_reserved else static_pool_bytes)
+        taken = graphs + self._workspace_bytes
+        if placement is None:
+            return taken
+        pool = 0 if self.generation.pool_reserved else max(placement.static_pool_bytes, default=0)
+        memory = self.inputs.spec.memory
+        asked = placement.kv_offload_bytes or int((memory.kv_offload_gib or 0) * GIB)
+        tiered = memory.kv_offload_dir is not None
+        return taken + pool + kv_page_table_bytes(asked, self.inputs.facts, len(self.gpus), tiered=tiered)
 
     @property
     def _workspace_bytes(self) -> int:
@@ -148,10 +156,10 @@ class Draft:
         needed = self.inputs.kv_dtype_bytes == 1 and (capability is None or capability[0] != 9)
         return NARROW_CACHE_WORKSPACE_BYTES if needed else 0
 
-    def free_utilization(self, static_pool_bytes: int = 0) -> float:
+    def free_utilization(self, outside_bytes: int) -> float:
         """The largest gpu_memory_utilization that the free memory of every card allows, to a thousandth."""
         shares = [
-            (self.free_bytes(card) - self.outside_bytes(static_pool_bytes) - FREE_MARGIN_BYTES) / gpu.total_bytes
+            (self.free_bytes(card) - outside_bytes - FREE_MARGIN_BYTES) / gpu.total_bytes
             for card, gpu in enumerate(self.gpus)
         ]
         return max(0.001, min(HIGHEST_UTILIZATION, math.floor(min(shares) * 1000) / 1000))
@@ -203,13 +211,15 @@ class Draft:
         )
 
 
-def kv_bytes(draft: Draft, budgets: Sequence[int], offloaded: Sequence[int], pools: Sequence[int]) -> tuple[int, ...]:
+def kv_bytes(draft: Draft, budgets: Sequence[int], placement: Placement) -> tuple[int, ...]:
     """The KV cache that the engine will size on each card; negative where nothing is left."""
     reserved = draft.generation.pool_reserved
+    tables = placement.page_table_bytes or (0,) * len(draft.gpus)
     return tuple(
         budgets[card]
-        - draft.kept_bytes(card, offloaded[card])
+        - draft.kept_bytes(card, placement.offloaded_bytes[card])
         - draft.fixed_bytes(card)
-        - (pools[card] if reserved else 0)
+        - tables[card]
+        - (placement.static_pool_bytes[card] if reserved else 0)
         for card in range(len(draft.gpus))
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from nexus_orch.contracts import Placement
 from nexus_orch.errors import Problem
 from nexus_orch.plan.inputs import Inputs
-from nexus_orch.plan.offload.kv_tier import RAM_FACTOR
+from nexus_orch.plan.offload.kv_tier import kv_pinned_bytes
 from nexus_orch.plan.offload.releases import shares_kv_region
 from nexus_orch.types import GIB, MIB, HostEstimate
 
@@ -26,7 +26,7 @@ def estimate_host(inputs: Inputs, placement: Placement, ranks: int, model_bytes:
     """
     host = inputs.facts.machine.host
     asked = placement.kv_offload_bytes or int((inputs.spec.memory.kv_offload_gib or 0) * GIB)
-    kv_offload = asked if _shares_region(inputs) else int(asked * RAM_FACTOR)
+    kv_offload = kv_pinned_bytes(asked, inputs.facts, tiered=inputs.spec.memory.kv_offload_dir is not None)
     weights = min(sum(placement.offloaded_bytes), placement.host_bytes)
     processes = SERVER_BYTES + WORKER_BYTES * ranks
     return HostEstimate(

@@ -146,7 +146,7 @@ def _predict(settled: Settled, *, borderline: bool) -> Prediction:
 def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: list[Problem]) -> tuple[str, ...]:
     notes = [*inputs.notes, *inputs.facts.machine.notes, *inputs.facts.engine.notes]
     notes += [f"{name} cannot serve this run: {reason}" for name, reason in chosen.refused.items()]
-    outside = settled.draft.outside_bytes(max(settled.placement.static_pool_bytes, default=0))
+    outside = settled.draft.outside_bytes(settled.placement)
     if outside:
         notes.append(
             f"vLLM {inputs.facts.engine.version} takes {outside / GIB:.2f} GiB on each card on top of its budget "

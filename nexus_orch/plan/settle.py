@@ -77,8 +77,7 @@ class Settled:
     @cached_property
     def room_bytes(self) -> tuple[int, ...]:
         """What is left for the KV cache on each card, whatever size of it is pinned."""
-        placement = self.placement
-        return kv_bytes(self.draft, self.budgets, placement.offloaded_bytes, placement.static_pool_bytes)
+        return kv_bytes(self.draft, self.budgets, self.placement)
 
     @cached_property
     def holds_size(self) -> bool:
@@ -166,7 +165,7 @@ class Settled:
         offloaded, pool = placement.offloaded_bytes[card], placement.static_pool_bytes[card]
         cache = draft.caches[draft.stage_of(card)]
         taken = min(max(0, self.kv[card]), self.num_blocks * cache.block_bytes) if cache.block_bytes else 0
-        rest = self.kv[card] - taken
+        tables = placement.page_table_bytes[card] if placement.page_table_bytes else 0
         return GpuEstimate(
             total_bytes=draft.gpus[card].total_bytes,
             budget_bytes=self.budgets[card],
@@ -174,29 +173,30 @@ class Settled:
             offloaded_bytes=offloaded,
             kv_cache_bytes=taken,
             activation_bytes=draft.activation_bytes,
-            non_torch_bytes=draft.non_torch_bytes(card),
+            non_torch_bytes=draft.non_torch_bytes(card) + tables,
             cuda_graph_bytes=draft.graph_bytes,
             static_pool_bytes=pool,
-            headroom_bytes=rest,
+            headroom_bytes=self.kv[card] - taken,
+            page_table_bytes=tables,
         )
 
 
 def settle(draft: Draft, loader: Loader, highest_utilization: float) -> Settled:
     """Let the loader place the weights within the largest share of memory that is free, up to the highest allowed."""
     spec, facts = draft.inputs.spec, draft.inputs.facts
-    pool = 0
-    for _ in range(2):  # a second round when the offloader's buffer comes on top of the budget
-        utilization = _choose_utilization(draft, highest_utilization, pool)
+    outside = draft.outside_bytes()
+    for _ in range(2):  # a second round when what offloading takes comes on top of the budget
+        utilization = _choose_utilization(draft, highest_utilization, outside)
         share = float(utilization.value)
         placement = loader.place(draft.needs(share), spec, facts)
         if any(placement.offloaded_bytes) and draft.generation.offload_ignored:
             return settle(_on_v1_runner(draft), loader, highest_utilization)
-        needed = 0 if draft.generation.pool_reserved else max(placement.static_pool_bytes, default=0)
-        if needed <= pool:
+        needed = draft.outside_bytes(placement)
+        if needed <= outside:
             break
-        pool = needed
+        outside = needed
     budgets = tuple(draft.budget_bytes(card, share) for card in range(len(draft.gpus)))
-    sizes = kv_bytes(draft, budgets, placement.offloaded_bytes, placement.static_pool_bytes)
+    sizes = kv_bytes(draft, budgets, placement)
     fixed = spec.memory.kv_cache.size_gib
     if fixed is not None:
         sizes = tuple(min(size, int(fixed * GIB)) for size in sizes)
@@ -208,8 +208,8 @@ def _on_v1_runner(draft: Draft) -> Draft:
     return replace(draft, generation=draft.inputs.generation(offloading=True))
 
 
-def _choose_utilization(draft: Draft, highest: float, pool: int) -> Choice:
-    available = draft.free_utilization(pool)
+def _choose_utilization(draft: Draft, highest: float, outside_bytes: int) -> Choice:
+    available = draft.free_utilization(outside_bytes)
     default = draft.generation.default_utilization
     free = min(draft.free_bytes(card) for card in range(len(draft.gpus))) / GIB
     if available < min(highest, default):

@@ -49,7 +49,7 @@ def _judge_free(settled: Settled) -> list[Problem]:
     for card, gpu in enumerate(draft.gpus):
         free, wanted = draft.free_bytes(card), settled.budgets[card]
         if free < wanted:
-            possible = draft.free_utilization(max(settled.placement.static_pool_bytes, default=0))
+            possible = draft.free_utilization(draft.outside_bytes(settled.placement))
             found.append(
                 Problem(
                     f"GPU {gpu.index} ({gpu.name}) has {free / GIB:.2f} GiB free, and "

@@ -28,6 +28,7 @@ class GpuEstimate:
 
     `budget` is what the engine may use (total x gpu_memory_utilization); `weights` what stays on the device and
     `offloaded` what does not; `headroom` is the budget's rest after all others, negative when it does not fit.
+    `page_table` is the part of `non_torch` that maps the offloaded weights' pinned host memory.
     """
 
     total_bytes: int
@@ -40,6 +41,7 @@ class GpuEstimate:
     cuda_graph_bytes: int
     static_pool_bytes: int
     headroom_bytes: int
+    page_table_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hypothesis import assume, given, settings
@@ -42,10 +43,11 @@ def _stages(draw: st.DrawFn) -> list[tuple[_Layer, ...]]:
 def _needs(draw: st.DrawFn) -> tuple[Need, ...]:
     """Ranks with budgets of their own, each of which lacks something between nothing and all of its layers."""
     found = []
+    pool_reserved = draw(st.booleans())
     for layers in draw(_stages()):
         movable = sum(sum(layer.sizes) for layer in layers)
         fixed = draw(st.integers(0, 4096)) * MIB
-        lacking = int(movable * draw(st.floats(0, 1)))
+        lacking = int(sum(_frees(layer.sizes) for layer in layers) * draw(st.floats(0, 1)))
         found.append(
             Need(
                 budget_bytes=movable + fixed - lacking,
@@ -58,7 +60,7 @@ def _needs(draw: st.DrawFn) -> tuple[Need, ...]:
                 active_layer_bytes=tuple(sum(layer.sizes) for layer in layers),
                 parameter_names=tuple(layer.names for layer in layers),
                 active_parameter_bytes=tuple(layer.sizes for layer in layers),
-                pool_reserved=draw(st.booleans()),
+                pool_reserved=pool_reserved,
             )
         )
     return tuple(found)
@@ -68,8 +70,19 @@ def _ranks(needs: tuple[Need, ...], wanted: tuple[str, ...] = ()) -> tuple[RankP
     return make_ranks(needs, wanted, [missing_bytes(need, need.kv_cache_bytes) for need in needs])
 
 
+def _frees(sizes: Iterable[int]) -> int:
+    """What a card gains when these parameters leave it: they are pinned, and its page tables map them by 4 KiB."""
+    return sum(size - pinned_size(size) // 4096 * 8 for size in sizes)
+
+
 def _offload_as_vllm(need: Need, budget: int, wanted: tuple[str, ...] = ()) -> int:
-    """model_executor/offloader/uva.py, _maybe_offload_to_cpu, in its own words."""
+    """The bytes that are offloaded."""
+    return sum(_left_as_vllm(need, budget, wanted))
+
+
+def _left_as_vllm(need: Need, budget: int, wanted: tuple[str, ...] = ()) -> list[int]:
+    """model_executor/offloader/uva.py, _maybe_offload_to_cpu, in its own words: what leaves the card."""
+    left: list[int] = []
     offloaded = 0
     for names, sizes in zip(need.parameter_names, need.parameter_bytes, strict=True):
         if offloaded >= budget:
@@ -80,7 +93,8 @@ def _offload_as_vllm(need: Need, budget: int, wanted: tuple[str, ...] = ()) -> i
             if wanted and not matches(name, wanted):
                 continue
             offloaded += size
-    return offloaded
+            left.append(size)
+    return left
 
 
 @FEW
@@ -91,6 +105,7 @@ def test_uva_moves_what_vllm_moves(needs: tuple[Need, ...], gib: float, wanted: 
         assert moved.bytes == _offload_as_vllm(need, int(gib * 1024**3), wanted)
         assert moved.pinned_bytes >= moved.bytes
         assert moved.pinned_bytes <= 2 * moved.bytes
+        assert moved.page_table_bytes == moved.pinned_bytes // 512
 
 
 @FEW
@@ -100,13 +115,13 @@ def test_every_rank_has_room_and_one_parameter_less_would_not_do(needs: tuple[Ne
     gib = choose_gib(ranks)
     assert gib is not None  # all of the layers always suffice here
     budget = budget_bytes(gib)
-    freed = [_offload_as_vllm(need, budget) for need in needs]
+    freed = [_frees(_left_as_vllm(need, budget)) for need in needs]
     assert all(bytes_ >= missing_bytes(need, 0) for bytes_, need in zip(freed, needs, strict=True))
     assume(max(rank.target_bytes for rank in ranks) > 0)
     # The largest budget with which at least one rank moves one parameter less: then some rank has no room.
     below = min(_last_step(need, budget) for need in needs if _offload_as_vllm(need, budget))
     steps = [_last_step(need, budget) for need in needs if _offload_as_vllm(need, budget)]
-    less = [_offload_as_vllm(need, max(steps)) for need in needs]
+    less = [_frees(_left_as_vllm(need, max(steps))) for need in needs]
     assert below <= max(steps) < budget
     assert any(bytes_ < missing_bytes(need, 0) for bytes_, need in zip(less, needs, strict=True))
 
@@ -139,40 +154,43 @@ def _total(needs: tuple[Need, ...], gib: float, wanted: tuple[str, ...]) -> int:
     return sum(_offload_as_vllm(need, budget_bytes(gib), wanted) for need in needs)
 
 
-def _prefetch_as_vllm(need: Need, size: int, chosen: int) -> tuple[int, int]:
-    """PrefetchOffloader.wrap_modules and StaticBufferPool in their own words: offloaded bytes and pool."""
-    offloaded, pool = 0, {}
+def _prefetch_as_vllm(need: Need, size: int, chosen: int) -> tuple[list[int], int]:
+    """PrefetchOffloader.wrap_modules and StaticBufferPool in their own words: what leaves the card, and the pool."""
+    left, pool = [], {}
     for index, (names, sizes) in enumerate(zip(need.parameter_names, need.parameter_bytes, strict=True)):
         if index % size >= size - chosen:
             for name, parameter in zip(names, sizes, strict=True):
-                offloaded += parameter
+                left.append(parameter)
                 pool[name, parameter] = parameter
-    return offloaded, sum(pool.values())
+    return left, sum(pool.values())
 
 
-def _has_room(need: Need, size: int, chosen: int) -> bool:
-    offloaded, pool = _prefetch_as_vllm(need, size, chosen)
-    return offloaded - (pool if need.pool_reserved else 0) >= missing_bytes(need, 0)
+def _has_room(need: Need, size: int, chosen: int, copies: int) -> bool:
+    """Each copy of what left is pinned."""
+    left, pool = _prefetch_as_vllm(need, size, chosen)
+    freed = sum(left) - copies * (sum(left) - _frees(left))
+    return freed - (pool if need.pool_reserved else 0) >= missing_bytes(need, 0)
 
 
 @FEW
-@given(_needs())
-def test_prefetch_takes_the_least_grouping_of_all(needs: tuple[Need, ...]) -> None:
+@given(_needs(), st.integers(1, 2))
+def test_prefetch_takes_the_least_grouping_of_all(needs: tuple[Need, ...], copies: int) -> None:
     assume(any(missing_bytes(need, 0) for need in needs))
-    found = choose_grouping(_ranks(needs))
+    found = choose_grouping(_ranks(needs), copies=copies)
     largest = min(LARGEST_GROUP, max(len(need.layer_bytes) for need in needs))
     possible = [
-        sum(_prefetch_as_vllm(need, size, chosen)[0] for need in needs)
+        sum(sum(_prefetch_as_vllm(need, size, chosen)[0]) for need in needs)
         for size in range(1, largest + 1)
         for chosen in range(1, size + 1)
-        if all(_has_room(need, size, chosen) for need in needs)
+        if all(_has_room(need, size, chosen, copies) for need in needs)
     ]
     if found is None:
         assert not possible
         return
     assert found.bytes == min(possible)
     for need, moved, pool in zip(needs, found.moved, found.pools, strict=True):
-        assert (moved.bytes, pool) == _prefetch_as_vllm(need, found.size, found.chosen)
+        left, expected = _prefetch_as_vllm(need, found.size, found.chosen)
+        assert (moved.bytes, moved.bytes - moved.page_table_bytes, pool) == (sum(left), _frees(left), expected)
 
 
 def test_the_pool_holds_every_kind_of_layer() -> None:

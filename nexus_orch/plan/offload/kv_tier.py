@@ -12,8 +12,13 @@ from dataclasses import dataclass
 
 from nexus_orch.contracts import Need
 from nexus_orch.plan.architecture import AttentionCache
-from nexus_orch.plan.offload.parameters import missing_bytes
-from nexus_orch.plan.offload.releases import has_disk_tier, has_kv_offload, keeps_groups_with_connector
+from nexus_orch.plan.offload.parameters import HOST_PAGE_BYTES, PAGE_ENTRY_BYTES, missing_bytes
+from nexus_orch.plan.offload.releases import (
+    has_disk_tier,
+    has_kv_offload,
+    keeps_groups_with_connector,
+    shares_kv_region,
+)
 from nexus_orch.plan.tensors import choose_architecture
 from nexus_orch.types import GIB, Choice, Facts, RunSpec
 
@@ -64,6 +69,20 @@ def choose_kv_tier(needs: Sequence[Need], spec: RunSpec, facts: Facts) -> KvTier
         reason = "the tier in RAM through which blocks go to the disk: room for one request"
     choice = Choice("memory.kv_offload_gib", gib, "derived", reason)
     return KvTier(gib * GIB, (choice,), _notes(memory.kv_offload_dir))
+
+
+def kv_pinned_bytes(asked: int, facts: Facts, *, tiered: bool) -> int:
+    """Host RAM for `asked` bytes of KV blocks; `tiered` when a folder on a disk lies below them."""
+    return asked if shares_kv_region(facts, tiered=tiered) else int(asked * RAM_FACTOR)
+
+
+def kv_page_table_bytes(asked: int, facts: Facts, ranks: int, *, tiered: bool) -> int:
+    """Device memory of each GPU that maps them. It is taken when the KV cache has its memory already, so on top of the
+    engine's budget (distributed/kv_transfer: register_kv_caches). Each rank registers a shared region as a whole
+    (v1/kv_offload/cpu/gpu_worker.py of 0.32.0: pin_mmap_region), else its own tensors."""
+    pinned = kv_pinned_bytes(asked, facts, tiered=tiered)
+    mapped = pinned if shares_kv_region(facts, tiered=tiered) else pinned // ranks
+    return mapped // HOST_PAGE_BYTES * PAGE_ENTRY_BYTES
 
 
 def can_offload_kv(facts: Facts) -> bool:

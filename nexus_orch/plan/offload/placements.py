@@ -15,7 +15,7 @@ from nexus_orch.types import GIB
 def place_nothing(cards: int) -> Placement:
     """All weights stay on the cards."""
     nothing = (0,) * cards
-    return Placement(nothing, nothing, 0, 0, active_offloaded_bytes=nothing)
+    return Placement(nothing, nothing, 0, 0, active_offloaded_bytes=nothing, page_table_bytes=nothing)
 
 
 def choose_uva_gib(ranks: Sequence[RankParts], pinned: float | None) -> float:
@@ -32,23 +32,24 @@ def place_by_uva(ranks: Sequence[RankParts], gib: float) -> Placement:
     return _placement(moved, (0,) * len(ranks))
 
 
-def place_by_prefetch(ranks: Sequence[RankParts], grouping: Grouping, *, twice: bool) -> Placement:
+def place_by_prefetch(ranks: Sequence[RankParts], grouping: Grouping, *, copies: int) -> Placement:
     """The last layers of each group, and the buffers that they are copied to.
 
     While a model is loaded each layer's weights go to the card and back into memory of their own. Up to 0.28 these
     copies are given back, but for about one layer's (0.25.1 on an H100: 12.2 GiB pinned, 11.4 in the tensors); from
-    0.29 on (`twice`) they are pinned as well and stay with torch's allocator.
+    0.29 on they are pinned as well and stay with torch's allocator (`copies` is 2).
     """
-    base = _placement(grouping.moved, grouping.pools)
+    base = _placement(grouping.moved, grouping.pools, copies=copies)
     largest = sum(max((layer.pinned_bytes for layer in rank.layers), default=0) for rank in ranks)
-    extra = base.pinned_bytes if twice else min(largest, base.pinned_bytes)
+    extra = base.pinned_bytes if copies > 1 else min(largest, base.pinned_bytes)
     return Placement(
         base.offloaded_bytes,
         base.static_pool_bytes,
         base.host_bytes + extra,
         base.pinned_bytes + extra,
         active_offloaded_bytes=base.active_offloaded_bytes,
-        loading_bytes=0 if twice else sum(base.offloaded_bytes),
+        page_table_bytes=base.page_table_bytes,
+        loading_bytes=0 if copies > 1 else sum(base.offloaded_bytes),
     )
 
 
@@ -58,7 +59,7 @@ def traffic(placement: Placement) -> Traffic:
     return Traffic(placement.offloaded_bytes[card], placement.active_offloaded_bytes[card])
 
 
-def _placement(moved: Sequence[Moved], pools: tuple[int, ...]) -> Placement:
+def _placement(moved: Sequence[Moved], pools: tuple[int, ...], *, copies: int = 1) -> Placement:
     pinned = sum(each.pinned_bytes for each in moved)
     return Placement(
         tuple(each.bytes for each in moved),
@@ -66,4 +67,5 @@ def _placement(moved: Sequence[Moved], pools: tuple[int, ...]) -> Placement:
         pinned,
         pinned,
         active_offloaded_bytes=tuple(each.active_bytes for each in moved),
+        page_table_bytes=tuple(copies * each.page_table_bytes for each in moved),
     )

@@ -7,12 +7,12 @@ each layer that is copied ahead, so that layers of several kinds need room for a
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from nexus_orch.plan.offload.parameters import LayerPart, Moved, RankParts
+from nexus_orch.plan.offload.parameters import LayerPart, Moved, RankParts, StageParts
 
 LARGEST_GROUP = 24
 """Groups of layers are tried up to this size."""
@@ -34,79 +34,74 @@ class Grouping:
         return sum(moved.bytes for moved in self.moved)
 
 
-@lru_cache(maxsize=2048)
-def count_chosen(order: tuple[int, ...], size: int) -> tuple[tuple[int, ...], ...]:
-    """How many layers of each kind live in host RAM when the last 1, 2 ... `size` of every `size` layers do
-    (PrefetchOffloader.wrap_modules)."""
-    by_place = [[0] * (max(order, default=0) + 1) for _ in range(size)]
-    for index, kind in enumerate(order):
-        by_place[index % size][kind] += 1
-    counts, total = [], [0] * len(by_place[0])
-    for places in reversed(by_place):
-        total = [have + more for have, more in zip(total, places, strict=True)]
-        counts.append(tuple(total))
-    return tuple(counts)
+@dataclass(frozen=True)
+class _Row:
+    """One grouping of the layers of several stages; `bytes` over all of them, the lists by stage."""
+
+    bytes: int
+    size: int
+    chosen: int
+    moved: tuple[Moved, ...]
+    pools: tuple[int, ...]
 
 
-def choose_grouping(ranks: Sequence[RankParts], *, amount_bytes: int | None = None) -> Grouping | None:
+def choose_grouping(ranks: Sequence[RankParts], *, amount_bytes: int | None = None, copies: int = 1) -> Grouping | None:
     """The grouping that offloads least and frees each rank's target after its pool; None when there is none.
 
-    `amount_bytes` asks instead for that many offloaded bytes on each rank, whatever they free.
+    `copies` is how many times the offloaded weights are pinned: each copy is mapped on the card. `amount_bytes` asks
+    instead for that many offloaded bytes on each rank, whatever they free.
     """
-    unique = {rank.kind: rank for rank in ranks}
-    best: tuple[int, int, int] | None = None
-    # Fewer layers of each group can never suffice, were they all as large as the largest.
-    shares = [_least_share(rank, amount_bytes) for rank in unique.values()]
-    for size in range(1, min(LARGEST_GROUP, max(len(rank.stage.order) for rank in ranks)) + 1):
-        least = max(math.ceil(layers / -(-count // size)) for layers, count in shares)
-        for chosen in range(max(1, least), size + 1):
-            total = _enough(unique.values(), size, chosen, amount_bytes)
-            if total is not None:
-                best = (total, size, chosen) if best is None or total < best[0] else best
-                break  # more layers of the same group size only offload more
-    if best is None:
-        return None
-    _, size, chosen = best
-    return Grouping(
-        size,
-        chosen,
-        tuple(_moved(rank, size, chosen) for rank in ranks),
-        tuple(pool_bytes(_moved_kinds(rank, size, chosen)) for rank in ranks),
+    targets: dict[StageParts, int] = {}
+    for rank in ranks:
+        wanted = rank.target_bytes if amount_bytes is None else amount_bytes
+        targets[rank.stage] = max(wanted, targets.get(rank.stage, 0))
+    rows, needed = _list_rows(tuple(targets)), tuple(targets.values())
+    reserved = ranks[0].pool_reserved
+    for row in rows[bisect_left(rows, sum(needed), key=lambda row: row.bytes) :]:
+        if amount_bytes is None:
+            gains = _freed(row, copies, pool_reserved=reserved)
+        else:
+            gains = tuple(moved.bytes for moved in row.moved)
+        if all(gain >= target for gain, target in zip(gains, needed, strict=True)):
+            stages = list(targets)
+            places = [stages.index(rank.stage) for rank in ranks]
+            moved, pools = tuple(row.moved[at] for at in places), tuple(row.pools[at] for at in places)
+            return Grouping(row.size, row.chosen, moved, pools)
+    return None
+
+
+def _freed(row: _Row, copies: int, *, pool_reserved: bool) -> tuple[int, ...]:
+    """What the card of each stage gains."""
+    return tuple(
+        moved.bytes - copies * moved.page_table_bytes - (pool if pool_reserved else 0)
+        for moved, pool in zip(row.moved, row.pools, strict=True)
     )
 
 
-def _least_share(rank: RankParts, amount_bytes: int | None) -> tuple[float, int]:
-    """How many layers must go at least, for their target and the smallest pool, and how many there are."""
-    sizes = [kind.bytes for kind in rank.stage.kinds if kind.bytes]
-    largest, smallest = max(sizes, default=0), min(sizes, default=0)
-    wanted = rank.target_bytes + (smallest if rank.pool_reserved else 0) if amount_bytes is None else amount_bytes
-    return wanted / max(1, largest), max(1, len(rank.stage.order))
+@lru_cache(maxsize=64)
+def _list_rows(stages: tuple[StageParts, ...]) -> tuple[_Row, ...]:
+    """All groupings, those that offload least first, and of equal ones the smallest group."""
+    largest = min(LARGEST_GROUP, max(len(stage.order) for stage in stages))
+    rows = []
+    for size in range(1, largest + 1):
+        for chosen, parts in enumerate(zip(*(_group(stage, size) for stage in stages), strict=True), start=1):
+            moved, pools = zip(*parts, strict=True)
+            rows.append(_Row(sum(part.bytes for part in moved), size, chosen, moved, pools))
+    return tuple(sorted(rows, key=lambda row: row.bytes))
 
 
-def _enough(ranks: Collection[RankParts], size: int, chosen: int, amount_bytes: int | None) -> int | None:
-    """The bytes that this grouping offloads over these ranks, or None when they are too few for one of them."""
-    moved = 0
-    for rank in ranks:
-        counts = count_chosen(rank.stage.order, size)[chosen - 1]
-        total = sum(count * kind.bytes for count, kind in zip(counts, rank.stage.kinds, strict=True))
-        if total < (rank.target_bytes if amount_bytes is None else amount_bytes):
-            return None
-        pool = pool_bytes(_moved_kinds(rank, size, chosen)) if rank.pool_reserved else 0
-        if amount_bytes is None and total - pool < rank.target_bytes:
-            return None
-        moved += total
-    return moved
-
-
-def _moved(rank: RankParts, size: int, chosen: int) -> Moved:
-    counts = count_chosen(rank.stage.order, size)[chosen - 1]
-    total = sum(count * kind.bytes for count, kind in zip(counts, rank.stage.kinds, strict=True))
-    return Moved(total, total, sum(n * kind.pinned_bytes for n, kind in zip(counts, rank.stage.kinds, strict=True)))
-
-
-def _moved_kinds(rank: RankParts, size: int, chosen: int) -> tuple[LayerPart, ...]:
-    counts = count_chosen(rank.stage.order, size)[chosen - 1]
-    return tuple(kind for count, kind in zip(counts, rank.stage.kinds, strict=True) if count)
+def _group(stage: StageParts, size: int) -> Iterator[tuple[Moved, int]]:
+    """What leaves a stage, and its pool, when the last 1, 2 ... `size` of every `size` layers live in host RAM
+    (PrefetchOffloader.wrap_modules)."""
+    counts = [0] * len(stage.kinds)
+    for place in reversed(range(size)):
+        for kind in stage.order[place::size]:
+            counts[kind] += 1
+        held = [(count, kind) for count, kind in zip(counts, stage.kinds, strict=True) if count]
+        total = sum(count * kind.bytes for count, kind in held)
+        pinned = sum(count * kind.pinned_bytes for count, kind in held)
+        tables = sum(count * kind.page_table_bytes for count, kind in held)
+        yield Moved(total, total, pinned, tables), pool_bytes([kind for _, kind in held])
 
 
 def pool_bytes(kinds: Sequence[LayerPart]) -> int:

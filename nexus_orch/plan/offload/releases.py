@@ -19,11 +19,11 @@ def moves_towers(facts: Facts) -> bool:
     return parse_version(facts.engine.version) >= Version("0.29")
 
 
-def pins_twice(facts: Facts) -> bool:
-    """Loading makes a second pinned copy of what is prefetched, and torch keeps the first for later
-    (model_loader/utils.py: device_loading_context, `empty_like(device="cpu", pin_memory=...)`; in 0.29.0, not in
-    0.28.0). Read, not measured."""
-    return parse_version(facts.engine.version) >= Version("0.29")
+def pinned_copies(facts: Facts) -> int:
+    """How many pinned copies of what is prefetched stay: from 0.29 on loading makes a second one, and torch keeps the
+    first for later (model_loader/utils.py: device_loading_context, `empty_like(device="cpu", pin_memory=...)`; in
+    0.29.0, not in 0.28.0). Read, not measured."""
+    return 2 if parse_version(facts.engine.version) >= Version("0.29") else 1
 
 
 def has_kv_offload(facts: Facts) -> bool:

@@ -9,9 +9,9 @@ the budget. Embeddings, head and final norm stay. From 0.29 on a vision tower co
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
-from nexus_orch.plan.offload.parameters import Moved, RankParts, pinned_size
+from nexus_orch.plan.offload.parameters import Moved, RankParts, page_table_bytes, pinned_size
 from nexus_orch.types import GIB
 
 MOST_DECIMALS = 9
@@ -25,20 +25,19 @@ def budget_bytes(gib: float) -> int:
 
 def move_in_order(rank: RankParts, budget: int) -> Moved:
     """What this rank moves with that budget."""
-    moved = active = pinned = 0
-    for size in rank.tower_bytes:
-        if moved < budget:
-            moved, pinned = moved + size, pinned + pinned_size(size)
+    moved = active = pinned = tables = 0
     for layer in rank.layers:
         if moved >= budget:
             break
         if moved + layer.bytes <= budget:
-            moved, active, pinned = moved + layer.bytes, active + layer.active_bytes, pinned + layer.pinned_bytes
+            moved, active = moved + layer.bytes, active + layer.active_bytes
+            pinned, tables = pinned + layer.pinned_bytes, tables + layer.page_table_bytes
             continue
         for size, part in zip(layer.sizes, layer.active, strict=True):
             if moved < budget:
-                moved, active, pinned = moved + size, active + part, pinned + pinned_size(size)
-    return Moved(moved, active, pinned)
+                moved, active = moved + size, active + part
+                pinned, tables = pinned + pinned_size(size), tables + page_table_bytes(size)
+    return Moved(moved, active, pinned, tables)
 
 
 def choose_gib(ranks: Sequence[RankParts]) -> float | None:
@@ -46,62 +45,41 @@ def choose_gib(ranks: Sequence[RankParts]) -> float | None:
 
     The engine takes one number for all ranks: the rank that lacks most decides.
     """
-    if any(rank.target_bytes > rank.bytes for rank in ranks):
+    if not all(rank.has_enough for rank in ranks):
         return None
     unique = {rank.kind: rank for rank in ranks}.values()
-    low = max(_before(rank, rank.target_bytes) for rank in unique)
-    high = min((after for rank in unique if (after := _reached(rank, low + 1)) is not None), default=low + 1)
+    low = max(_moved_before(rank, rank.target_bytes) for rank in unique)
+    high = min((after for rank in unique if (after := _next_step(rank, low)) is not None), default=low + 1)
     return _shortest(low, high)
 
 
-def _before(rank: RankParts, target: int) -> int:
-    """What has moved just before the parameter with which the target is reached."""
-    moved = 0
-    for size in _sizes(rank, target):
-        if moved + size >= target:
-            break
-        moved += size
+def _moved_before(rank: RankParts, target: int) -> int:
+    """What has moved just before the parameter with which the target is free."""
+    moved = freed = 0
+    for layer in rank.layers:
+        if freed + layer.freed_bytes < target:
+            moved, freed = moved + layer.bytes, freed + layer.freed_bytes
+            continue
+        for size, gain in zip(layer.sizes, layer.freed, strict=True):
+            freed += gain
+            if freed >= target:
+                return moved
+            moved += size
     return moved
 
 
-def _reached(rank: RankParts, target: int) -> int | None:
-    """What has moved once the target is reached; None when the rank has not so much."""
-    if rank.bytes < target:
-        return None
-    moved = _before(rank, target)
-    return moved + next(size for size in _sizes_from(rank, moved) if moved + size >= target)
-
-
-def _sizes(rank: RankParts, target: int) -> Iterator[int]:
-    """Sizes in order; layers that lie wholly below the target come as one."""
+def _next_step(rank: RankParts, budget: int) -> int | None:
+    """The least that this rank moves when it moves more than `budget`; None when it has not so much."""
     moved = 0
-    for group in _groups(rank):
-        total = sum(group)
-        if moved + total < target:
-            yield total
-        else:
-            yield from group
-        moved += total
-
-
-def _sizes_from(rank: RankParts, skipped: int) -> Iterator[int]:
-    passed = 0
-    for size in _flat(_groups(rank)):
-        if passed >= skipped:
-            yield size
-        passed += size
-
-
-def _groups(rank: RankParts) -> Iterator[tuple[int, ...]]:
-    if rank.tower_bytes:
-        yield rank.tower_bytes
     for layer in rank.layers:
-        yield layer.sizes
-
-
-def _flat(groups: Iterable[tuple[int, ...]]) -> Iterator[int]:
-    for group in groups:
-        yield from group
+        if moved + layer.bytes <= budget:
+            moved += layer.bytes
+            continue
+        for size in layer.sizes:
+            moved += size
+            if moved > budget:
+                return moved
+    return None
 
 
 def _shortest(low: int, high: int) -> float:
