@@ -71,6 +71,8 @@ class Scene:
     hurry: threading.Event
     advise: Advise | None = None
     """What to say about a lack of memory; None with memory.dynamic=off."""
+    gpus: tuple[int, ...] | None = None
+    """The cards of the run by NVML's index: what others do on the rest says nothing of it. None when not known."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,9 @@ def _watching(scene: Scene, engine: RunningEngine, loop: _Loop) -> Iterator[None
     attempt, emit = scene.attempt, scene.events.put
     is_ours = _PortOwner(engine, scene.server.port)
     watch = ReadinessWatch(scene.server, attempt=attempt, emit=emit, is_idle=loop.is_idle, is_ours=is_ours)
-    sampler = Sampler(scene.server, root_pid=engine.pid, attempt=attempt, emit=emit, is_ours=is_ours)
+    sampler = Sampler(
+        scene.server, root_pid=engine.pid, attempt=attempt, emit=emit, is_ours=is_ours, gpu_indices=scene.gpus
+    )
     watch.start()
     sampler.start()
     try:

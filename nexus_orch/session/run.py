@@ -31,7 +31,7 @@ from nexus_orch.session.dynamic import Advise
 from nexus_orch.session.learning import store_measurement
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.session.refuse import describe_orphans, read_orphans, refusal_of
-from nexus_orch.types import Failed, Lesson, ProcessKey, RunSpec
+from nexus_orch.types import Facts, Failed, Lesson, Plan, ProcessKey, RunSpec
 from nexus_orch.view.run_view import RunView
 
 
@@ -185,6 +185,7 @@ class _Session:
             events=self._events,
             hurry=signals.hurry,
             advise=self._adviser(),
+            gpus=find_cards(plan, self._prepared.facts),
         )
         return prepare_ram(scene, self._prepared.facts) or run_attempt(scene)
 
@@ -215,6 +216,18 @@ class _Session:
         reason = "" if end.stop is None else end.stop.reason
         self._writer.write(Finished(time.time(), int(outcome.exit_code), outcome.cause, reason, outcome.measured))
         return outcome
+
+
+def find_cards(plan: Plan, facts: Facts) -> tuple[int, ...] | None:
+    """The cards that the engine will take, by NVML's index: those that were chosen, else the first of the visible ones.
+
+    None on the CPU engine, where a profile stands for the cards, and where the engine is shown others than we see.
+    """
+    machine = facts.machine
+    if not machine.gpus or not machine.is_this_machine or "CUDA_VISIBLE_DEVICES" in plan.spec.engine.env:
+        return None
+    chosen = plan.settings.get("hardware.gpu.devices") or [gpu.index for gpu in machine.gpus[: len(plan.per_gpu)]]
+    return tuple(int(index) for index in chosen)
 
 
 def judge_end(run_id: str, end: AttemptEnd) -> RunOutcome:

@@ -12,9 +12,10 @@ from tests.plan.cases import make_gpu, plan_of
 MODEL = "Qwen/Qwen2.5-14B-Instruct"
 
 
-def _host(used_gib: float, rss_gib: float = 1.0, time: float = 1.0) -> HostSample:
+def _host(rss_gib: float = 1.0) -> HostSample:
+    """Two processes, the second of 1 GiB, on a machine where others have taken most of the RAM."""
     processes = (ProcessSample(1, "vllm", int(rss_gib * GIB), 0.0), ProcessSample(2, "core", GIB, 0.0))
-    return HostSample(time, 1, int(used_gib * GIB), 64 * GIB, 0, 0, processes)
+    return HostSample(1.0, 1, 60 * GIB, 64 * GIB, 0, 0, processes)
 
 
 def _gpu(index: int, used_gib: float) -> GpuSample:
@@ -33,14 +34,13 @@ def _by_name(comparisons: tuple[Comparison, ...]) -> dict[tuple[str, str], Compa
 
 
 def test_a_footprint_is_what_was_added_since_the_start() -> None:
-    footprint = _fold(_host(8), _gpu(0, 1), _gpu(1, 0.5), _host(12), _gpu(0, 20), _gpu(1, 21), _host(40, 30))
-    assert footprint.host_growth_bytes == 32 * GIB
-    assert footprint.engine_bytes == 31 * GIB
+    footprint = _fold(_host(), _gpu(0, 1), _gpu(1, 0.5), _host(12), _gpu(0, 20), _gpu(1, 21), _host(30))
+    assert footprint.host_bytes == 31 * GIB
     assert footprint.gpu_growth_bytes == int(20.5 * GIB)
 
 
 def test_nothing_is_known_before_the_first_sample() -> None:
-    assert (Footprint().host_growth_bytes, Footprint().engine_bytes, Footprint().gpu_growth_bytes) == (None, None, None)
+    assert (Footprint().host_bytes, Footprint().gpu_growth_bytes) == (None, None)
 
 
 def test_each_planned_quantity_stands_beside_what_was_measured() -> None:
@@ -48,7 +48,7 @@ def test_each_planned_quantity_stands_beside_what_was_measured() -> None:
     card = plan.per_gpu[0]
     numbers = {"weights_bytes": card.weights_bytes, "offloaded_bytes": 1.05 * card.offloaded_bytes}
     numbers |= {"kv_cache_tokens": plan.kv_cache_tokens, "tokens_per_second": 3.0}
-    lines = _by_name(make_proof(plan, numbers, _fold(_host(8), _gpu(0, 1), _host(40), _gpu(0, 21))))
+    lines = _by_name(make_proof(plan, numbers, _fold(_host(), _gpu(0, 1), _host(31), _gpu(0, 21))))
     assert lines["weights on the device", "bytes"].difference == 0
     assert lines["weights in host RAM", "bytes"].difference == pytest.approx(0.05)
     assert lines["KV cache", "tokens"].difference == 0
@@ -59,8 +59,8 @@ def test_each_planned_quantity_stands_beside_what_was_measured() -> None:
 
 def test_on_the_cpu_engine_cards_are_not_compared() -> None:
     plan = plan_of("Qwen/Qwen2.5-7B-Instruct")
-    lines = _by_name(make_proof(plan, {}, _fold(_host(8), _gpu(0, 1), _host(9), _gpu(0, 1))))
-    assert ("GPU memory", "bytes") not in lines and lines["host RAM", "bytes"].measured == GIB
+    lines = _by_name(make_proof(plan, {}, _fold(_gpu(0, 1), _host(1), _gpu(0, 1))))
+    assert ("GPU memory", "bytes") not in lines and lines["host RAM", "bytes"].measured == 2 * GIB
 
 
 def _metric(running: float, rate: float, waiting: float = 0, prompt: float = 0) -> Metric:

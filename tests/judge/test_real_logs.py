@@ -64,6 +64,48 @@ KNOWN: dict[str, Known] = {
         "0.25.1",
         {"requested_offload_bytes": round(8.5 * GIB), "weights_bytes": round(27.57 * GIB)},
     ),
+    "0.25.1-h200-q14_uva": Known(
+        None,
+        remedy="was shut down as it was told to",
+        version="0.25.1",
+        measured={
+            "requested_offload_bytes": round(13.76 * GIB),
+            "offloaded_bytes": round(13.84 * GIB),
+            "weights_bytes": round(13.7 * GIB),
+            "kv_cache_tokens": 41_328,
+        },
+    ),
+    "0.25.1-h200-q14_prefetch": Known(
+        None,
+        remedy="was shut down as it was told to",
+        version="0.25.1",
+        measured={
+            "requested_prefetch_group_size": 8,
+            "offloaded_bytes": 23_122_600_000,
+            "static_pool_bytes": 550_500_000,
+            "weights_bytes": round(5.99 * GIB),
+            "kv_cache_tokens": 45_072,
+        },
+    ),
+    "0.25.1-h200-q30a3b_experts": Known(
+        None,
+        remedy="was shut down as it was told to",
+        version="0.25.1",
+        measured={"offloaded_bytes": round(28.88 * GIB), "weights_bytes": round(28.06 * GIB)},
+    ),
+    "0.25.1-h200-q32_no_offload": Known(
+        None,
+        remedy="was shut down as it was told to",
+        version="0.25.1",
+        measured={"weights_bytes": round(61.04 * GIB), "max_concurrency": 14.74, "model_runner": "V2"},
+    ),
+    "0.25.1-h200-q7_memory_given_back": Known(
+        "memory_busy",
+        "Initial free memory 123.61 GiB, current free memory 132.11 GiB",
+        "another program gave memory back while vLLM measured",
+        "0.25.1",
+        {"offloaded_bytes": 8_390_100_000},
+    ),
     "0.32.0-cpu-ok": Known(
         None,
         remedy="was shut down as it was told to",
@@ -160,6 +202,9 @@ def test_lines_that_change_the_judgement_are_important(name: str) -> None:
     [
         ("0.25.1-h100-q7_default", ["starting", "loading", "profiling", "capturing", "warming"]),
         ("0.25.1-h100-q7_eager", ["starting", "loading", "profiling", "warming"]),
+        ("0.25.1-h200-q14_uva", ["starting", "loading", "profiling", "warming"]),
+        ("0.25.1-h200-q14_prefetch", ["starting", "loading", "profiling", "warming"]),
+        ("0.25.1-h200-q7_memory_given_back", ["starting", "loading", "profiling"]),
         ("0.32.0-cpu-ok", ["starting", "loading", "warming"]),
         ("0.32.0-cpu-port-in-use", ["starting"]),
     ],

@@ -19,7 +19,7 @@ from tests.view.histories import replay_to_ready
 PROOF = (
     Comparison("weights in host RAM", 10 * GIB, 10.5 * GIB, "bytes"),
     Comparison("activations", GIB, None, "bytes"),
-    Comparison("engine processes (RSS)", None, 3 * GIB, "bytes"),
+    Comparison("CUDA graphs", None, 3 * GIB, "bytes"),
     Comparison("KV cache", 10_288, 10_080, "tokens"),
     Comparison("one request", 6.2, 8.6, "tokens/s"),
 )
