@@ -22,8 +22,15 @@ OOM_MARGIN_BYTES = 256 * MIB
 
 _OTHER_BACKEND = {"uva": "prefetch", "prefetch": "uva"}
 _SAMPLER_REQUESTS = re.compile(r"warming up sampler with (\d+) dummy requests")
+_GIVEN_BACK = "Error in memory profiling"
 _NEEDS_UVA = "UVA is not available"
 """The V2 model runner itself says this: no way of offloading goes without."""
+
+
+def is_passing(failed: Failed) -> bool:
+    """Whether the same start may go well now. vLLM gives up when others give memory back while it measures (assertion
+    in `gpu_worker.py: determine_available_memory`; seen on an H200 with 0.25.1): after that there is more of it."""
+    return failed.cause == "memory_busy" and any(_GIVEN_BACK in line for line in failed.evidence)
 
 
 def learn(

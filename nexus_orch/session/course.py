@@ -1,4 +1,5 @@
-"""What follows an attempt: another one with what it taught, one with a better plan, the plan from before, or the end.
+"""What follows an attempt: another one with what it taught, the same once more, one with a better plan, the plan from
+before, or the end.
 
 Decided from what the attempt showed and what the run has done so far; nothing is launched or written here.
 """
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from nexus_orch.judge.advice import Advice, make_moves
-from nexus_orch.judge.lessons import learn
+from nexus_orch.judge.lessons import is_passing, learn
 from nexus_orch.judge.verdict import RunState
 from nexus_orch.session.prepare import Preparation
 from nexus_orch.types import Failed, Lesson, LimitsSpec, MemorySpec, Plan, Stopped, Verdict
@@ -23,7 +24,8 @@ TEACHES_WHILE_SERVING = ("runtime_oom",)
 class Step:
     """The next attempt. `lessons` are new ones; `message` tells the user why there is another attempt."""
 
-    kind: Literal["retry", "adjust", "back"]
+    kind: Literal["retry", "again", "adjust", "back"]
+    """`again` is the same start once more."""
     lessons: tuple[Lesson, ...]
     message: str
 
@@ -45,6 +47,8 @@ class Course:
     """The settings that adjustments have moved, with their directions."""
     served_with: tuple[Lesson, ...] | None = None
     """The lessons of the plan that served before the last adjustment, until the adjusted one is ready."""
+    is_repeated: bool = False
+    """The same start was made once more: it is not made a third time."""
     is_settled: bool = False
     """Something failed after an adjustment: no other is made."""
 
@@ -68,6 +72,9 @@ class Course:
             if lessons:
                 self.lessons = (*self.lessons, *lessons)
                 return Step("retry", lessons, "; ".join(lesson.source for lesson in lessons))
+            if is_passing(verdict) and not self.is_repeated:
+                self.is_repeated = True
+                return Step("again", (), "others gave memory back while the engine measured: it is started once more")
         return self.go_back(f"the adjusted plan failed ({verdict.cause})")
 
     def go_back(self, reason: str) -> Step | None:

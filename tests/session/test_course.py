@@ -18,6 +18,8 @@ from nexus_orch.session.adjust import Adviser
 from nexus_orch.session.course import Course, is_same_launch
 from nexus_orch.session.prepare import Preparation, make_preparation
 from nexus_orch.types import GIB, Cause, Failed, Lesson, LimitsSpec, MemorySpec, Ready, Stopped
+from tests.judge.histories import History
+from tests.judge.logs import lines_of
 from tests.plan.cases import make_facts, make_gpu, make_spec
 
 MODEL = "Qwen/Qwen2.5-7B-Instruct"
@@ -125,6 +127,17 @@ def test_an_ignored_offload_is_tried_the_other_way_and_then_given_up(plugins: Pl
 def test_a_pinned_backend_ends_the_run(plugins: Plugins) -> None:
     prepared = _prepare(plugins, LARGE, memory__offload_backend="uva")
     assert _course().after(_failed("offload_ignored"), _state(), None, prepared) is None
+
+
+def test_memory_that_others_gave_back_leads_to_the_same_start_once_more(plugins: Plugins) -> None:
+    """A real failure: 8.5 GiB came back to the card while vLLM 0.25.1 measured it."""
+    history = History().started().log(*lines_of("0.25.1-h200-q7_memory_given_back")).exited(1)
+    state = history.state()
+    course, prepared = _course(attempts=5), _prepare(plugins)
+    step = course.after(state.verdict, state, None, prepared)
+    assert step is not None and (step.kind, step.lessons, course.lessons) == ("again", (), ())
+    assert course.after(state.verdict, state, None, prepared) is None
+    assert _course(attempts=1).after(state.verdict, state, None, prepared) is None
 
 
 def test_attempts_bound_the_failures(plugins: Plugins) -> None:
