@@ -20,8 +20,9 @@ from nexus_orch.errors import ConfigError, ExitCode, NexusError, Problem
 class CommandEntry:
     """A command of `nexus`: the module that implements it, loaded only when it is called.
 
-    The module has `add_arguments(parser)` and `run(args) -> int`. `nested` commands have sub-commands of their own; the
-    others take their options before, between and after the overrides.
+    The module has `add_arguments(parser)` and `run(args) -> int`. Commands and sub-commands take their options before,
+    between and after the overrides. Of a `nested` command `add_arguments` gives the parsers of its sub-commands by
+    their names, or None when the command sorts its words itself.
     """
 
     module: str
@@ -108,9 +109,11 @@ def _dispatch(arguments: list[str]) -> int:
         raise ConfigError(Problem(f"unknown command '{name}'", remedy=_nearest_command(name)))
     module = importlib.import_module(entry.module)
     parser = argparse.ArgumentParser(prog=f"nexus {name}", description=entry.summary, allow_abbrev=False)
-    module.add_arguments(parser)
-    parsed = parser.parse_args(rest) if entry.nested else parser.parse_intermixed_args(rest)
-    return int(module.run(parsed))
+    subcommands = module.add_arguments(parser) or {}
+    if rest and rest[0] in subcommands:  # argparse does not mix the words of a sub-command by itself
+        chosen = argparse.Namespace(subcommand=rest[0])
+        return int(module.run(subcommands[rest[0]].parse_intermixed_args(rest[1:], chosen)))
+    return int(module.run(parser.parse_args(rest) if entry.nested else parser.parse_intermixed_args(rest)))
 
 
 def _nearest_command(name: str) -> str:

@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from nexus_orch.commands.engine_check import result_of, substitutions_of
+from nexus_orch.commands.engine_check import result_of
 from nexus_orch.errors import Problem
 from nexus_orch.facts.engine import make_assumed_engine
 from nexus_orch.facts.flags_catalogue import catalogue_releases, render_releases
@@ -35,7 +35,7 @@ OFFLOADER = "rtx4090"
 RESULTS = ("good", "substituted", "refused", "does not fit")
 
 Cell = tuple[str, str]
-"""One of RESULTS, and the reason without figures: empty when it is good."""
+"""One of RESULTS, and the reason without figures; of what is good, the variables that the adapter sets."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,9 @@ def judge(preparation: Preparation) -> Cell:
     elif result == "does not fit":
         reasons = [_without_figures(problem) for problem in preparation.plan.problems]
     else:
-        found = substitutions_of(preparation)
-        reasons = [f"{choice.key} = {choice.value}: {choice.reason}" for choice in found]
+        variables = [choice for choice in preparation.additions if choice.key.startswith("engine.env.")]
+        choices = preparation.substitutions or variables  # other additions depend on what lies on this machine
+        reasons = [f"{choice.key} = {choice.value}: {choice.reason}" for choice in choices]
     return result, "; ".join(dict.fromkeys(map(_generalize, reasons)))
 
 
@@ -189,8 +190,9 @@ architectures as read from their sources. {held} models on the smallest of some 
 newest release, and {offloaded} of them on one RTX 4090 with `memory=hybrid`, which keeps a part of the weights in host
 RAM (62 GiB there).
 
-- **good**: the release does all that the plan says.
-- **substituted**: something that nobody pinned is said in another way or left out; the plan tells it.
+- **good**: the release does all that the plan says; a number tells which variable its adapter sets.
+- **substituted**: something that the planner chose had to be replaced or left out, and the plan tells it. The planner
+  knows the releases, so that none of these runs needs it; settings that users or plugins add may.
 - **refused**: the release cannot run it; `nexus-run` says so and launches nothing.
 - **does not fit**: by the accounting of that release.
 

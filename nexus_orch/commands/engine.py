@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from rich.console import Console
@@ -21,7 +22,8 @@ from nexus_orch.install.workshop import INDEX_VARIABLE, choose_indexes
 from nexus_orch.types import GIB
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """The parsers of the sub-commands, by their names."""
     commands = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
     _add_install(commands.add_parser("install", help="make an environment with vLLM; repeat it to go on after a stop"))
     engine_flags.add_arguments(commands.add_parser("flags", help="the options of vllm serve, as the engine has them"))
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--format", choices=("table", "json"), default="table")
     removal = commands.add_parser("remove", help="remove an environment; asks nothing")
     removal.add_argument("name", metavar="NAME", help="as in 'nexus engine list'")
+    return commands.choices
 
 
 def _add_install(parser: argparse.ArgumentParser) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nexus_orch.commands.options import add_run_arguments, project_of
 from nexus_orch.commands.plan import exit_code_of
@@ -21,6 +23,9 @@ from nexus_orch.facts.flags_catalogue import catalogue_releases
 from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.types import Choice, Facts, RunSpec
+from nexus_orch.view.trimmed import print_trimmed
+
+_VARIABLE = "engine.env."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,15 +41,12 @@ def run(args: argparse.Namespace) -> int:
     spec = compose_run(args.overrides, project=project)
     plugins = load_plugins(project)
     facts, provider = read_facts(spec, plugins)
-    checked = list(_check_releases(spec, facts, provider, plugins, every=args.all))
+    own, *others = _check_releases(spec, facts, provider, plugins, every=args.all)
     if args.format == "json":
-        sys.stdout.write(json.dumps([_document(preparation) for preparation in checked], indent=2) + "\n")
+        sys.stdout.write(json.dumps([_document(preparation) for preparation in (own, *others)], indent=2) + "\n")
     else:
-        console = Console()
-        for note in checked[0].facts.engine.notes:
-            console.print(f"note: {note}", highlight=False, soft_wrap=True)
-        console.print(_table(checked))
-    return exit_code_of(checked[0])
+        _print(own, others)
+    return exit_code_of(own)
 
 
 def _check_releases(
@@ -65,37 +67,60 @@ def _document(checked: Preparation) -> dict[str, object]:
         "adapter": checked.adapter,
         "result": result_of(checked),
         "reasons": _reasons(checked),
+        "additions": [f"{_render_choice(choice)}: {choice.reason}" for choice in checked.additions],
     }
 
 
-def _table(checked: list[Preparation]) -> Table:
-    table = Table("vLLM", "", "adapter", "result", "why", box=None, pad_edge=False)
-    for preparation in checked:
-        engine = preparation.facts.engine
-        place = "installed" if engine.source == "installed" else ""
-        row = (engine.version, place, preparation.adapter, result_of(preparation))
-        table.add_row(*row, "\n".join(_reasons(preparation)))
-    return table
+def _print(own: Preparation, others: Sequence[Preparation]) -> None:
+    console = Console(highlight=False)
+    for note in own.facts.engine.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    table = Table("vLLM", "adapter", "result", "why", box=None, pad_edge=False)
+    engine = own.facts.engine
+    place = "installed" if engine.source == "installed" else "this run"
+    table.add_row(f"{engine.version} ({place})" if others else engine.version, *_cells(own, explains=not others))
+    for cells, alike in groupby(others, key=lambda checked: _cells(checked, explains=False)):
+        versions = [checked.facts.engine.version for checked in alike]
+        table.add_row(" to ".join(dict.fromkeys((versions[0], versions[-1]))), *cells)
+    print_trimmed(console, table)
+    if any(checked.additions and not _reasons(checked) for checked in others):
+        print_trimmed(console, "\nwhy something is added: nexus plan engine.version=RELEASE OVERRIDE ...")
+
+
+def _cells(checked: Preparation, *, explains: bool) -> tuple[str, str, Text]:
+    """Adapter, result and why, in words that are the same for releases that do the same."""
+    version = checked.facts.engine.version
+    why = [
+        reason.replace(f"refused for vLLM {version}: ", "").replace(f"vLLM {version} ", "the release ")
+        for reason in _reasons(checked)
+    ]
+    if not why and explains:
+        why = [f"adds {_render_choice(choice)}: {choice.reason}" for choice in checked.additions]
+    elif not why and checked.additions:
+        why = [f"adds {', '.join(choice.key.removeprefix(_VARIABLE) for choice in checked.additions)}"]
+    return checked.adapter, result_of(checked), Text("\n".join(why))
 
 
 def result_of(checked: Preparation) -> str:
-    """good; substituted: something derived is said differently or left out; refused: something pinned cannot be had, or
-    the release does not know the model."""
+    """good: the release does all that user and planner asked for; substituted: something derived is said differently or
+    left out; refused: something pinned cannot be had, or the release does not know the model; does not fit."""
     if checked.rendering.problems:
         return "refused"
     if not checked.plan.fits:
         return "does not fit"
-    return "substituted" if substitutions_of(checked) else "good"
-
-
-def substitutions_of(checked: Preparation) -> tuple[Choice, ...]:
-    """What the adapter replaced or left out because of the release, which such a reason names; its other additions
-    are choices like any other."""
-    release = f"vLLM {checked.facts.engine.version}"
-    return tuple(choice for choice in checked.rendering.choices if release in choice.reason)
+    return "substituted" if checked.substitutions else "good"
 
 
 def _reasons(checked: Preparation) -> list[str]:
     problems = checked.rendering.problems or checked.plan.problems
     reasons = [f"{problem.message} (remedy: {problem.remedy})" for problem in problems]
-    return reasons or [f"{choice.key} = {choice.value}: {choice.reason}" for choice in substitutions_of(checked)]
+    return reasons or [f"{_render_choice(choice)}: {choice.reason}" for choice in checked.substitutions]
+
+
+def _render_choice(choice: Choice) -> str:
+    """`memory.offload_backend = uva`; a variable as one writes it, `VLLM_USE_V1=0`."""
+    if choice.value is None:
+        return f"no {choice.key}"
+    if choice.key.startswith(_VARIABLE):
+        return f"{choice.key.removeprefix(_VARIABLE)}={choice.value}"
+    return f"{choice.key} = {choice.value}"

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +19,8 @@ from nexus_orch.install.progress import show_progress
 from nexus_orch.install.workshop import INDEX_VARIABLE, choose_indexes
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """The parsers of the sub-commands, by their names."""
     commands = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
     fetch = commands.add_parser("fetch", help="download a model and convert it; repeat it to go on after a stop")
     fetch.add_argument("name", metavar="NAME", help=" or ".join(known_models()))
@@ -28,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetch.add_argument("--force", action="store_true", help="fetch and convert it again")
     listing = commands.add_parser("list", help="the models that can be fetched, and those that were")
     listing.add_argument("--format", choices=("table", "json"), default="table")
+    return commands.choices
 
 
 def run(args: argparse.Namespace) -> int:

@@ -34,6 +34,13 @@ class Preparation:
     plan: Plan
     rendering: Rendering
     adapter: str
+    substitutions: tuple[Choice, ...] = ()
+    """What the user or the planner asked for and the adapter replaced or left out."""
+
+    @property
+    def additions(self) -> tuple[Choice, ...]:
+        """What the adapter brings beside that, such as a variable that a setting needs on this release."""
+        return tuple(choice for choice in self.rendering.choices if choice not in self.substitutions)
 
     @property
     def is_installed(self) -> bool:
@@ -124,13 +131,14 @@ def _draw(
     adapter = choose_adapter(plugins.adapters(), facts.engine.version, spec.engine.adapter, spec.origins)
     rendering = adapter.render(plan, facts.engine)
     rendering = replace(rendering, problems=(*check_model(spec, facts), *rendering.problems))
+    substitutions = tuple(choice for choice in rendering.choices if plan.choice(choice.key) is not None)
     plan = replace(
         plan,
         fits=plan.fits and not rendering.problems,
         choices=_replaced(plan.choices, rendering.choices),
         problems=(*plan.problems, *rendering.problems),
     )
-    return Preparation(spec, facts, provider, plan, rendering, adapter.name)
+    return Preparation(spec, facts, provider, plan, rendering, adapter.name, substitutions)
 
 
 def _replaced(choices: Sequence[Choice], later: Sequence[Choice]) -> tuple[Choice, ...]:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from nexus_orch.adapt.difference import Change, Difference, Said, SettingChange, Side, describe_change
 from nexus_orch.types import Flag, GpuEstimate, Plan
+from nexus_orch.view.trimmed import print_trimmed
 from nexus_orch.view.words import NOTHING, render_bytes, render_count, render_duration
 
 NARROWEST, WIDEST = 80, 120
@@ -62,9 +63,7 @@ def print_difference(difference: Difference, stream: TextIO, *, lists_options: b
         *_rules(difference),
         *_options(difference, lists_options=lists_options),
     ]
-    with console.capture() as captured:
-        console.print(Group(*sections), crop=False)
-    stream.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    print_trimmed(console, Group(*sections))
 
 
 def _titled(title: str, *content: RenderableType) -> Iterator[RenderableType]:

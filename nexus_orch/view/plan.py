@@ -15,6 +15,7 @@ from rich.text import Text
 
 from nexus_orch.types import GIB, Alternative, Choice, Plan, RunSpec
 from nexus_orch.view.cards import render_cards
+from nexus_orch.view.trimmed import print_trimmed
 from nexus_orch.view.words import render_bytes, render_count, render_duration
 
 NARROW = 100
@@ -31,9 +32,7 @@ def print_plan(plan: Plan, argv: Sequence[str], env: Mapping[str, str], stream: 
         console.print(render_plan(plan, argv, env, console.width, ascii_only=_is_ascii(stream)), crop=False)
         return
     console.width = min(max(console.width, 80), WIDEST)
-    with console.capture() as captured:
-        console.print(render_plan(plan, argv, env, console.width, ascii_only=_is_ascii(stream)), crop=False)
-    stream.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    print_trimmed(console, render_plan(plan, argv, env, console.width, ascii_only=_is_ascii(stream)))
 
 
 def render_plan(
