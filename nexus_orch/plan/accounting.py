@@ -9,7 +9,7 @@ from typing import Any
 from nexus_orch import data
 from nexus_orch.plan.architecture import Architecture
 from nexus_orch.plan.generations import Generation
-from nexus_orch.types import MIB, GpuFacts
+from nexus_orch.types import KIB, MIB, GpuFacts
 
 ACTIVATION_DTYPE_BYTES = 2
 
@@ -34,8 +34,9 @@ def measured(section: str) -> Any:
     return data.load("measured.json")[section]
 
 
-def activation_bytes(architecture: Architecture, generation: Generation, batch: Batch) -> int:
-    """The peak of one profiling pass: the widest feed-forward block, or the sampler over all requests' logits.
+def activation_bytes(architecture: Architecture, generation: Generation, batch: Batch, gpu: GpuFacts) -> int:
+    """The peak of one profiling pass: the widest feed-forward block, or the sampler over all requests' logits, and the
+    workspace of cuBLAS beside either.
 
     Both are built of the tensors that the code allocates; how many of them live at the peak was fitted
     (data/measured.json, `activation`). Logits are gathered on every rank, so that tensor parallelism does not help.
@@ -49,7 +50,14 @@ def activation_bytes(architecture: Architecture, generation: Generation, batch: 
     logits = int(
         requests * architecture.vocabulary * constants["bytes_per_logit"] + constants["hidden_copies"] * hidden
     )
-    return max(logits, _feed_forward_bytes(architecture, generation, replace(batch, batched_tokens=tokens), hidden))
+    widest = _feed_forward_bytes(architecture, generation, replace(batch, batched_tokens=tokens), hidden)
+    return max(logits, widest) + _workspace_bytes(gpu)
+
+
+def _workspace_bytes(gpu: GpuFacts) -> int:
+    """What PyTorch keeps for cuBLAS from the first matrix product on (ATen/cuda/CublasHandlePool.cpp)."""
+    datacenter = gpu.compute_capability is not None and gpu.compute_capability[0] in (9, 10)
+    return 32 * MIB if datacenter else 8320 * KIB
 
 
 def _feed_forward_bytes(architecture: Architecture, generation: Generation, batch: Batch, hidden_bytes: int) -> int:

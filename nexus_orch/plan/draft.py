@@ -86,9 +86,9 @@ class Draft:
     @cached_property
     def activation_bytes(self) -> int:
         learned = self.inputs.wishes.quantity("measured.activation_bytes")
-        return (
-            learned if learned is not None else activation_bytes(self.inputs.architecture, self.generation, self._batch)
-        )
+        if learned is not None:
+            return learned
+        return activation_bytes(self.inputs.architecture, self.generation, self._batch, self.gpus[0])
 
     @cached_property
     def graph_bytes(self) -> int:

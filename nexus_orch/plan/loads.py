@@ -40,7 +40,7 @@ def make_load(inputs: Inputs, groups: Groups) -> Load:
     tokens, requests = default_batching(first.total_bytes, first.name, generation, tensor * stages)
     serve, context = inputs.spec.serve, inputs.spec.model.max_model_len or want.context
     batch = Batch(serve.max_num_batched_tokens or tokens, serve.max_num_seqs or requests, context, tensor)
-    peak = activation_bytes(inputs.architecture, generation, batch)
+    peak = activation_bytes(inputs.architecture, generation, batch, first)
     graphs = cuda_graph_bytes(inputs.architecture, generation, batch, eager=bool(inputs.spec.memory.enforce_eager))
     outside = 0 if generation.graphs_reserved else graphs
     taken = peak + (graphs if generation.graphs_reserved else 0)

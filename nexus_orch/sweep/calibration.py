@@ -152,7 +152,7 @@ def _predict(preparation: Preparation) -> dict[str, float]:
     if not is_cpu:
         if plan.spec.memory.kv_cache.size_gib is None:
             found["kv_cache_bytes"] += card.headroom_bytes
-        found["overhead_bytes"] = card.activation_bytes + card.non_torch_bytes
+        found["overhead_bytes"] = card.activation_bytes + card.non_torch_bytes - card.page_table_bytes
         found["activation_bytes"] = card.activation_bytes
         found["non_torch_bytes"] = card.non_torch_bytes
         found["cuda_graph_bytes"] = card.cuda_graph_bytes
