@@ -18,7 +18,7 @@ from nexus_orch.adapt.values import read_value
 from nexus_orch.adapt.ways import V1_VARIABLE, Part, find_release
 from nexus_orch.errors import Problem
 from nexus_orch.facts.flags_catalogue import releases_where, render_releases
-from nexus_orch.types import EngineFacts, Flag, RunSpec
+from nexus_orch.types import Cause, EngineFacts, Flag, RunSpec
 
 KEY = "serve.extra_args"
 _LEVELS = ("0", "1", "2", "3")
@@ -49,38 +49,68 @@ def check_extra_args(spec: RunSpec, engine: EngineFacts, said: Mapping[str, str]
 
     `said` maps the options that settings of the plan say already to the keys of those settings.
     """
-    tokens = list(spec.serve.extra_args)
-    problems: list[Problem] = []
+    options = list(parse_extra_args(spec.serve.extra_args))
+    mistakes = [mistake for given in options for mistake in _judge(given, spec, engine, said)]
+    mistakes += _find_repeated(options, engine)
+    origin = spec.origin(KEY)
+    problems = [Problem(found.message, KEY, found.value, origin, found.remedy, found.cause) for found in mistakes]
+    shows_secret = any(found.is_secret for found in mistakes)
+    return Part(argv=[] if shows_secret else list(spec.serve.extra_args), problems=problems)
 
-    def report(message: str, value: str, remedy: str | None, cause: str | None = "unrecognized_argument") -> None:
-        problems.append(Problem(message, KEY, value, spec.origin(KEY), remedy, cause))
 
-    for given in parse_extra_args(spec.serve.extra_args):
-        if not given.name.startswith("-"):
-            report("this word belongs to no option", given.name, "every value follows its option")
-            continue
-        if given.name.startswith("-O"):
-            mistake, remedy = _judge_level(engine, given)
-            if mistake is not None:
-                report(f"vLLM {engine.version} {mistake}", " ".join((given.name, *given.values)), remedy)
-            continue
+@dataclass(frozen=True)
+class _Mistake:
+    """`value` is the part of the extra arguments that is wrong."""
+
+    message: str
+    value: str
+    remedy: str | None = None
+    cause: Cause | None = None
+    is_secret: bool = False
+
+
+def _judge(given: Given, spec: RunSpec, engine: EngineFacts, said: Mapping[str, str]) -> Iterator[_Mistake]:
+    """What is wrong with one option, if anything."""
+    name, written = given.name, " ".join((given.name, *given.values))
+    if not name.startswith("-"):
+        remedy = "every value follows its option"
+        yield _Mistake("this word belongs to no option", name, remedy, "unrecognized_argument")
+        return
+    if name.startswith("-O"):
+        wrong, remedy_or_none = _judge_level(engine, given)
+        if wrong is not None:
+            yield _Mistake(f"vLLM {engine.version} {wrong}", written, remedy_or_none, "unrecognized_argument")
+        return
+    flag = find_flag(engine, given.spelling)
+    if flag is None:
+        remedy = _suggest(engine, given.spelling)
+        yield _Mistake(f"vLLM {engine.version} has no {name}", name, remedy, "unrecognized_argument")
+    elif flag.name in _SECRETS and given.values:
+        message = "a secret on the command line can be read by every process"
+        yield _Mistake(message, name, _SECRETS[flag.name], is_secret=True)
+    elif flag.name in said:
+        key = said[flag.name]
+        yield _Mistake(f"{key} says {flag.name} already", name, f"set {key} instead, and leave {name} out")
+    elif flag.name == "--swap-space" and has_no_swap(spec, engine):
+        message = "the swap space does nothing since the V1 engine"
+        yield _Mistake(message, name, "use memory.kv_offload_gib (0.14.1 and later)")
+    elif (wrong := _judge_values(flag, given)) is not None:
+        yield _Mistake(f"{name} {wrong}", written)
+
+
+def _find_repeated(options: Sequence[Given], engine: EngineFacts) -> Iterator[_Mistake]:
+    """Options that are given twice or both ways: vLLM takes the last one without a word. Keys of JSON add up."""
+    seen: dict[str, Given] = {}
+    for given in options:
         flag = find_flag(engine, given.spelling)
-        if flag is None:
-            report(f"vLLM {engine.version} has no {given.name}", given.name, _suggest(engine, given.spelling))
-        elif flag.name in _SECRETS and given.values:
-            tokens.clear()  # it must not be shown either
-            report("a secret on the command line can be read by every process", given.name, _SECRETS[flag.name], None)
-        elif flag.name in said:
-            remedy = f"set {said[flag.name]} instead, and leave {given.name} out"
-            report(f"{said[flag.name]} says {flag.name} already", given.name, remedy, None)
-        elif flag.name == "--swap-space" and has_no_swap(spec, engine):
-            remedy = "use memory.kv_offload_gib (0.14.1 and later)"
-            report("the swap space does nothing since the V1 engine", given.name, remedy, None)
-        else:
-            mistake = _judge_values(flag, given)
-            if mistake is not None:
-                report(f"{given.name} {mistake}", " ".join((given.name, *given.values)), None, None)
-    return Part(argv=tokens, problems=problems)
+        if flag is None or flag.kind == "append" or "." in given.name or flag.name in _SECRETS:
+            continue
+        first = seen.setdefault(flag.name, given)
+        if first is not given:
+            is_both_ways = first.spelling.startswith("--no-") != given.spelling.startswith("--no-")
+            message = f"{flag.name} is given {'both ways' if is_both_ways else 'twice'}"
+            value = " ".join((first.name, *first.values, given.name, *given.values))
+            yield _Mistake(message, value, "keep one of them: vLLM would take the last")
 
 
 def has_no_swap(spec: RunSpec, engine: EngineFacts) -> bool:

@@ -88,17 +88,19 @@ def _print(own: Preparation, others: Sequence[Preparation]) -> None:
 
 
 def _cells(checked: Preparation, *, explains: bool) -> tuple[str, str, Text]:
-    """Adapter, result and why, in words that are the same for releases that do the same."""
-    version = checked.facts.engine.version
-    why = [
-        reason.replace(f"refused for vLLM {version}: ", "").replace(f"vLLM {version} ", "the release ")
-        for reason in _reasons(checked)
-    ]
-    if not why and explains:
-        why = [f"adds {_render_choice(choice)}: {choice.reason}" for choice in checked.additions]
-    elif not why and checked.additions:
+    """Adapter, result and why; without `explains` in words that are the same for releases that do the same."""
+    version, why = checked.facts.engine.version, _reasons(checked)
+    if explains:
+        why = why or [f"adds {_render_choice(choice)}: {choice.reason}" for choice in checked.additions]
+    elif why:
+        why = [_without_release(reason, version) for reason in why]
+    elif checked.additions:
         why = [f"adds {', '.join(choice.key.removeprefix(_VARIABLE) for choice in checked.additions)}"]
     return checked.adapter, result_of(checked), Text("\n".join(why))
+
+
+def _without_release(reason: str, version: str) -> str:
+    return reason.replace(f"refused for vLLM {version}: ", "").replace(f"vLLM {version} ", "the release ")
 
 
 def result_of(checked: Preparation) -> str:

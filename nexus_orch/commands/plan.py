@@ -40,9 +40,16 @@ def run(args: argparse.Namespace) -> int:
     plugins = load_plugins(project)
     facts, provider = read_facts(spec, plugins)
     preparation = make_preparation(spec, facts, provider, plugins)
-    preparation = _with_alternatives(preparation, plugins, project)
+    if not _is_only_refused(preparation):
+        preparation = _with_alternatives(preparation, plugins, project)
     SHOW[args.format](preparation)
     return exit_code_of(preparation)
+
+
+def _is_only_refused(preparation: Preparation) -> bool:
+    """Whether the run fits and only the engine cannot do it: then no other model or card would help."""
+    plan, refusals = preparation.plan, preparation.rendering.problems
+    return plan.is_refused and all(problem in refusals for problem in plan.problems)
 
 
 def _with_alternatives(preparation: Preparation, plugins: Plugins, project: Path | None) -> Preparation:

@@ -54,7 +54,7 @@ def try_start(start: Start, reader: Reader) -> Imported:
     parsed = parse_options(start.argv, reader.engine)
     imported.problems += parsed.problems
     reverse = reader.reverse_for(start)
-    for option in parsed.options:
+    for option in _last_of_each(parsed.options, imported):
         _take_option(option, imported, reverse)
     for unknown in parsed.unknown:
         _take_unknown(unknown, imported, reverse, skips=reader.skips_unknown)
@@ -66,6 +66,21 @@ def try_start(start: Start, reader: Reader) -> Imported:
     _choose_groups(imported, reverse)
     imported.drop_what_only_the_planner_sets(reader.is_setting)
     return imported
+
+
+def _last_of_each(options: Sequence[Option], imported: Imported) -> list[Option]:
+    """Of an option that is given again only the last counts; those that add up (keys of JSON, lists) are kept."""
+    last = {option.flag.name: option for option in options}
+    kept = []
+    for option in options:
+        adds_up = option.flag.kind == "append" or "." in option.words[0].partition("=")[0]
+        if adds_up or last[option.flag.name] is option:
+            kept.append(option)
+        elif not is_secret_option(option.flag.name):
+            imported.note(
+                "changed", f"{option.written} is left out: the option is given again, and the last one counts"
+            )
+    return kept
 
 
 def _model(parsed: Parsed, imported: Imported, engine: EngineFacts) -> str | None:

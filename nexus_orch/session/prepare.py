@@ -136,9 +136,16 @@ def _draw(
         plan,
         fits=plan.fits and not rendering.problems,
         choices=_replaced(plan.choices, rendering.choices),
-        problems=(*plan.problems, *rendering.problems),
+        problems=(*plan.problems, *_unsaid(rendering.problems, plan.problems)),
+        is_refused=bool(rendering.problems),
     )
     return Preparation(spec, facts, provider, plan, rendering, adapter.name, substitutions)
+
+
+def _unsaid(problems: Sequence[Problem], said: Sequence[Problem]) -> list[Problem]:
+    """Those whose cause the plan does not name for the same setting already."""
+    known = {(problem.key, problem.cause) for problem in said if problem.key is not None}
+    return [problem for problem in problems if problem.cause is None or (problem.key, problem.cause) not in known]
 
 
 def _replaced(choices: Sequence[Choice], later: Sequence[Choice]) -> tuple[Choice, ...]:

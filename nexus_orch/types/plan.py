@@ -124,6 +124,8 @@ class Plan:
     max_concurrency: float
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    is_refused: bool = False
+    """Whether the engine cannot do what is asked for, whatever fits."""
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -60,7 +60,8 @@ def _is_ascii(stream: TextIO) -> bool:
 def _verdict(plan: Plan) -> RenderableType:
     text = Text()
     words, colour = ("fits", "bold green") if plan.fits else ("does not fit", "bold red")
-    text.append(f"{words}, borderline: " if plan.prediction.borderline else f"{words}: ", colour)
+    words += ", borderline" if plan.prediction.borderline else ""
+    text.append(f"{'refused' if plan.is_refused else words}: ", colour)
     loader = "" if plan.loader in ("cpu", "none") else f" with {plan.loader}"
     text.append(f"{plan.model} on {_where(plan)}{loader}, vLLM {plan.engine_version}")
     return text

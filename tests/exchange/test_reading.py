@@ -244,3 +244,12 @@ def test_each_option_of_each_release_is_read_or_passed_on(version: str) -> None:
         changed = imported.settings.keys() - usual or imported.settings["model.served_name"] == "1"
         at_home = imported.settings["serve.host"] != "0.0.0.0"
         assert is_told or changed or at_home or imported.problems or value == "auto" or is_default, words
+
+
+def test_of_an_option_that_is_given_again_the_last_counts() -> None:
+    imported = read(
+        "vllm serve org/m --async-scheduling --seed 1 --no-async-scheduling --seed=2 --api-key a --api-key b"
+    )
+    assert imported.extra_args == ["--no-async-scheduling", "--seed", "2"]
+    changed = [note.text for note in imported.notes if note.kind == "changed"]
+    assert [text.partition(" is left out")[0] for text in changed] == ["--async-scheduling", "--seed 1"]

@@ -41,6 +41,19 @@ def test_what_would_fit_is_said_when_nothing_does(capsys: pytest.CaptureFixture[
     assert "model=qwen32b_awq" in text
 
 
+def test_what_the_engine_refuses_is_not_said_to_need_more_room(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *CARD, "engine.version=0.25.1", "memory.swap_gib=4"]) == 2
+    text = capsys.readouterr().out
+    assert text.startswith("refused: ")
+    assert "what would fit" not in text
+
+
+def test_a_mistake_that_planner_and_adapter_find_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *CARD, "memory.kv_cache.dtype=float32", "--format", "json"]) == 2
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert [problem["cause"] for problem in problems] == ["unsupported_dtype"]
+
+
 def test_an_alternative_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
     request = ["plan", "hardware=rtx4090x2", "model=qwen32b", "memory=vram_only", "--format", "json"]
     assert main(request) == 3

@@ -15,6 +15,7 @@ GOOD = [
     ("0.32.0", ["--no-enable-prefix-caching"]),
     ("0.32.0", ["--enable-prefix-caching", "--max-logprobs", "-1"]),
     ("0.32.0", ["-dp", "2"]),
+    ("0.32.0", ["--middleware", "a", "--middleware", "b"]),
     ("0.32.0", ["-O3"]),
     ("0.32.0", ["-O", "3"]),
     ("0.7.3", ["-O3"]),
@@ -47,6 +48,9 @@ BAD = [
     ("0.32.0", ["--seed.x", "3"], "takes no keys of JSON", None),
     ("0.32.0", ["stray", "--seed", "1"], "this word belongs to no option", "every value follows"),
     ("0.5.5", ["-O3"], "0.5.5 has no -O", None),
+    ("0.32.0", ["--async-scheduling", "--no-async-scheduling"], "--async-scheduling is given both ways", "keep one"),
+    ("0.32.0", ["--seed", "1", "--seed=2"], "--seed is given twice", "keep one of them"),
+    ("0.32.0", ["-dp", "2", "--data_parallel_size", "4"], "--data-parallel-size is given twice", "keep one of them"),
 ]
 
 
