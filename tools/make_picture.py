@@ -54,7 +54,7 @@ def choose_lines(text: str, rows: int, shows: str) -> list[str]:
     wanted = re.compile(shows, re.DOTALL)
     frames = [frame.split("\n") for frame in screen.split(HOME) if wanted.search(Text.from_ansi(frame).plain)]
     if not frames:
-        raise ValueError(f"no frame shows {shows!r}")
+        raise ValueError(f"no frame shows what was asked for: {shows}")
     return frames[-1][:rows]
 
 
