@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from nexus_orch.adapt.render import shown_launcher
 from nexus_orch.adapt.settings import SETTINGS
+from nexus_orch.adapt.values import describe_type
 from nexus_orch.contracts import Rendering
 from nexus_orch.plan.generations import Generation
 from nexus_orch.types import Choice, EngineFacts, Flag, Origin, Plan
@@ -190,11 +191,7 @@ def _compare_options(before: Mapping[str, Flag], after: Mapping[str, Flag]) -> O
 
 def _meaning(flag: Flag) -> tuple[Any, ...]:
     """What a user of the option notices; help texts and groups are not compared."""
-    return flag.kind, _type_of(flag), flag.choices, flag.default, flag.default_text, flag.nargs
-
-
-def _type_of(flag: Flag) -> str:
-    return "text" if flag.type in (None, "str", "nullable_str") else str(flag.type)
+    return flag.kind, describe_type(flag), flag.choices, flag.default, flag.default_text, flag.nargs
 
 
 _FORMS: Mapping[str, str] = {
@@ -212,8 +209,8 @@ def describe_change(before: Flag, after: Flag) -> Iterator[str]:
     """What is different about an option, in words; each one thing."""
     if before.kind != after.kind:
         yield f"{_FORMS.get(after.kind, after.kind)} (before: {_FORMS.get(before.kind, before.kind)})"
-    elif _type_of(before) != _type_of(after):
-        yield f"read as {_type_of(after)} (before: {_type_of(before)})"
+    elif describe_type(before) != describe_type(after):
+        yield f"read as {describe_type(after)} (before: {describe_type(before)})"
     yield from _describe_values(list(map(str, before.choices)), list(map(str, after.choices)))
     first, second = _default_of(before), _default_of(after)
     if first != second:

@@ -18,6 +18,22 @@ _HUMAN = re.compile(r"(-?\d+(?:\.\d+)?)([kKmMgGtT])?")
 _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
+_TYPES = {
+    "int": "whole number",
+    "float": "number",
+    "human_readable_int": "whole number, 32k too",
+    "human_readable_int_or_auto": "whole number, 32k too, or auto",
+    "json.loads": "JSON",
+    "optional_type(json.loads)": "JSON",
+    "from_cli": "JSON",
+    "from_json": "JSON",
+}
+
+
+def describe_type(flag: Flag) -> str:
+    """What kind of value the option reads, in words. A reader that is only a piece of code reads text."""
+    return "JSON" if flag.kind == "json" else _TYPES.get(flag.type or "", "text")
+
 
 def read_value(flag: Flag, text: str) -> Any:
     """The value in the option's own type; JSON stays text. Raises ValueError with what is wrong."""

@@ -15,14 +15,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nexus_orch.adapt.values import describe_type
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.engine import make_assumed_engine, read_engine
-from nexus_orch.facts.flags_catalogue import catalogue_releases
+from nexus_orch.facts.flags_catalogue import catalogue_flags, catalogue_releases, releases_where, render_releases
 from nexus_orch.facts.flags_record import render_flag
 from nexus_orch.install.engines import Engine, choose_engine, choose_newest, read_engines
 from nexus_orch.types import EngineFacts, Flag
+from nexus_orch.view.trimmed import print_trimmed
 
-SHOWN_CHOICES_LENGTH = 60
+_MOST_ELSEWHERE = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         }
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
         return 0
-    _print_table(engine, flags)
+    _print_table(engine, flags, args.grep)
     return 0
 
 
@@ -107,23 +109,44 @@ def _mentions(flag: Flag, text: str) -> bool:
     return any(text in str(part).lower() for part in (flag.name, *flag.aliases, *flag.choices))
 
 
-def _print_table(engine: EngineFacts, flags: list[Flag]) -> None:
-    console = Console()
+def _print_table(engine: EngineFacts, flags: list[Flag], wanted: str | None) -> None:
+    console = Console(highlight=False)
     where = "installed" if engine.source == "installed" else "from the catalogue"
-    console.print(f"vLLM {engine.version}, {where}: {len(flags)} options", highlight=False)
+    matching = "" if wanted is None else f" with {wanted!r}"
+    console.print(f"vLLM {engine.version}, {where}: {len(flags)} options{matching}")
     for note in engine.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
-    table = Table("option", "takes", "default", box=None, pad_edge=False)
+        console.print(f"note: {note}", soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("option", no_wrap=True, overflow="fold")
+    table.add_column("takes", overflow="fold")
+    table.add_column("default", overflow="fold")
     for flag in flags:
-        default = "" if flag.default is None else json.dumps(flag.default)
-        cells = (", ".join((flag.name, *flag.aliases)), _describe_value(flag), default)
-        table.add_row(*map(Text, cells))
-    console.print(table)
+        table.add_row(Text("\n  ".join((flag.name, *flag.aliases))), Text(_describe_value(flag)), Text(_default(flag)))
+    if flags:
+        print_trimmed(console, table)
+    for line in _had_elsewhere(wanted, engine) if wanted is not None else ():
+        console.print(line, soft_wrap=True)
+
+
+def _had_elsewhere(wanted: str, engine: EngineFacts) -> list[str]:
+    """Options of other releases that match, for who looks for one that came or went; a few of them."""
+    found: dict[str, None] = {}
+    for release in catalogue_releases():
+        flags = catalogue_flags(release).values()
+        found |= dict.fromkeys(flag.name for flag in flags if _mentions(flag, wanted.lower()))
+    missing = [name for name in found if engine.flag(name) is None]
+    return [f"not in this one: {name} ({render_releases(releases_where(name))})" for name in missing[:_MOST_ELSEWHERE]]
+
+
+def _default(flag: Flag) -> str:
+    return flag.default_text or ("" if flag.default is None else json.dumps(flag.default))
 
 
 def _describe_value(flag: Flag) -> str:
     if flag.choices:
-        text = ", ".join(map(str, flag.choices))
-        return text if len(text) <= SHOWN_CHOICES_LENGTH else text[: SHOWN_CHOICES_LENGTH - 3] + "..."
-    kinds = {"store_true": "(nothing)", "bool_optional": "(nothing; --no-... too)", "json": "JSON"}
-    return kinds.get(flag.kind, flag.type or flag.kind)
+        return ", ".join(map(str, flag.choices))
+    forms = {"store_true": "(bare)", "bool_optional": "(bare or --no-)", "bool_value": "true or false"}
+    words = forms.get(flag.kind) or describe_type(flag)
+    if flag.nargs in ("+", "*"):
+        words += ", several"
+    return f"{words}, may be repeated" if flag.kind == "append" else words

@@ -10,6 +10,7 @@ import pytest
 
 from nexus_orch.cli import main
 from nexus_orch.commands.engine_flags import parse_release
+from nexus_orch.facts.flags_catalogue import catalogue_flags
 from tests.engine.sources import write_metadata, write_package
 
 
@@ -74,3 +75,19 @@ def test_the_nearest_release_is_named(capsys: pytest.CaptureFixture[str]) -> Non
 )
 def test_what_counts_as_a_release(text: str, release: str | None) -> None:
     assert parse_release(text) == release
+
+
+def test_names_are_never_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["engine", "flags", "0.25.1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = {line.split()[0] for line in lines if line.startswith("--")}
+    assert names == catalogue_flags("0.25.1").keys()
+    assert max(map(len, lines)) <= 80
+
+
+def test_an_option_that_other_releases_have_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engine", "flags", "0.25.1", "--grep", "swap"]) == 0
+    told = capsys.readouterr().out
+    assert "0 options with 'swap'" in told
+    assert "not in this one: --swap-space (0.16.0 and earlier)" in told

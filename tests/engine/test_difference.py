@@ -95,7 +95,7 @@ def test_every_option_is_kept_gone_new_or_another_name() -> None:
     ("before", "after", "told"),
     [
         (Flag("--x", "store_true"), Flag("--x", "bool_optional"), "has a --no- form (before: takes nothing)"),
-        (Flag("--x", "value", type="int"), Flag("--x", "value"), "read as text (before: int)"),
+        (Flag("--x", "value", type="int"), Flag("--x", "value"), "read as text (before: whole number)"),
         (Flag("--x", "value", choices=("a", "b")), Flag("--x", "value", choices=("b", "c")), "values +c -a"),
         (Flag("--x", "value"), Flag("--x", "value", choices=("a",)), "takes only a"),
         (Flag("--x", "value", default=0.9), Flag("--x", "value", default=0.92), "default 0.9 -> 0.92"),
