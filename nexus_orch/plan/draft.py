@@ -189,8 +189,15 @@ class Draft:
         return Doubt(doubt.below * factor, doubt.above * factor)
 
     def needs(self, utilization: float) -> tuple[Need, ...]:
-        """What a loader is told about each card."""
-        return tuple(self._need(card, utilization) for card in range(len(self.gpus)))
+        """What a loader is told about each card; equal cards of a stage share one record."""
+        known: dict[tuple[object, ...], Need] = {}
+        found = []
+        for card, gpu in enumerate(self.gpus):
+            kind = self.stage_of(card), gpu.total_bytes, gpu.compute_capability
+            if kind not in known:
+                known[kind] = self._need(card, utilization)
+            found.append(known[kind])
+        return tuple(found)
 
     def _need(self, card: int, utilization: float) -> Need:
         stage = self.weights.stages[self.stage_of(card)]

@@ -49,7 +49,7 @@ _V2_MOE_FROM_0_25 = frozenset({"deepseek_v2", "deepseek_v3", "qwen2_moe", "grani
 
 @cache
 def parse_version(text: str) -> Version:
-    """A vLLM version; one that cannot be read counts as the newest known release."""
+    """A vLLM version; one that cannot be read counts as the newest known release. Remembered: a plan asks often."""
     try:
         return Version(text)
     except InvalidVersion:
@@ -59,11 +59,11 @@ def parse_version(text: str) -> Version:
 def has_v2_runner(version: Version, architecture: Architecture, *, quantized: bool) -> bool:
     """Whether this release runs the model on its V2 model runner when VLLM_USE_V2_MODEL_RUNNER is not set
     (vllm/config/vllm.py of 0.22.1, 0.25.1 and 0.30)."""
-    if version >= Version("0.30"):
+    if version >= parse_version("0.30"):
         return True
-    if version >= Version("0.25"):
+    if version >= parse_version("0.25"):
         return architecture.model_type in _V2_MOE_FROM_0_25 or not (architecture.is_moe or architecture.is_hybrid)
-    if version >= Version("0.22"):
+    if version >= parse_version("0.22"):
         return architecture.model_type == "qwen3" and not quantized
     return False
 
@@ -82,11 +82,16 @@ def choose_generation(
     version = parse_version(engine.version)
     if engine.device == "cpu":
         return _cpu(version)
-    v0 = version < Version("0.8")
+    v0 = version < parse_version("0.8")
     v2 = has_v2_runner(version, architecture, quantized=quantized) if v2_runner is None else v2_runner and not v0
-    ignored = v2 and Version("0.22") <= version < Version("0.28")
+    ignored = v2 and parse_version("0.22") <= version < parse_version("0.28")
     if ignored and offloading:
         v2 = False
+    return _gpu(version, v0=v0, v2=v2, ignored=ignored and v2)
+
+
+@cache
+def _gpu(version: Version, *, v0: bool, v2: bool, ignored: bool) -> Generation:
     return Generation(
         name="V0" if v0 else "V2 runner" if v2 else "V1 runner",
         default_utilization=0.92 if version >= Version("0.22") else 0.9,
@@ -98,7 +103,7 @@ def choose_generation(
         largest_batches=version >= Version("0.32"),
         profiles_prompt=v0,
         pool_reserved=version >= Version("0.28"),
-        offload_ignored=ignored and v2,
+        offload_ignored=ignored,
         cache=_cache_rules(version),
     )
 

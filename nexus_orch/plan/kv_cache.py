@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -152,21 +153,18 @@ def make_layout(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -
 
 def _kinds(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -> dict[_Kind, int]:
     """The different cache specifications and how many layers have each."""
-    counts: dict[int, int] = {}
-    caches = {}
-    for layer in layers:
-        if layer.cache is not None:
-            caches[id(layer.cache)] = layer.cache
-            counts[id(layer.cache)] = counts.get(id(layer.cache), 0) + 1
-    block_size = _raised_block(list(caches.values()), shape)
+    different = dict(zip(map(id, layers), layers, strict=True))  # equal layers are one object
+    counts = Counter(map(id, layers))
+    caches = [(layer.cache, counts[key]) for key, layer in different.items() if layer.cache is not None]
+    block_size = _raised_block([cache for cache, _ in caches], shape)
     kinds: dict[_Kind, int] = {}
-    for key, cache in caches.items():
+    for cache, count in caches:
         if isinstance(cache, StateCache):
             kind = _Kind(state_bytes(cache, shape.tensor_parallel, shape.model_dtype_bytes), block_size, None, True)
         else:
             page = block_size * token_bytes(cache, shape.tensor_parallel, shape.dtype_bytes)
             kind = _Kind(page, block_size, cache.window if rules.hybrid else None, False)
-        kinds[kind] = kinds.get(kind, 0) + counts[key]
+        kinds[kind] = kinds.get(kind, 0) + count
     return kinds
 
 

@@ -24,6 +24,8 @@ from nexus_orch.types import GIB, Choice, Facts, HostEstimate, Lesson, Plan, Pre
 
 UNDRAWABLE = ("not_enough_gpus", "tensor_parallel_invalid", "unsupported_quantization")
 """Causes for which nothing can be said about memory: figures would be those of another run."""
+SMALLEST_TOLD_BYTES = GIB // 100
+"""Notes give GiB with two digits."""
 
 
 def make_plan(spec: RunSpec, facts: Facts, loaders: Mapping[str, Loader], lessons: Sequence[Lesson] = ()) -> Plan:
@@ -147,10 +149,10 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
     notes = [*inputs.notes, *inputs.facts.machine.notes, *inputs.facts.engine.notes]
     notes += [f"{name} cannot serve this run: {reason}" for name, reason in chosen.refused.items()]
     outside = settled.draft.outside_bytes(settled.placement)
-    if outside:
+    if outside >= SMALLEST_TOLD_BYTES:
         notes.append(
             f"vLLM {inputs.facts.engine.version} takes {outside / GIB:.2f} GiB on each card on top of its budget "
-            "(CUDA graphs, offload buffers): the plan leaves that free"
+            "(CUDA graphs, offload buffers, page tables of KV blocks in RAM): the plan leaves that free"
         )
     if settled.is_borderline and _is_uncertain(problems):
         length = f"a context of {settled.needed_context:,}"

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from nexus_orch.plan.make import make_plan
 from nexus_orch.types import GIB, Plan, WorkloadSpec
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec
@@ -94,6 +96,20 @@ def test_a_folder_is_refused_before_0_22() -> None:
     (problem,) = render(plan, "0.19.1").problems
     assert problem.key == "memory.kv_offload_dir"
     assert "0.22.1 or later" in str(problem.remedy)
+
+
+@pytest.mark.parametrize(("version", "share"), [("0.32.0", 1.0), ("0.25.1", 1.9 / 2)])
+def test_what_maps_them_on_the_cards_is_left_free(version: str, share: float) -> None:
+    """8 bytes for each 4 KiB, on top of the budget: of all where the region is shared, else of each rank's part."""
+    card = make_gpu(free_bytes=int(20 * GIB))
+    facts = make_facts(Q7, card, card, ram_gib=512, version=version)
+    eager = {"model.max_model_len": 8192, "memory.strategy": "hybrid", "memory.enforce_eager": True}
+    budgets = [
+        make_plan(make_spec({**eager, "memory.kv_offload_gib": gib}), facts, LOADERS).per_gpu[0].budget_bytes
+        for gib in (0, 200)
+    ]
+    step = card.total_bytes / 1000  # of gpu_memory_utilization
+    assert budgets[0] - budgets[1] == pytest.approx(200 * GIB / 512 * share, abs=step)
 
 
 def test_too_small_shared_memory_is_told() -> None:

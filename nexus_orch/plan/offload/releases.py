@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from packaging.version import Version
-
 from nexus_orch.plan.generations import parse_version
 from nexus_orch.types import Facts
 
@@ -16,40 +14,44 @@ def has_prefetch(facts: Facts) -> bool:
 def moves_towers(facts: Facts) -> bool:
     """UVA also takes a vision tower, ahead of the layers (models/interfaces.py: supports_tower_offload; in 0.29.0, not
     in 0.28.0)."""
-    return parse_version(facts.engine.version) >= Version("0.29")
+    return _is_from(facts, "0.29")
 
 
 def pinned_copies(facts: Facts) -> int:
     """How many pinned copies of what is prefetched stay: from 0.29 on loading makes a second one, and torch keeps the
     first for later (model_loader/utils.py: device_loading_context, `empty_like(device="cpu", pin_memory=...)`; in
     0.29.0, not in 0.28.0). Read, not measured."""
-    return 2 if parse_version(facts.engine.version) >= Version("0.29") else 1
+    return 2 if _is_from(facts, "0.29") else 1
 
 
 def has_kv_offload(facts: Facts) -> bool:
     """Blocks of the KV cache in host RAM. 0.11 to 0.13 have the option and fail (`num_cpu_blocks must be specified`);
     both model runners have the connector (v1/worker/gpu/model_runner.py, from 0.22.1)."""
-    return parse_version(facts.engine.version) >= Version("0.14") and _has(facts, "--kv-offloading-size", "0.14")
+    return _is_from(facts, "0.14") and _has(facts, "--kv-offloading-size", "0.14")
 
 
 def keeps_groups_with_connector(facts: Facts) -> bool:
     """Models with sliding windows or states keep their grouped KV cache beside KV offload (offloading_connector.py:
     SupportsHMA, from 0.22.1); before, every layer would be cached as full attention."""
-    return parse_version(facts.engine.version) >= Version("0.22")
+    return _is_from(facts, "0.22")
 
 
 def has_disk_tier(facts: Facts) -> bool:
     """v1/kv_offload/tiering: TieringOffloadingSpec and its tier `fs`, from 0.22.1."""
-    return parse_version(facts.engine.version) >= Version("0.22") and has_kv_offload(facts)
+    return _is_from(facts, "0.22") and has_kv_offload(facts)
 
 
 def shares_kv_region(facts: Facts, *, tiered: bool) -> bool:
     """The KV blocks lie in one file of /dev/shm (v1/kv_offload/cpu/spec.py: SharedOffloadRegion; always with tiers, for
     all in 0.27.1, not in 0.25.1); before, in one pinned tensor for each layer."""
-    return tiered or parse_version(facts.engine.version) >= Version("0.27")
+    return tiered or _is_from(facts, "0.27")
 
 
 def _has(facts: Facts, flag: str, since: str) -> bool:
     if facts.engine.flags:
         return facts.engine.flag(flag) is not None
-    return parse_version(facts.engine.version) >= Version(since)
+    return _is_from(facts, since)
+
+
+def _is_from(facts: Facts, since: str) -> bool:
+    return parse_version(facts.engine.version) >= parse_version(since)
