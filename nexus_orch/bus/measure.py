@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,18 +29,19 @@ class Measured:
     ram_bytes_per_second: float | None
 
 
-def measure_bus(python: str, gpus: Sequence[GpuFacts], told: Callable[[str], None]) -> Measured:
+def measure_bus(
+    python: str, gpus: Sequence[GpuFacts], told: Callable[[str], None], *, limit_seconds: float = LIMIT_SECONDS
+) -> Measured:
     """Measure each card with the interpreter of an engine's environment; `told` hears which one is next.
 
-    Raises LaunchError when the probe fails or says nothing in time.
+    Raises LaunchError when the probe fails, or says nothing within `limit_seconds` for a card.
     """
     cards, ram = [], None
     for gpu in gpus:
         told(f"GPU {gpu.index} ({gpu.name})")
-        answer = _run_probe(python, gpu)
-        reads = answer.get("read_bytes_per_second") or {}
-        cards.append(CardBus(gpu.index, gpu.name, float(answer["copy_bytes_per_second"]), reads.get("1")))
-        ram = answer.get("ram_bytes_per_second") or ram
+        card, seen = _run_probe(python, gpu, limit_seconds)
+        cards.append(card)
+        ram = seen or ram
     return Measured(tuple(cards), ram)
 
 
@@ -52,28 +55,42 @@ def require_python(python: str | None) -> str:
     )
 
 
-def _run_probe(python: str, gpu: GpuFacts) -> dict[str, Any]:
+def _run_probe(python: str, gpu: GpuFacts, limit_seconds: float) -> tuple[CardBus, float | None]:
     # By its number, whatever CUDA_VISIBLE_DEVICES says outside: the cards were chosen with that in mind.
     env = {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(gpu.index)}
+    argv = [python, str(SCRIPT)]
     try:
         ended = subprocess.run(
-            [python, str(SCRIPT)], env=env, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+            argv, env=env, capture_output=True, text=True, errors="replace", timeout=limit_seconds, check=False
         )
     except subprocess.TimeoutExpired:
-        raise _fail(gpu, f"no answer within {LIMIT_SECONDS:.0f} s") from None
+        raise _fail(gpu, f"no answer within {limit_seconds:g} s") from None
     except OSError as error:
         raise _fail(gpu, f"{python}: {error.strerror}") from None
-    lines = ended.stdout.strip().splitlines()
-    try:
-        answer = json.loads(lines[-1])
-        return dict(answer) if "copy_bytes_per_second" in answer else _refuse(gpu, ended)
-    except (ValueError, IndexError, TypeError):
-        return _refuse(gpu, ended)
-
-
-def _refuse(gpu: GpuFacts, ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    if ended.returncode == 0:
+        for line in reversed(ended.stdout.splitlines()):  # libraries may print before the answer, and behind it
+            with suppress(ValueError, TypeError, KeyError, AttributeError):
+                return _parse_answer(line, gpu)
     said = [line.strip() for line in (ended.stderr or ended.stdout).splitlines() if line.strip()]
-    raise _fail(gpu, said[-1] if said else f"exit code {ended.returncode}")
+    raise _fail(gpu, said[-1] if said else f"exit code {ended.returncode}, without a word")
+
+
+def _parse_answer(line: str, gpu: GpuFacts) -> tuple[CardBus, float | None]:
+    """The card's bus, and the rate of RAM where it is told. Raises one of several errors for any other line."""
+    answer = json.loads(line)
+    reads, ram = answer.get("read_bytes_per_second") or {}, answer.get("ram_bytes_per_second")
+    read = reads.get("1")
+    card = CardBus(
+        gpu.index, gpu.name, _parse_rate(answer["copy_bytes_per_second"]), None if read is None else _parse_rate(read)
+    )
+    return card, None if ram is None else _parse_rate(ram)
+
+
+def _parse_rate(value: Any) -> float:
+    rate = float(value)
+    if not 0 < rate < math.inf:
+        raise ValueError(value)
+    return rate
 
 
 def _fail(gpu: GpuFacts, reason: str) -> LaunchError:

@@ -27,7 +27,8 @@ RAM_BYTES = 1 << 30
 
 def main() -> int:
     torch: Any = importlib.import_module("torch")
-
+    if not torch.cuda.is_available():
+        sys.exit(f"PyTorch {torch.__version__} of {sys.executable} sees no card")
     device = torch.device("cuda", 0)
     torch.cuda.set_device(device)
     weights = torch.randn(ROWS, COLUMNS, dtype=torch.bfloat16).pin_memory()
