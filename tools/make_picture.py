@@ -1,6 +1,6 @@
 """Write what a command shows in a terminal as an SVG picture.
 
-    python -m tools.make_picture docs/pictures/plan.svg --rows 24 -- \\
+    python -m tools.make_picture docs/pictures/plan.svg --rows 20 -- \\
         nexus plan hardware=rtx4090x2 model=qwen32b memory=hybrid
     python -m tools.make_picture docs/pictures/live.svg --frame "ready  \\d.*running 4" -- \\
         nexus-run hardware=cpu model=smollm2_135m          # then ask it something, and `nexus stop` it
