@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,12 @@ from nexus_orch.record.atomic import write_atomic
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 
 FORMATS = ("shell", "compose", "systemd", "kubernetes")
+_START = {
+    "shell": "{file}",
+    "compose": "docker compose -f {file} up -d",
+    "systemd": "as its comment says",
+    "kubernetes": "kubectl apply -f {file}",
+}
 _CONTAINERS = ("compose", "kubernetes")
 
 
@@ -42,13 +49,19 @@ def run(args: argparse.Namespace) -> int:
     facts, provider = read_facts(spec, plugins)
     prepared = make_preparation(spec, facts, provider, plugins)
     _check(prepared, args)
-    deployment = make_deployment(prepared.plan, prepared.rendering, facts.engine, _launcher(prepared), image=args.image)
+    installed = prepared.shown_command() if prepared.is_installed else None
+    deployment = make_deployment(prepared.plan, prepared.rendering, facts.engine, installed, image=args.image)
     text = _renderers()[args.format](deployment)
+    if deployment.is_folder and not Path(deployment.model).expanduser().exists():
+        sys.stderr.write(
+            f"note: the model's folder {deployment.model} is not here: it must be there before the start\n"
+        )
     if target is None:
         sys.stdout.write(text)
         return ExitCode.GOOD
     _write(target, text, is_program=args.format == "shell")
-    sys.stderr.write(f"wrote {target}\n")
+    start = _START[args.format].format(file=shlex.quote(str(target.absolute())))
+    sys.stderr.write(f"wrote {target}; start it: {start}\n")
     return ExitCode.GOOD
 
 
@@ -62,14 +75,6 @@ def _check(prepared: Preparation, args: argparse.Namespace) -> None:
     if prepared.facts.engine.device == "cpu" and args.format in _CONTAINERS and args.image is None:
         remedy = "name one that you have or built: --image NAME:TAG"
         raise ConfigError(Problem("vllm/vllm-openai has no build for the CPU", "--image", remedy=remedy))
-
-
-def _launcher(prepared: Preparation) -> tuple[str, ...]:
-    """What starts the engine of this machine; nothing where none is installed."""
-    if not prepared.is_installed:
-        return ()
-    argv = prepared.shown_command().argv
-    return argv[: len(argv) - len(prepared.rendering.argv)]
 
 
 def _renderers() -> Mapping[str, Callable[[Deployment], str]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from nexus_orch.contracts import Rendering
 from nexus_orch.exchange.server import HUB_ID
 from nexus_orch.facts.flags_catalogue import release_of
-from nexus_orch.types import GIB, EngineFacts, Plan, is_secret_name
+from nexus_orch.types import GIB, Command, EngineFacts, Plan, is_secret_name
 
 IMAGE = "vllm/vllm-openai"
 MODELS_FOLDER = "/models"
@@ -28,11 +28,13 @@ _ANY_ADDRESS = "0.0.0.0"
 @dataclass(frozen=True)
 class Deployment:
     """One server. `words` follow the launcher (`serve MODEL --flag ...`); `secret_env` maps variables of the engine to
-    those of the user's environment that hold the secrets."""
+    those of the user's environment that hold the secrets. `path` are folders that come before PATH where the launcher
+    is the engine of this machine: it calls programs of its own environment (ninja)."""
 
     name: str
     comments: tuple[str, ...]
     launcher: tuple[str, ...]
+    path: tuple[str, ...]
     words: tuple[str, ...]
     env: Mapping[str, str]
     secret_env: Mapping[str, str]
@@ -83,9 +85,9 @@ class Deployment:
 
 
 def make_deployment(
-    plan: Plan, rendering: Rendering, engine: EngineFacts, launcher: Sequence[str], *, image: str | None = None
+    plan: Plan, rendering: Rendering, engine: EngineFacts, installed: Command | None, *, image: str | None = None
 ) -> Deployment:
-    """What is to be run for this plan. `launcher` is what starts the engine of this machine, if one is installed."""
+    """What is to be run for this plan. `installed` is how the engine of this machine is started, if there is one."""
     spec, settings = plan.spec, plan.settings
     planned = str(settings.get("model.path") or spec.model.path or "")
     model = spec.model.path if spec.model.path and HUB_ID.fullmatch(spec.model.path) else planned
@@ -94,12 +96,14 @@ def make_deployment(
     env = {**rendering.env, **spec.engine.env}
     if engine.device == "cpu":
         env["VLLM_TARGET_DEVICE"] = "cpu"
+    launcher = () if installed is None else installed.argv[: len(installed.argv) - len(rendering.argv)]
     named = {name: name for name in env if is_secret_name(name)}
     ranks = (settings.get("serve.tensor_parallel") or 1) * (settings.get("serve.pipeline_parallel") or 1)
     return Deployment(
         name=spec.name,
         comments=_render_comments(plan),
-        launcher=tuple(launcher) or (("vllm",) if words[:1] == ("serve",) else OLD_SERVER),
+        launcher=launcher or (("vllm",) if words[:1] == ("serve",) else OLD_SERVER),
+        path=() if installed is None else installed.path,
         words=words,
         env={name: value for name, value in env.items() if name not in named},
         secret_env={**rendering.secret_env, **named},

@@ -13,6 +13,8 @@ def render_shell(deployment: Deployment) -> str:
     for name, source in deployment.secret_env.items():
         lines.append(f': "${{{source}:?set it before the start: it holds the secret for {name}}}"')
         lines.append(f'export {name}="${source}"')
+    if deployment.path:
+        lines.append(f'export PATH={shlex.quote(":".join(deployment.path))}:"$PATH"')
     lines += [f"export {name}={shlex.quote(value)}" for name, value in deployment.env.items()]
     command = [*deployment.launcher, *deployment.words]
     groups = [" ".join(map(shlex.quote, group)) for group in group_words(command)]

@@ -6,6 +6,9 @@ from nexus_orch.exchange.deployment import Deployment, group_words
 from nexus_orch.exchange.secrets import API_KEY_VARIABLE
 from nexus_orch.exchange.systemd import API_KEY_OPTION, API_KEY_SECTION
 
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+"""What services get by themselves (systemd.exec(5)); a unit cannot put a folder before it without naming it."""
+
 
 def render_systemd(deployment: Deployment) -> str:
     """A unit that counts as started when /health answers. Secrets come from a file that only root should read."""
@@ -24,7 +27,7 @@ def render_systemd(deployment: Deployment) -> str:
         "[Service]",
         "Type=exec",
         "# User=NAME    a user of your own whose home holds the model cache",
-        *(f"Environment={quote_value(f'{name}={value}')}" for name, value in deployment.env.items()),
+        *(f"Environment={quote_value(f'{name}={value}')}" for name, value in _environment(deployment).items()),
         *_secret_lines(deployment),
         "ExecStart=" + " \\\n    ".join(groups),
         f"ExecStartPost=/bin/sh -c {quote_word(check)}",
@@ -40,6 +43,11 @@ def render_systemd(deployment: Deployment) -> str:
         *_key_section(deployment),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _environment(deployment: Deployment) -> dict[str, str]:
+    path = {"PATH": ":".join((*deployment.path, _SYSTEM_PATH))} if deployment.path else {}
+    return {**path, **deployment.env}
 
 
 def _secret_lines(deployment: Deployment) -> list[str]:

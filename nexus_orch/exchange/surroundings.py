@@ -66,6 +66,8 @@ def take_environment(start: Start, imported: Imported, reverse: Reverse) -> None
             variable, notes = choose_api_key_env([value])
             imported.set("serve.api_key_env", variable, API_KEY_OPTION)
             imported.note_all(notes)
+        elif name == "PATH":
+            imported.note("left out", "PATH: engine.python=PATH names the engine, whose own programs are found by it")
         elif is_secret_name(name):
             imported.note_all([explain_secret_variable(name, value)])
         elif references(value):

@@ -13,10 +13,20 @@ from typing import Any
 import pytest
 import yaml
 
+from nexus_orch.exchange.deployment import make_deployment
+from nexus_orch.exchange.render_compose import render_compose
+from nexus_orch.exchange.render_shell import render_shell
+from nexus_orch.exchange.render_systemd import render_systemd
+from nexus_orch.facts.engine import make_assumed_engine
+from nexus_orch.testing.plans import make_settings_plan
+from nexus_orch.types import Command
 from tests.exchange.conftest import Told
+from tests.exchange.reading import read, start_in
+from tests.plugins.plans import render
 
 Nexus = Callable[..., Told]
 PROFILE = ("profile=qwen7b_long_context_on_4090", "engine.version=0.16.0")
+BUNDLED = ("model=smollm2_135m", "hardware=cpu")
 FORMATS = ("shell", "compose", "systemd", "kubernetes")
 
 STAND_IN = f"""#!{sys.executable}
@@ -212,3 +222,27 @@ def _model_folder(folder: Path) -> Path:
     header = json.dumps({"w": {"dtype": "BF16", "shape": [8], "data_offsets": [0, 16]}}).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
     return folder
+
+
+def test_the_engine_of_this_machine_finds_its_own_programs() -> None:
+    """ninja and its like are called by name: the folder of the interpreter comes before PATH, as in a launch."""
+    plan, engine = make_settings_plan({}), make_assumed_engine("0.32.0", cpu=True)
+    rendering = render(plan, "0.32.0", cpu=True)
+    installed = Command(("/opt/en gine/bin/python", "-m", "vllm", *rendering.argv), path=("/opt/en gine/bin",))
+    deployment = make_deployment(plan, rendering, engine, installed)
+    assert deployment.launcher == installed.argv[:3]
+    assert "export PATH='/opt/en gine/bin':\"$PATH\"\n" in render_shell(deployment)
+    text = render_systemd(deployment)
+    assert 'Environment="PATH=/opt/en gine/bin:/usr/local/sbin:' in text
+    assert "PATH" not in render_compose(deployment)
+    start = start_in(text, "x.service")
+    assert "PATH" in start.env
+    assert "engine.env.PATH" not in read(text, "0.32.0", "x.service").settings
+
+
+def test_what_is_missing_and_what_comes_next_are_told(nexus: Nexus, tmp_path: Path) -> None:
+    target = tmp_path / "my compose.yaml"
+    told = nexus("export", "--as", "compose", "--out", str(target), "--image", "mine", *BUNDLED)
+    assert told.rc == 0, told.err
+    assert "smollm2_135m is not there yet: nexus model fetch smollm2_135m" in told.err
+    assert f"start it: docker compose -f '{target}' up -d" in told.err

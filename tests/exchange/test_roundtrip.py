@@ -73,7 +73,7 @@ def export(
 ) -> tuple[str, Mapping[str, str]]:
     """The exported text, and which option or variable says which setting."""
     rendering = choose_adapter(shipped_plugins().adapters(), engine.version).render(plan, engine)
-    deployment = make_deployment(replace(plan, engine_version=engine.version), rendering, engine, ())
+    deployment = make_deployment(replace(plan, engine_version=engine.version), rendering, engine, None)
     return FORMATS[format_name](deployment), rendering.said
 
 
