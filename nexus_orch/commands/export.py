@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     text = _renderers()[args.format](deployment)
     if deployment.is_folder and not Path(deployment.model).expanduser().exists():
         sys.stderr.write(
-            f"note: the model's folder {deployment.model} is not here: it must be there before the start\n"
+            f"note: {deployment.model} is not there yet: nexus model fetch {Path(deployment.model).name}\n"
         )
     if target is None:
         sys.stdout.write(text)
