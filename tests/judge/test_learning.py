@@ -18,7 +18,7 @@ from nexus_orch.judge.learning import (
 )
 from nexus_orch.judge.measured import Measured, RankMeasured
 from nexus_orch.plan.make import make_plan
-from nexus_orch.types import GIB, Facts, Lesson, Plan
+from nexus_orch.types import GIB, MIB, Facts, Lesson, Plan
 from tests.judge.logs import lines_of, read
 from tests.plan.cases import LOADERS, launch_facts, launches, make_facts, make_gpu, make_spec, plan_launch
 
@@ -101,6 +101,29 @@ def test_after_one_launch_the_cache_is_predicted(launch: Mapping[str, Any]) -> N
     second = make_plan(plan.spec, facts, LOADERS, choose_lessons([measurement], plan, facts))
     assert abs(second.kv_cache_tokens / launch["measured"]["kv_tokens"] - 1) < WITHIN
     assert second.fits
+
+
+@pytest.mark.parametrize("tells_non_torch", [True, False])
+def test_what_was_measured_with_one_offload_holds_for_another(tells_non_torch: bool) -> None:
+    """The page tables of pinned memory follow from the amount: a launch that went as planned changes no other plan."""
+    facts = make_facts("Qwen/Qwen2.5-14B-Instruct", make_gpu(), ram_gib=256)
+    common = {"memory.strategy": "hybrid", "memory.offload_backend": "uva", "model.max_model_len": 4096}
+    less, more = (make_spec({**common, "memory.cpu_offload_gib": gib}) for gib in (9.0, 18.0))
+    card = make_plan(less, facts, LOADERS).per_gpu[0]
+    numbers = {"kv_cache_bytes": card.kv_cache_bytes + card.headroom_bytes, "weights_bytes": card.weights_bytes}
+    if tells_non_torch:
+        numbers["non_torch_bytes"] = card.non_torch_bytes
+    measured = Measured(ranks={"rank": RankMeasured(**numbers)})
+    measurement = make_measurement(make_plan(less, facts, LOADERS), facts, measured, TODAY)
+    assert measurement is not None
+    plan = make_plan(more, facts, LOADERS)
+    lessons = choose_lessons([measurement], plan, facts)
+    assert "measured.activation_bytes" in _keys(lessons)
+    second = make_plan(more, facts, LOADERS, lessons).per_gpu[0]
+    assert second.page_table_bytes > card.page_table_bytes + 16 * MIB
+    assert second.activation_bytes + second.non_torch_bytes == (
+        plan.per_gpu[0].activation_bytes + plan.per_gpu[0].non_torch_bytes
+    )
 
 
 @pytest.mark.parametrize("taught_by", ["q7_eager", "A8_qwen2.5-7b_v1_graph"])
