@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Iterator
 
 from rich.text import Text
 
@@ -14,6 +15,11 @@ from nexus_orch.view.words import render_bytes, render_duration, render_rate
 LOG_LINES_WANTED = 5
 """The other sections give way until so many lines of the log can be seen."""
 ANSWER_LINES, MESSAGES_SHOWN, PROGRESS_WIDTH = 6, 3, 20
+MESSAGE_LINES = 3
+"""What a message takes at most; `nexus report` has all of it."""
+LEAST_WIDTH = 20
+"""Messages are broken into lines for terminals down to this width; smaller ones cut them."""
+MESSAGES = "messages"
 
 _LEVEL_STYLES: dict[Level, str] = {"plain": "", "warning": "yellow", "error": "bold red"}
 
@@ -42,19 +48,29 @@ def _sections(picture: Picture, width: int, glyphs: Glyphs) -> list[list[Text]]:
         "server": make_server_lines(picture.metrics, width),
         "plan and measurement": [Text(f" {line}", style="dim") for line in picture.proof],
         "answer": _answer_lines(picture),
-        "messages": [Text(f" {text}") for text in list(picture.messages)[-MESSAGES_SHOWN:]],
+        MESSAGES: _message_lines(list(picture.messages)[-MESSAGES_SHOWN:], width),
     }
     sections = [[_rule(title, width, glyphs), *found] for title, found in lines.items()]
     return [section for section in sections if len(section) > 1]
 
 
+def _message_lines(messages: Iterable[str], width: int) -> Iterator[Text]:
+    """Advice has its numbers at its end: a message goes on in further lines."""
+    for text in messages:
+        lines = textwrap.wrap(text, max(LEAST_WIDTH, width - 2), subsequent_indent="  ")
+        if len(lines) > MESSAGE_LINES:  # the last one is cut like every line that is too long
+            lines[MESSAGE_LINES - 1 :] = [" ".join(lines[MESSAGE_LINES - 1 :])]
+        yield from (Text(f" {line}") for line in lines)
+
+
 def _fit(sections: list[list[Text]], room: int) -> list[Text]:
-    """As many lines as there is room for. The last sections are shortened first, down to one line each; the first one
-    (the cards) is the last to give way, and says how much is missing."""
+    """As many lines as there is room for. The last sections are shortened first, down to one line each, messages by
+    their oldest lines; the first one (the cards) is the last to give way, and says how much is missing."""
     excess = sum(map(len, sections)) - max(room, 0)
     for section in reversed(sections[1:]):
         cut = min(max(excess, 0), len(section) - 2)
-        del section[len(section) - cut :]
+        start = 1 if MESSAGES in section[0].plain else len(section) - cut
+        del section[start : start + cut]
         excess -= cut
     while excess > 0 and len(sections) > 1:
         excess -= len(sections.pop())

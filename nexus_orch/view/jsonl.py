@@ -10,15 +10,17 @@ from nexus_orch.judge.proof import Comparison
 from nexus_orch.record.codec import encode, encode_tagged
 from nexus_orch.record.run_folder import encode_plan
 from nexus_orch.types import Command, Observation, Plan, Probed, Verdict
+from nexus_orch.view.detached import DetachedStream
 from nexus_orch.view.stream import QuietStream
 
 
 class JsonLinesView:
-    """Kinds: plan, verdict, message, answer, proof, advice, and those of the observations (started, log_line, metric,
-    gpu_sample, host_sample, probed, exited). `time` is that of the newest observation where a line has none of its own.
+    """Kinds: plan, verdict, message, answer, proof, advice, gap (lines that nobody read in time), and those of the
+    observations (started, log_line, metric, gpu_sample, host_sample, probed, exited). `time` is that of the newest
+    observation where a line has none of its own.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | DetachedStream) -> None:
         self._stream = QuietStream(stream)
         self._time = 0.0
         self._verdict: Verdict | None = None
@@ -51,7 +53,12 @@ class JsonLinesView:
         self._write({"kind": "advice", "time": self._time, "text": advice.text, "advice": encode(advice)})
 
     def close(self) -> None:
-        self._stream.flush()
+        self._stream.end()
 
     def _write(self, data: dict[str, Any]) -> None:
         self._stream.write_line(json.dumps(data))
+
+
+def render_json_gap(left_out: int) -> str:
+    """What stands for lines that nobody read in time."""
+    return json.dumps({"kind": "gap", "lines": left_out}) + "\n"

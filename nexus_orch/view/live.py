@@ -13,6 +13,7 @@ from rich.text import Text
 from nexus_orch.judge.advice import Advice
 from nexus_orch.judge.proof import Comparison
 from nexus_orch.types import Command, Failed, Observation, Plan, Probed, Ready, Stopped, Verdict
+from nexus_orch.view.detached import DetachedStream
 from nexus_orch.view.frame import make_frame
 from nexus_orch.view.meters import ASCII, UNICODE
 from nexus_orch.view.picture import Picture, render_changes
@@ -34,7 +35,11 @@ class LiveView:
     """
 
     def __init__(
-        self, stream: TextIO, *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        stream: TextIO | DetachedStream,
+        *,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = QuietStream(stream)
         self._console = console or Console(file=cast("TextIO", self._stream), force_terminal=True, highlight=False)
@@ -98,7 +103,7 @@ class LiveView:
         for text in self._kept:
             self._console.print(text, soft_wrap=True)
         self._kept.clear()
-        self._stream.flush()
+        self._stream.end()
 
     def _keep_verdict(self, verdict: Verdict) -> None:
         picture = self._picture

@@ -23,6 +23,7 @@ from nexus_orch.types import (
     Stopped,
     Verdict,
 )
+from nexus_orch.view.detached import DetachedStream
 from nexus_orch.view.picture import Picture, make_shown_line, render_changes
 from nexus_orch.view.plan import print_plan
 from nexus_orch.view.proof import render_proof
@@ -41,7 +42,7 @@ TIME_WIDTH = 12
 class PlainView:
     """One line for each event, each with the time since the first one. Times come from the observations."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | DetachedStream) -> None:
         self._stream = QuietStream(stream)
         self._picture = Picture()
         self._warned: set[str] = set()
@@ -111,7 +112,7 @@ class PlainView:
         self._say(f"advice: {advice.text}")
 
     def close(self) -> None:
-        self._stream.flush()
+        self._stream.end()
 
     def _begin_attempt(self, started: Started) -> None:
         self._warned.clear()
@@ -166,6 +167,11 @@ class PlainView:
     def _more(self, text: str) -> None:
         """A line that belongs to the one before it."""
         self._stream.write_line(f"{'':{TIME_WIDTH}}    {text}")
+
+
+def render_plain_gap(left_out: int) -> str:
+    """What stands for lines that nobody read in time."""
+    return f"{'':{TIME_WIDTH}}  {left_out} lines were left out, because nothing read them; the journal has them all\n"
 
 
 def _describe_status(picture: Picture) -> str:

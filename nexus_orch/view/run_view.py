@@ -10,6 +10,7 @@ from typing import Literal, Protocol, TextIO
 from nexus_orch.judge.advice import Advice
 from nexus_orch.judge.proof import Comparison
 from nexus_orch.types import Command, Observation, Plan, Probed, Verdict
+from nexus_orch.view.detached import DetachedStream
 
 ViewFormat = Literal["auto", "live", "plain", "json"]
 
@@ -43,19 +44,22 @@ class RunView(Protocol):
 
 
 def make_view(view_format: ViewFormat, stream: TextIO) -> RunView:
-    """The view for this stream; `auto` takes the live one for a terminal that can show it, else plain lines."""
+    """The view for this stream; `auto` takes the live one for a terminal that can show it, else plain lines.
+
+    Its methods never wait for the stream's reader, `close` alone does.
+    """
     chosen = choose_format(view_format, stream, os.environ)
     if chosen == "json":
-        from nexus_orch.view.jsonl import JsonLinesView  # noqa: PLC0415 - only the chosen view is loaded
+        from nexus_orch.view.jsonl import JsonLinesView, render_json_gap  # noqa: PLC0415 - only the chosen view is loaded
 
-        return JsonLinesView(stream)
+        return JsonLinesView(DetachedStream(stream, render_gap=render_json_gap))
     if chosen == "plain":
-        from nexus_orch.view.plain import PlainView  # noqa: PLC0415
+        from nexus_orch.view.plain import PlainView, render_plain_gap  # noqa: PLC0415
 
-        return PlainView(stream)
+        return PlainView(DetachedStream(stream, render_gap=render_plain_gap))
     from nexus_orch.view.live import LiveView  # noqa: PLC0415 - rich is slow to import
 
-    return LiveView(stream)
+    return LiveView(DetachedStream(stream))
 
 
 def choose_format(view_format: ViewFormat, stream: TextIO, environ: Mapping[str, str]) -> ViewFormat:

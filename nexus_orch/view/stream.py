@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from nexus_orch.view.detached import DetachedStream
+
 
 class QuietStream:
     """Writes until the terminal or the reader vanishes, and is silent from then on: a run must outlive its terminal.
@@ -11,7 +13,7 @@ class QuietStream:
     It can stand in for a text file wherever one is only written.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | DetachedStream) -> None:
         self._stream = stream
         self.is_gone = False
 
@@ -38,6 +40,12 @@ class QuietStream:
                 self._stream.flush()
             except (OSError, ValueError):
                 self.is_gone = True
+
+    def end(self) -> None:
+        """The last text was written: wait until the reader of a detached stream has it."""
+        self.flush()
+        if isinstance(self._stream, DetachedStream):
+            self._stream.close()
 
     def write_line(self, text: str) -> None:
         """Write one line and hand it on at once."""

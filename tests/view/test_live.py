@@ -147,6 +147,39 @@ def test_a_frame_fits_its_terminal(width: int, height: int) -> None:
     assert not any("\n" in line.plain for line in frame)
 
 
+ADVICE = (
+    "advice: 17 preemptions a minute for 5 minutes: the KV cache is full at 12 requests; memory.kv_cache.dtype=fp8 "
+    "would hold 24 requests instead of 12"
+)
+
+
+def test_a_long_message_goes_on_in_further_lines() -> None:
+    picture = _picture()
+    picture.messages.append(ADVICE)
+    told = [
+        " attempt 2: offload more of the weights",
+        " advice: 17 preemptions a minute for 5 minutes: the KV cache is full at 12",
+        "   requests; memory.kv_cache.dtype=fp8 would hold 24 requests instead of 12",
+    ]
+    assert "\n".join(told) in "\n".join(_text(picture, 80, 40))
+
+
+def test_the_newest_message_stays_when_there_is_little_room() -> None:
+    picture = _picture()
+    picture.messages.extend(["ready", ADVICE])
+    small = _text(picture)
+    assert "   requests; memory.kv_cache.dtype=fp8 would hold 24 requests instead of 12" in small
+    assert " ready" not in small
+
+
+def test_a_message_without_end_is_cut() -> None:
+    picture = _picture()
+    picture.messages.append(ADVICE * 5)
+    lines = _text(picture, 80, 40)
+    start = next(number for number, line in enumerate(lines) if line.startswith(" advice:"))
+    assert lines[start + 2].endswith("…") and lines[start + 3].startswith("── log")
+
+
 def test_progress_inside_a_stage_is_a_bar() -> None:
     picture = Picture()
     picture.observe(LogLine(START, 1, ""))
