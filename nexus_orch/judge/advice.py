@@ -112,11 +112,14 @@ def describe_helpless(finding: Finding) -> str:
     match finding.kind:
         case "preemptions":
             fewer = max(1, math.floor(finding.running))
-            return f"no other plan holds more; serve.max_num_seqs={fewer} lets requests wait instead of preempting them"
+            instead = f"serve.max_num_seqs={fewer} lets requests wait instead of preempting them"
+            return f"no other plan serves {LEAST_GAIN - 1:.0%} more; {instead}"
         case "kv_cache_full":
-            return "no other plan holds more: shorter contexts, a smaller model or more cards would"
+            would = "shorter contexts, a smaller model or more cards would"
+            return f"no other plan serves {LEAST_GAIN - 1:.0%} more: {would}"
         case "bus_bound":
-            return "no other plan serves more: fewer weights in host RAM would, with a smaller model or more cards"
+            would = "fewer weights in host RAM would, with a smaller model or more cards"
+            return f"no other plan serves {LEAST_GAIN - 1:.0%} more: {would}"
         case "ram_low" | "swapping":
             return "no other plan takes less RAM: end what else runs on this machine"
 

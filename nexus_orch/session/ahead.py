@@ -215,7 +215,9 @@ def _lacking(scene: Scene, started: float, held: int, problem: Problem) -> PlanE
 def _why_skip(scene: Scene, reading: Reading, files: int) -> str:
     """Why nothing is read, "" when something is."""
     if not reading.pieces:
-        return f"all {files} weight files ({render_bytes(reading.total_bytes)}) are in the page cache already"
+        which = "the weight file" if files == 1 else f"all {files} weight files"
+        be = "is" if files == 1 else "are"
+        return f"{which} ({render_bytes(reading.total_bytes)}) {be} in the page cache already"
     room = _read_free_bytes(scene) - scene.plan.host.required_bytes
     if reading.total_bytes > room:
         size = render_bytes(reading.total_bytes)

@@ -7,6 +7,7 @@ clients cannot connect.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -65,7 +66,8 @@ class Watchman:
         self._advise = advise
         self._pressure = Pressure(limits.pressure_seconds, _step_seconds(plan))
         self._proof: tuple[Comparison, ...] = ()
-        self._told: set[str] = set()
+        self._quiet_until: dict[str, float] = {}
+        """By resource, when its lack is looked at again; never, once there was advice on it."""
         self._drain: _Drain | None = None
         self._is_drained = False
         self._ready_since: float | None = None
@@ -90,10 +92,8 @@ class Watchman:
             self._look_at_drain(self._drain, observation)
             return
         for finding in find_pressure(self._pressure):
-            resource = _RESOURCE[finding.kind]
-            if resource not in self._told and self._drain is None:
-                self._told.add(resource)
-                self._act(self._advise(finding), now, state)
+            if now >= self._quiet_until.get(_RESOURCE[finding.kind], now) and self._drain is None:
+                self._consider(finding, self._advise(finding), now, state)
 
     def _prove(self, now: float, state: RunState) -> None:
         """At first, and once more when the speed of one request was measured."""
@@ -107,6 +107,15 @@ class Watchman:
         self._proof = proof
         self._writer.write(Proved(now, self._attempt, proof))
         self._view.proof(proof if is_first else tuple(line for line in proof if line.unit == "tokens/s"))
+
+    def _consider(self, finding: Finding, advice: Advice, now: float, state: RunState) -> None:
+        """Tell the advice once. When nothing would help, that is told once too, and looked at again a window later:
+        by then the load may be one that another plan serves better."""
+        resource = _RESOURCE[finding.kind]
+        is_first = resource not in self._quiet_until
+        self._quiet_until[resource] = math.inf if advice.change else now + self._limits.pressure_seconds
+        if is_first or advice.change:
+            self._act(advice, now, state)
 
     def _act(self, advice: Advice, now: float, state: RunState) -> None:
         self._writer.write(Advised(now, self._attempt, advice))
@@ -131,7 +140,8 @@ class Watchman:
         elif observation.time >= drain.deadline and not self._is_drained:
             self._is_drained = True
             left = count_requests(self._pressure.metric)
-            self._view.message(f"{left} requests have not ended in time and are cut off")
+            waited = render_duration(self._limits.drain_seconds)
+            self._view.message(f"{left} requests have not ended in {waited} (limits.drain_seconds) and are cut off")
 
 
 def count_requests(metric: Metric | None) -> int:

@@ -42,6 +42,7 @@ class Stage:
     journal: Path
     stream: io.StringIO = field(default_factory=io.StringIO)
     lesson: Lesson | None = None
+    change: str = "memory.kv_cache.size_gib=2"
     found: list[Finding] = field(default_factory=list)
     now: float = 1000.0
 
@@ -77,7 +78,7 @@ class Stage:
 
     def _advise(self, finding: Finding) -> Advice:
         self.found.append(finding)
-        return Advice(finding.kind, finding.evidence, "memory.kv_cache.size_gib=2", "would hold 24", self.lesson)
+        return Advice(finding.kind, finding.evidence, self.change, "would hold 24", self.lesson)
 
 
 @pytest.fixture
@@ -93,6 +94,16 @@ def test_a_lack_is_told_once_however_long_it_lasts(stage: Stage) -> None:
     assert [finding.kind for finding in stage.found] == ["kv_cache_full"]
     assert stage.watchman.adjustment is None
     assert stage.entries == ["Proved", "Advised"]
+
+
+def test_where_nothing_helps_it_is_told_once_and_looked_at_again_a_window_later(stage: Stage) -> None:
+    """The clients' load changes: what did not pay at first may pay now."""
+    stage.change = ""
+    stage.metrics(35, BUSY)
+    assert len(stage.found) == 3 and stage.entries == ["Proved", "Advised"]
+    stage.change = "memory.kv_cache.size_gib=2"
+    stage.metrics(30, BUSY)
+    assert len(stage.found) == 4 and stage.entries == ["Proved", "Advised", "Advised"]
 
 
 def test_the_restart_waits_until_no_request_is_left(stage: Stage) -> None:
@@ -113,7 +124,8 @@ def test_what_has_not_ended_in_time_is_cut_off_and_told(stage: Stage) -> None:
     assert stage.watchman.adjustment is None
     stage.metrics(10, BUSY)
     assert stage.watchman.adjustment is not None
-    assert stage.stream.getvalue().count("16 requests have not ended in time and are cut off") == 1
+    told = "16 requests have not ended in 20 s (limits.drain_seconds) and are cut off"
+    assert stage.stream.getvalue().count(told) == 1
 
 
 def test_samples_of_an_attempt_that_is_over_count_for_nothing(stage: Stage) -> None:
