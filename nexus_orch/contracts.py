@@ -62,6 +62,8 @@ class Placement:
     """What one token brings over the bus of each GPU; empty when the loader does not say."""
     loading_bytes: int = 0
     """Host RAM that is taken beside `host_bytes` while the weights are loaded, and given back then."""
+    copies_bytes: int = 0
+    """The part of `host_bytes` that second copies of the weights take, which stay pinned when the loading is over."""
     kv_offload_bytes: int = 0
     """Host RAM for KV blocks over all GPUs, as the engine is asked for it."""
     notes: tuple[str, ...] = ()

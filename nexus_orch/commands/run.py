@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ FORMATS: tuple[ViewFormat, ...] = ("auto", "live", "plain", "json")
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line; the exit code of the run, or of the sweep."""
+    logging.raiseExceptions = False  # Hydra prints by logging: a reader that left (`| head`) is no error to tell
     view_format, rest = split_format(arguments)
     project, overrides = split_project(rest)
     runner = _Runner(view_format, find_project(project))

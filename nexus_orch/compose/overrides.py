@@ -17,6 +17,9 @@ from nexus_orch.compose.schema import find_nearest_key, is_known
 from nexus_orch.compose.values import make_unknown_key
 from nexus_orch.errors import Problem
 
+SHOWN_OPTIONS = 12
+"""More options of a group are not listed beside the nearest ones."""
+
 
 def check_overrides(
     texts: Sequence[str], loader: NexusLoader, config_name: str, mode: RunMode
@@ -118,8 +121,13 @@ def _chosen(override: Override) -> Iterator[str | None]:
 
 
 def _make_unknown_option(group: str, option: str, options: Sequence[str]) -> Problem:
-    nearest = difflib.get_close_matches(option, options, n=1, cutoff=0.5)
-    remedy = (f"did you mean {nearest[0]}? " if nearest else "") + f"options: {', '.join(options)}"
+    nearest = difflib.get_close_matches(option, options, n=3, cutoff=0.5)
+    remedies = [f"did you mean {' or '.join(nearest)}?"] if nearest else []
+    if not nearest or len(options) <= SHOWN_OPTIONS:
+        remedies.append(f"options: {', '.join(options)}")
+    else:
+        remedies.append(f"`nexus-run --help` lists all {len(options)}")
+    remedy = " ".join(remedies)
     if group in ("hydra/sweeper", "hydra/launcher"):
         package = f"hydra-{option.partition('_')[0]}-{group.removeprefix('hydra/')}"
         remedy += f"; others come with packages of their own, such as {package}"

@@ -34,7 +34,8 @@ def estimate_host(inputs: Inputs, placement: Placement, ranks: int, model_bytes:
         available_bytes=max(0, host.ram_available_bytes - host.reserved_bytes),
         pinned_bytes=placement.pinned_bytes + kv_offload,
         weights_bytes=weights,
-        rounding_bytes=placement.host_bytes - weights,
+        rounding_bytes=placement.host_bytes - weights - placement.copies_bytes,
+        copies_bytes=placement.copies_bytes,
         loading_bytes=placement.loading_bytes,
         process_bytes=processes,
         kv_offload_bytes=kv_offload,
@@ -82,6 +83,7 @@ def render_parts(estimate: HostEstimate) -> str:
     parts = (
         ("weights", estimate.weights_bytes),
         ("pinned memory's rounding", estimate.rounding_bytes),
+        ("second copies that stay pinned", estimate.copies_bytes),
         ("copies while loading", estimate.loading_bytes),
         ("processes", estimate.process_bytes),
         ("KV blocks", estimate.kv_offload_bytes),

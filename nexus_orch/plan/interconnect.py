@@ -33,7 +33,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Pace:
+class Cost:
     """What a division achieves, for comparing it with others. Seconds."""
 
     alone: float
@@ -60,8 +60,8 @@ def bus_bandwidth(gpus: Sequence[GpuFacts]) -> float | None:
     return None if slowest is None or None in known else slowest * STAGED_SHARE
 
 
-def estimate_pace(inputs: Inputs, stages: Sequence[Stage]) -> Pace | None:
-    """The pace of a division whose weights lie on the cards; None where bandwidth or speed of a card is not known.
+def estimate_cost(inputs: Inputs, stages: Sequence[Stage]) -> Cost | None:
+    """The cost of a division whose weights lie on the cards; None where bandwidth or speed of a card is not known.
 
     A pass over `tokens` reads the weights that they use and computes with them, whichever takes longer. Tensor
     parallelism divides both and adds two all-reduces a layer; each rank sends and receives 2 (n-1)/n of the hidden
@@ -75,7 +75,7 @@ def estimate_pace(inputs: Inputs, stages: Sequence[Stage]) -> Pace | None:
     step = _Pass.over(inputs, stages, max(1, round(concurrency / batches)))
     if prompt is None or single is None or step is None:
         return None
-    return Pace(
+    return Cost(
         alone=prompt.seconds + work.output_tokens * single.seconds,
         busy=prompt.cycle(batches) / batches + work.output_tokens * step.cycle(batches) / concurrency,
         exchange=prompt.exchange / max(1, work.input_tokens),

@@ -137,7 +137,7 @@ def _fastest(
     objective, cards = inputs.spec.workload.objective, widest[0] * widest[1]
     best = min(candidates, key=lambda shape: candidates[shape].seconds(objective))
     wide, fast = candidates[widest], candidates[best]
-    if wide.pace is None or fast.pace is None or len(candidates) == 1:
+    if wide.cost is None or fast.cost is None or len(candidates) == 1:
         return *widest, f"all {cards} cards: {even}"
     other = min((shape for shape in candidates if shape != widest), key=lambda s: candidates[s].seconds(objective))
     narrow = candidates[other]
@@ -146,9 +146,9 @@ def _fastest(
     )
     what = "takes the cards" if objective == "throughput" else "takes"
     if fast.seconds(objective) < CLEARLY_FASTER * wide.seconds(objective):
-        waits = f"{wide.pace.exchange * 1e3:.2g} ms of all-reduces for each token of a prompt"
+        waits = f"{wide.cost.exchange * 1e3:.2g} ms of all-reduces for each token of a prompt"
         return *best, f"no NVLink, and {waits}: a request {what} about {costs}"
-    waits = f"all-reduces take about {wide.pace.token_exchange * 1e3:.2g} ms of a token"
+    waits = f"all-reduces take about {wide.cost.token_exchange * 1e3:.2g} ms of a token"
     return *widest, f"all {cards} cards without NVLink: {waits}; a request {what} about {costs}"
 
 
@@ -189,7 +189,7 @@ def _why_unlike(inputs: Inputs, chosen: Candidate, candidates: Sequence[Candidat
     if chosen.missing_bytes > 0:
         more = f"{other.missing_bytes / GIB:.1f}"
         return f"the fullest card lacks {chosen.missing_bytes / GIB:.1f} GiB for its weights; {way} lacks {more}"
-    if chosen.tokens > LEAST_GAIN * max(0.0, other.tokens) or chosen.pace is None or other.pace is None:
+    if chosen.tokens > LEAST_GAIN * max(0.0, other.tokens) or chosen.cost is None or other.cost is None:
         return f"room for about {max(0, int(chosen.tokens)):,} tokens; {way} has {max(0, int(other.tokens)):,}"
     return f"about {chosen.seconds(objective):.3g} s for a request; {way} takes {other.seconds(objective):.3g} s"
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from nexus_orch.plan.division import is_valid_tensor_parallel
 from nexus_orch.plan.inputs import Inputs
-from nexus_orch.plan.interconnect import Pace, Stage, estimate_pace
+from nexus_orch.plan.interconnect import Cost, Stage, estimate_cost
 from nexus_orch.plan.loads import Groups, free_bytes, make_load
 from nexus_orch.plan.partition import Load, choose_partition
 from nexus_orch.plan.want import make_want
@@ -27,7 +27,7 @@ class Candidate:
     groups: tuple[tuple[GpuFacts, ...], ...]
     load: Load
     partition: tuple[int, ...]
-    pace: Pace | None
+    cost: Cost | None
 
     @property
     def gpus(self) -> tuple[GpuFacts, ...]:
@@ -50,9 +50,9 @@ class Candidate:
 
     def seconds(self, objective: str) -> float:
         """What a request costs: the time of one alone, or of the cards when throughput is wanted."""
-        if self.pace is None:
+        if self.cost is None:
             return float("inf")
-        return self.pace.busy if objective == "throughput" else self.pace.alone
+        return self.cost.busy if objective == "throughput" else self.cost.alone
 
 
 def are_unlike(inputs: Inputs, gpus: Sequence[GpuFacts]) -> bool:
@@ -97,7 +97,7 @@ def make_candidate(inputs: Inputs, groups: Groups, partition: tuple[int, ...] | 
         Stage(group, sum(load.layer_bytes[start : start + size]) / max(1, total))
         for group, start, size in zip(groups, starts, taken, strict=True)
     ]
-    return Candidate(tuple(groups), load, taken, estimate_pace(inputs, stages))
+    return Candidate(tuple(groups), load, taken, estimate_cost(inputs, stages))
 
 
 def choose_candidate(inputs: Inputs, candidates: Sequence[Candidate]) -> Candidate:

@@ -54,6 +54,7 @@ class HostEstimate:
     weights_bytes: int = 0
     """Offloaded weights as the engine counts them."""
     rounding_bytes: int = 0
+    copies_bytes: int = 0
     """What pinning them takes beyond that."""
     loading_bytes: int = 0
     """Copies while the weights are loaded, given back afterwards."""

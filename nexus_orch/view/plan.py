@@ -132,6 +132,7 @@ def _host_parts(plan: Plan) -> Iterator[tuple[str, str]]:
     parts = (
         ("weights", host.weights_bytes),
         ("their rounding to powers of two", host.rounding_bytes),
+        ("second copies that stay pinned", host.copies_bytes),
         ("copies while loading", host.loading_bytes),
         ("processes", host.process_bytes),
         ("KV blocks", host.kv_offload_bytes),

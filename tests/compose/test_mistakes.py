@@ -139,10 +139,16 @@ class TestOverrides:
         with opened_loader(SearchPath(conf_dir())) as loader:
             assert check_overrides([override], loader, "config", RunMode.RUN) == ([], [expected])
 
+    def test_many_options_are_not_listed_beside_the_nearest_ones(self, project: Project) -> None:
+        remedy = project.problem("model=qwen32c").remedy or ""
+        assert remedy.startswith("did you mean qwen32b or ")
+        assert "codellama34b" not in remedy
+        assert "nexus-run --help" in remedy
+
     def test_options_of_the_project_are_offered_too(self, project: Project) -> None:
         project.write("memory/hybrid_lab.yaml", "strategy: hybrid")
         remedy = project.problem("memory=hybrid_lap").remedy
-        assert remedy == "did you mean hybrid_lab? options: auto, hybrid, hybrid_lab, vram_only"
+        assert remedy == "did you mean hybrid_lab or hybrid? options: auto, hybrid, hybrid_lab, vram_only"
 
     def test_options_found_through_hydras_own_search_path_are_known(self, project: Project, tmp_path: Path) -> None:
         (tmp_path / "more/memory").mkdir(parents=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nexus_orch.plan.inputs import Inputs, read_inputs
-from nexus_orch.plan.interconnect import Stage, estimate_pace, has_nvlink
+from nexus_orch.plan.interconnect import Stage, estimate_cost, has_nvlink
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plan.partition import Load, choose_partition
 from nexus_orch.types import GIB, GpuFacts, GpuSpec, HardwareSpec, Lesson, Plan, RunSpec, WorkloadSpec
@@ -123,13 +123,13 @@ def test_a_bridge_joins_two_cards_and_counts_once_it_was_seen(cards: list[GpuFac
 def test_all_reduces_cost_what_their_bytes_and_their_number_say() -> None:
     """80 layers twice, 25 us and 2 x 3/4 x 16 KiB over half of 24 GB/s each."""
     inputs = _inputs(L70, *[L40S] * 4)
-    pace = estimate_pace(inputs, [Stage((L40S,) * 4, 1.0)])
-    assert pace is not None
-    assert pace.token_exchange == pytest.approx(160 * (25e-6 + 1.5 * 16384 / 12e9))
-    staged = estimate_pace(inputs, [Stage((L40S,), 0.25)] * 4)
+    cost = estimate_cost(inputs, [Stage((L40S,) * 4, 1.0)])
+    assert cost is not None
+    assert cost.token_exchange == pytest.approx(160 * (25e-6 + 1.5 * 16384 / 12e9))
+    staged = estimate_cost(inputs, [Stage((L40S,), 0.25)] * 4)
     assert staged is not None
     assert staged.token_exchange == 0
-    assert staged.alone > 2 * pace.alone
+    assert staged.alone > 2 * cost.alone
 
 
 def test_cards_of_other_sizes_make_stages_of_other_lengths() -> None:

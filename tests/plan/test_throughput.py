@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -63,9 +64,9 @@ def test_the_documented_tables_are_those_of_the_data() -> None:
     assert speeds[1].strip() == f"{render_speeds(_speeds())}\n{render_summary(_speeds())}".strip()
 
 
-def _plan(model: str, *lessons: Lesson, bus: float | None = 25e9, **settings: object) -> Plan:
+def _plan(model: str, *lessons: Lesson, bus: float | None = 25e9, settings: Mapping[str, object] | None = None) -> Plan:
     facts = make_facts(model, make_gpu(host_bandwidth_bytes_per_second=bus), version="0.25.1", ram_gib=256)
-    return make_plan(make_spec({"memory.strategy": "hybrid", **settings}), facts, LOADERS, lessons)
+    return make_plan(make_spec({"memory.strategy": "hybrid", **(settings or {})}), facts, LOADERS, lessons)
 
 
 def _with_workload(plan: Plan, model: str, requests: int) -> Plan:
@@ -85,16 +86,16 @@ def test_a_faster_bus_is_never_slower(model: str, slower: float, factor: float) 
 
 def test_what_the_bus_was_measured_at_replaces_its_link() -> None:
     settings = {"memory.offload_backend": "prefetch"}
-    guessed = _plan(DENSE_14B, **settings).prediction.decode_tokens_per_second
-    measured = _plan(DENSE_14B, Lesson(f"{COPY_RATE}.0", 12_500_000_000, "measured"), **settings)
+    guessed = _plan(DENSE_14B, settings=settings).prediction.decode_tokens_per_second
+    measured = _plan(DENSE_14B, Lesson(f"{COPY_RATE}.0", 12_500_000_000, "measured"), settings=settings)
     assert guessed is not None
     assert measured.prediction.decode_tokens_per_second == pytest.approx(guessed / 2, rel=0.02)
 
 
 def test_reading_in_place_has_a_rate_of_its_own() -> None:
     settings = {"memory.offload_backend": "uva"}
-    copied = _plan(DENSE_14B, Lesson(f"{COPY_RATE}.0", 25_000_000_000, "measured"), **settings)
-    read = _plan(DENSE_14B, Lesson(f"{READ_RATE}.0", 10_000_000_000, "measured"), **settings)
+    copied = _plan(DENSE_14B, Lesson(f"{COPY_RATE}.0", 25_000_000_000, "measured"), settings=settings)
+    read = _plan(DENSE_14B, Lesson(f"{READ_RATE}.0", 10_000_000_000, "measured"), settings=settings)
     assert (read.prediction.decode_tokens_per_second or 0) < 0.5 * (copied.prediction.decode_tokens_per_second or 0)
 
 
@@ -105,7 +106,7 @@ def test_without_a_known_bus_nothing_is_said_about_offloaded_speed() -> None:
 
 
 def test_prefetch_serves_sixteen_requests_nearly_as_fast_each_as_one() -> None:
-    plan = _plan(DENSE_14B, **{"memory.offload_backend": "prefetch", "model.max_model_len": 4096})
+    plan = _plan(DENSE_14B, settings={"memory.offload_backend": "prefetch", "model.max_model_len": 4096})
     many = _with_workload(plan, DENSE_14B, 16)
     one = plan.prediction.decode_tokens_per_second or 0.0
     together = many.prediction.tokens_per_second or 0.0
@@ -116,7 +117,7 @@ def test_prefetch_serves_sixteen_requests_nearly_as_fast_each_as_one() -> None:
 
 def test_more_requests_use_more_experts() -> None:
     """Read in place, a step of one request brings 8 of 128 experts, a step of 16 about two thirds of them."""
-    plan = _plan(EXPERTS, **{"memory.offload_backend": "uva", "memory.cpu_offload_gib": 45.0})
+    plan = _plan(EXPERTS, settings={"memory.offload_backend": "uva", "memory.cpu_offload_gib": 45.0})
     assert sum(card.offloaded_bytes for card in plan.per_gpu) > 40 * GIB
     one = plan.prediction
     many = _with_workload(plan, EXPERTS, 16).prediction
@@ -127,7 +128,7 @@ def test_more_requests_use_more_experts() -> None:
 
 
 def test_the_first_token_waits_for_the_prompt() -> None:
-    short = _plan(DENSE_14B, **{"memory.offload_backend": "uva"})
+    short = _plan(DENSE_14B, settings={"memory.offload_backend": "uva"})
     spec = replace(short.spec, workload=replace(short.spec.workload, input_tokens=4000))
     facts = make_facts(DENSE_14B, make_gpu(host_bandwidth_bytes_per_second=25e9), version="0.25.1", ram_gib=256)
     long = make_plan(spec, facts, LOADERS)

@@ -50,6 +50,7 @@ def place_by_prefetch(ranks: Sequence[RankParts], grouping: Grouping, *, copies:
         active_offloaded_bytes=base.active_offloaded_bytes,
         page_table_bytes=base.page_table_bytes,
         loading_bytes=0 if copies > 1 else sum(base.offloaded_bytes),
+        copies_bytes=extra,
     )
 
 
