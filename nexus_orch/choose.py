@@ -50,6 +50,16 @@ def choose_adapter(
     )
 
 
+def describe_stretch(adapter: Adapter, version: str) -> tuple[str, ...]:
+    """A note when an adapter was named for a release that it does not know; nothing else."""
+    try:
+        if adapter.versions.contains(release_of(version), prereleases=True):
+            return ()
+    except InvalidVersion:
+        pass  # a fork that calls itself anything: its adapter is always named
+    return (f"the adapter {adapter.name} is for vLLM {adapter.versions}; for {version} it is used because it is named",)
+
+
 def choose_engine(
     engines: Mapping[str, EngineProvider], kind: str | None, origins: Mapping[str, str] | None = None
 ) -> EngineProvider:
@@ -77,4 +87,5 @@ def _named(offers: Mapping[str, Offer], name: str, key: str, origin: str | None)
 
 def _several(what: str, names: Iterable[str], key: str) -> Problem:
     listed = list(names)
-    return Problem(f"{len(listed)} {what}: {', '.join(listed)}", key, None, None, f"name one: {key}={listed[0]}")
+    remedy = f"name one: {' or '.join(f'{key}={name}' for name in listed)}"
+    return Problem(f"{len(listed)} {what}: {', '.join(listed)}", key, None, None, remedy)

@@ -199,7 +199,8 @@ def _named(case: _Case, placement: Placement, backend: str, reason: str) -> Plac
 def _choice(case: _Case, key: str, derived: object, reason: str) -> Choice:
     pinned = getattr(case.spec.memory, key)
     if pinned is not None and pinned != "auto":
-        return Choice(f"memory.{key}", pinned, "pinned", "set by the user")
+        origin = case.spec.origin(f"memory.{key}")
+        return Choice(f"memory.{key}", pinned, "pinned", f"set in {origin}" if origin else "set by the user")
     return Choice(f"memory.{key}", derived, "derived", reason)
 
 

@@ -125,6 +125,11 @@ class _Case:
     engine: EngineFacts
     way: Way
 
+    @property
+    def opened(self) -> str:
+        """How the user leaves the setting to the planner, which knows none of a plugin's."""
+        return f"{self.choice.key}={'null' if self.choice.key.startswith(PLUGIN_SETTINGS) else 'auto'}"
+
     def refuse(self, reason: str, *remedies: str) -> Part:
         """A problem when the setting is pinned; else the choice to leave it out."""
         choice, version = self.choice, self.engine.version
@@ -135,7 +140,7 @@ class _Case:
             key=choice.key,
             value=choice.value,
             origin=self.plan.spec.origin(choice.key),
-            remedy="; ".join(remedies) or self.way.instead or f"{choice.key}=auto",
+            remedy="; ".join(remedies) or self.way.instead or self.opened,
             cause=self.way.cause,
         )
         return Part(problems=[problem])
@@ -144,7 +149,7 @@ class _Case:
         """The release has no such option."""
         releases = releases_where(flag)
         who = f"{render_releases(releases)} of vLLM have it" if releases else "no release of vLLM has it"
-        return self.refuse(f"it has no {flag}", self.way.instead or f"{self.choice.key}=auto", who)
+        return self.refuse(f"it has no {flag}", self.way.instead or self.opened, who)
 
     def refuse_value(self, flag: Flag, written: str) -> Part:
         """The option takes other values."""
@@ -173,9 +178,7 @@ def _render_setting(choice: Choice, ways: tuple[Way, ...], plan: Plan, engine: E
     if way.refused is not None:
         return case.refuse(way.refused)
     if variable in plan.spec.engine.env:
-        return case.refuse(
-            f"engine.env sets {variable}, which decides the same", f"keep one of them: {choice.key}=auto"
-        )
+        return case.refuse(f"engine.env sets {variable}, which decides the same", f"keep one of them: {case.opened}")
     try:
         return _say(case)
     except UnwritableError as error:
@@ -199,6 +202,8 @@ def _say(case: _Case) -> Part:
     flag = case.engine.flag(way.flag)
     if flag is None:
         return case.refuse_missing(way.flag)
+    if flag.kind in ("store_true", "bool_optional") and not isinstance(value, bool):
+        return case.refuse(f"{flag.name} is switched on or off: it takes true or false, not {value}")
     written = write_for(flag, way, value)
     values = flag.choices or flag.known_values
     if values and not isinstance(value, bool) and written not in map(str, values):

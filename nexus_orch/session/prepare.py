@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from nexus_orch.adapt.models import check_model
 from nexus_orch.adapt.render import shown_launcher
-from nexus_orch.choose import choose_adapter, choose_engine
+from nexus_orch.choose import choose_adapter, choose_engine, describe_stretch
 from nexus_orch.contracts import EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.engine import make_assumed_engine
@@ -138,6 +138,7 @@ def _draw(
         choices=_replaced(plan.choices, rendering.choices),
         problems=(*plan.problems, *_unsaid(rendering.problems, plan.problems)),
         is_refused=bool(rendering.problems),
+        notes=(*plan.notes, *describe_stretch(adapter, facts.engine.version)),
     )
     return Preparation(spec, facts, provider, plan, rendering, adapter.name, substitutions)
 
