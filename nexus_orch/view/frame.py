@@ -19,7 +19,7 @@ MESSAGE_LINES = 3
 """What a message takes at most; `nexus report` has all of it."""
 LEAST_WIDTH = 20
 """Messages are broken into lines for terminals down to this width; smaller ones cut them."""
-MESSAGES = "messages"
+PROOF, MESSAGES = "plan and measurement", "messages"
 
 _LEVEL_STYLES: dict[Level, str] = {"plain": "", "warning": "yellow", "error": "bold red"}
 
@@ -46,7 +46,7 @@ def _sections(picture: Picture, width: int, glyphs: Glyphs) -> list[list[Text]]:
         "GPU": make_gpu_lines(gpus, width, glyphs),
         "host": make_host_lines(picture.host, width, glyphs) if picture.host else (),
         "server": make_server_lines(picture.metrics, width),
-        "plan and measurement": [Text(f" {line}", style="dim") for line in picture.proof],
+        PROOF: [Text(f" {line}", style="dim") for line in picture.proof],
         "answer": _answer_lines(picture),
         MESSAGES: _message_lines(list(picture.messages)[-MESSAGES_SHOWN:], width),
     }
@@ -64,9 +64,13 @@ def _message_lines(messages: Iterable[str], width: int) -> Iterator[Text]:
 
 
 def _fit(sections: list[list[Text]], room: int) -> list[Text]:
-    """As many lines as there is room for. The last sections are shortened first, down to one line each, messages by
-    their oldest lines; the first one (the cards) is the last to give way, and says how much is missing."""
+    """As many lines as there is room for. The proof gives way first and as a whole, because half a table tells nothing
+    and the run's last words repeat it. Then the last sections are shortened, down to one line each, messages by their
+    oldest lines; the first one (the cards) is the last to give way, and says how much is missing."""
     excess = sum(map(len, sections)) - max(room, 0)
+    for proof in [section for section in sections[1:] if PROOF in section[0].plain and excess > 0]:
+        sections.remove(proof)
+        excess -= len(proof)
     for section in reversed(sections[1:]):
         cut = min(max(excess, 0), len(section) - 2)
         start = 1 if MESSAGES in section[0].plain else len(section) - cut

@@ -172,6 +172,15 @@ def test_the_newest_message_stays_when_there_is_little_room() -> None:
     assert " ready" not in small
 
 
+def test_the_proof_gives_way_to_what_is_said() -> None:
+    picture = _picture()
+    picture.proof = ["            planned  measured", "KV cache    1.0 GiB   1.0 GiB"]
+    picture.messages.append(ADVICE)
+    small, large = "\n".join(_text(picture)), "\n".join(_text(picture, 80, 40))
+    assert "plan and measurement" not in small and "KV cache    1.0 GiB" not in small
+    assert "plan and measurement" in large and "KV cache    1.0 GiB" in large
+
+
 def test_a_message_without_end_is_cut() -> None:
     picture = _picture()
     picture.messages.append(ADVICE * 5)
