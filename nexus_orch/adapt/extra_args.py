@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from nexus_orch.adapt.substitutes import find_substitute
 from nexus_orch.adapt.values import read_value
-from nexus_orch.adapt.ways import V1_VARIABLE, Part, find_release
+from nexus_orch.adapt.ways import INSTEAD_OF_SWAP, NO_SWAP, V1_VARIABLE, Part, find_release
 from nexus_orch.errors import Problem
 from nexus_orch.facts.flags_catalogue import releases_where, render_releases
 from nexus_orch.types import Cause, EngineFacts, Flag, RunSpec
@@ -91,9 +91,8 @@ def _judge(given: Given, spec: RunSpec, engine: EngineFacts, said: Mapping[str, 
     elif flag.name in said:
         key = said[flag.name]
         yield _Mistake(f"{key} says {flag.name} already", name, f"set {key} instead, and leave {name} out")
-    elif flag.name == "--swap-space" and has_no_swap(spec, engine):
-        message = "the swap space does nothing since the V1 engine"
-        yield _Mistake(message, name, "use memory.kv_offload_gib (0.14.1 and later)")
+    elif flag.name == "--swap-space" and _has_no_swap(spec, engine):
+        yield _Mistake(NO_SWAP, name, INSTEAD_OF_SWAP)
     elif (wrong := _judge_values(flag, given)) is not None:
         yield _Mistake(f"{name} {wrong}", written)
 
@@ -113,7 +112,7 @@ def _find_repeated(options: Sequence[Given], engine: EngineFacts) -> Iterator[_M
             yield _Mistake(message, value, "keep one of them: vLLM would take the last")
 
 
-def has_no_swap(spec: RunSpec, engine: EngineFacts) -> bool:
+def _has_no_swap(spec: RunSpec, engine: EngineFacts) -> bool:
     """Whether this release takes --swap-space and ignores it: the V1 engine, unless the V0 engine is asked for."""
     return find_release(engine) >= Version("0.8") and spec.engine.env.get(V1_VARIABLE) != "0"
 

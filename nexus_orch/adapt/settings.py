@@ -7,6 +7,8 @@ with each rule. A release between two that were read is treated like the older o
 from __future__ import annotations
 
 from nexus_orch.adapt.ways import (
+    INSTEAD_OF_SWAP,
+    NO_SWAP,
     V1_VARIABLE,
     Table,
     Way,
@@ -36,8 +38,7 @@ _CPU_CANNOT_PREFETCH = Way(
 )
 
 _OWN_TYPE = "use auto, which keeps the model's own type"
-_NO_SWAP = "the swap space does nothing since the V1 engine"
-_INSTEAD_OF_SWAP = "use memory.kv_offload_gib (0.14.1 and later), or vLLM before 0.8"
+_INSTEAD_OF_SWAP = f"{INSTEAD_OF_SWAP}, or vLLM before 0.8"
 
 OMP_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
 """The cores of each rank of the CPU engine: "0-3|4-7" (envs.py, from 0.5.5 on)."""
@@ -150,10 +151,10 @@ SETTINGS: Table = {
         Way(
             releases=">=0.8,<0.11",
             silent=(0, 0.0),
-            refused=_NO_SWAP,
+            refused=NO_SWAP,
             instead=f"{_INSTEAD_OF_SWAP}, or the V0 engine that this release still has: +engine.env.{V1_VARIABLE}=0",
         ),
-        Way(silent=(0, 0.0), refused=_NO_SWAP, instead=_INSTEAD_OF_SWAP),
+        Way(silent=(0, 0.0), refused=NO_SWAP, instead=_INSTEAD_OF_SWAP),
     ),
     "memory.pin_host": (
         Way(device="cpu", silent=(True, False)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nexus_orch.adapt.ways import NO_SWAP
 from nexus_orch.types import EngineFacts
 
 
@@ -86,11 +87,7 @@ SUBSTITUTES: dict[str, tuple[Substitute, ...]] = {
     "--preemption-mode": (Substitute("leave it out: the V1 engine always recomputes"),),
     "--attention-backend": (Substitute("+engine.env.VLLM_ATTENTION_BACKEND=NAME"),),
     # memory
-    "--swap-space": (
-        Substitute(
-            "the swap space does nothing since the V1 engine; use memory.kv_offload_gib", "--kv-offloading-size"
-        ),
-    ),
+    "--swap-space": (Substitute(f"{NO_SWAP}; use memory.kv_offload_gib", "--kv-offloading-size"),),
     "--kv-offloading-size": (Substitute("set memory.swap_gib", "--swap-space"),),
     "--calculate-kv-scales": (Substitute("leave it out: the scales come from the checkpoint, else they are 1.0"),),
     "--quantization-param-path": _use("--calculate-kv-scales"),

@@ -19,6 +19,9 @@ from nexus_orch.types import GIB, Cause, Choice, EngineFacts, Flag
 V1_VARIABLE = "VLLM_USE_V1"
 """Read by 0.6.6 to 0.10: at 0 these start the V0 engine. Gone from the sources of 0.11.2."""
 
+NO_SWAP = "the swap space does nothing since the V1 engine"
+INSTEAD_OF_SWAP = "use memory.kv_offload_gib (0.14.1 and later)"
+
 
 def write_text(value: Any) -> str:
     """The value as it stands; JSON for mappings and lists."""
