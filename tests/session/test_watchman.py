@@ -106,6 +106,13 @@ def test_where_nothing_helps_it_is_told_once_and_looked_at_again_a_window_later(
     assert len(stage.found) == 4 and stage.entries == ["Proved", "Advised", "Advised"]
 
 
+def test_where_nothing_is_to_be_looked_for_nothing_is_found(stage: Stage) -> None:
+    """memory.dynamic=off; the proof is made all the same."""
+    stage.watchman = Watchman(stage.plan, LIMITS, stage, 1, None)
+    stage.metrics(60, BUSY)
+    assert stage.entries == ["Proved", "Proved"]
+
+
 def test_the_restart_waits_until_no_request_is_left(stage: Stage) -> None:
     stage.lesson = LESSON
     stage.metrics(15, BUSY)
