@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -72,10 +74,15 @@ def _write(source: Source, imported: Imported, args: argparse.Namespace, project
         sys.stdout.flush()
     else:
         _write_file(target, text)
-    sys.stderr.write(render_report(f"imported from {source.name}:", imported.notes))
-    if target is not None:
-        use = f"; try it: nexus plan --project {args.project} profile={name}" if project is not None else ""
-        sys.stderr.write(f"wrote {target}{use}\n")
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+    sys.stderr.write(render_report(f"imported from {source.name}:", imported.notes, width))
+    if target is None:
+        sys.stderr.write("nothing was written; to keep the profile: nexus import --project DIR ...\n")
+    elif project is None:
+        sys.stderr.write(f"wrote {target}\n")
+    else:
+        again = shlex.join(["nexus", "plan", "--project", str(args.project), f"profile={name}"])
+        sys.stderr.write(f"wrote {target}; try it: {again}\n")
 
 
 def _name(imported: Imported) -> str:

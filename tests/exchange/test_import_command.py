@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from nexus_orch.compose.run import compose_run
+from nexus_orch.exchange.report import render_report
+from nexus_orch.exchange.start import Note
 from tests.exchange.conftest import Told
 
 Nexus = Callable[..., Told]
@@ -191,3 +193,16 @@ def test_mistakes_name_the_file_that_was_to_be_written(nexus: Nexus, tmp_path: P
     assert str(out) in told.err
     assert "nexus-import-" not in told.err
     assert not out.exists()
+
+
+def test_a_report_for_a_terminal_is_broken_between_words() -> None:
+    notes = [Note("plan", "a " * 60 + "/a/path/that/is/" + "long/" * 20), Note("secret", "short")]
+    lines = render_report("title:", notes, 80).splitlines()
+    assert lines[1:3] == ["  secrets:", "    - short"]
+    assert [line for line in lines if len(line) > 80] == ["      /a/path/that/is/" + "long/" * 20]
+    assert " ".join(" ".join(lines).split()) == " ".join(render_report("title:", notes).split())
+
+
+def test_what_was_only_shown_says_how_to_keep_it(nexus: Nexus) -> None:
+    told = nexus("import", "hardware=rtx4090", "--", "vllm", "serve", "Qwen/Qwen2.5-7B-Instruct")
+    assert told.err.endswith("to keep the profile: nexus import --project DIR ...\n")
