@@ -73,8 +73,7 @@ def _reserve(scene: Scene, facts: Facts) -> StopRequested | None:
         raise _lacking(scene, started, trial.held_bytes, lack)
     seconds = meter.finish()
     scene.writer.write(Reserved(time.time(), scene.attempt, wanted, trial.held_bytes, seconds))
-    took = f"{render_bytes(trial.held_bytes)} of RAM were there when tried ({render_duration(seconds)})"
-    scene.view.message(took if trial.held_bytes == wanted else f"{took}; the trial was cut short")
+    scene.view.message(describe_trial(wanted, trial.held_bytes, seconds))
     return None
 
 
@@ -210,6 +209,14 @@ def _lacking(scene: Scene, started: float, held: int, problem: Problem) -> PlanE
     wanted = scene.plan.host.required_bytes
     scene.writer.write(Reserved(time.time(), scene.attempt, wanted, held, seconds, problem.message))
     return PlanError(problem)
+
+
+def describe_trial(wanted: int, held: int, seconds: float) -> str:
+    """How much of the wanted bytes was there, and that the rest was not tried when it was cut short."""
+    took = f"{render_bytes(held)} of RAM were there when tried ({render_duration(seconds)})"
+    if held >= wanted:
+        return took
+    return f"{took}; {render_bytes(wanted - held)} more were not tried, because that would have taken too long"
 
 
 def _why_skip(scene: Scene, reading: Reading, files: int) -> str:

@@ -17,7 +17,8 @@ from nexus_orch.errors import ExitCode
 from nexus_orch.judge.advice import Advice
 from nexus_orch.judge.important import is_important
 from nexus_orch.judge.offload import make_expected
-from nexus_orch.judge.verdict import RunState, judge_stall, step
+from nexus_orch.judge.stall import judge_stall
+from nexus_orch.judge.verdict import RunState, step
 from nexus_orch.launch.ports import listens
 from nexus_orch.launch.process import RunningEngine, start_engine
 from nexus_orch.launch.question import ask_question

@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nexus_orch.judge.offload import Expected
-from nexus_orch.judge.verdict import (
-    DEAF_AFTER_SECONDS,
-    RunState,
-    judge,
-    judge_stall,
-    step,
-)
+from nexus_orch.judge.stall import DEAF_AFTER_SECONDS, judge_stall
+from nexus_orch.judge.verdict import RunState, judge, step
 from nexus_orch.types import FOREIGN, Failed, Probed
 from tests.judge.histories import ATTEMPT, ERROR, INFO, UP, History
 from tests.judge.logs import lines_of

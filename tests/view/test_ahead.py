@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 
-from nexus_orch.session.ahead import make_starting, with_pace
+from nexus_orch.session.ahead import describe_trial, make_starting, with_pace
 from nexus_orch.types import GIB, RamProgress, Stage, Started, Starting
 from nexus_orch.view.frame import make_frame
 from nexus_orch.view.jsonl import JsonLinesView
@@ -33,6 +33,14 @@ def test_the_pace_gives_the_time_that_is_left() -> None:
     assert HALF.remaining_seconds == 4.0
     begun = with_pace(RamProgress(START, 1, "reserving", 0, GIB), 0.0)
     assert (begun.bytes_per_second, begun.remaining_seconds) == (None, None)
+
+
+def test_a_whole_trial_and_one_that_was_cut_short() -> None:
+    assert describe_trial(2 * GIB, 2 * GIB, 1.3) == "2.0 GiB of RAM were there when tried (1.3 s)"
+    assert describe_trial(40 * GIB, 14 * GIB, 60.0) == (
+        "14.0 GiB of RAM were there when tried (1 min 00 s); 26.0 GiB more were not tried, because that would have "
+        "taken too long"
+    )
 
 
 def test_it_is_a_stage_with_its_figures() -> None:
