@@ -54,8 +54,9 @@ class HostEstimate:
     weights_bytes: int = 0
     """Offloaded weights as the engine counts them."""
     rounding_bytes: int = 0
-    copies_bytes: int = 0
     """What pinning them takes beyond that."""
+    copies_bytes: int = 0
+    """Second copies made while loading that stay pinned (prefetch from 0.29 on)."""
     loading_bytes: int = 0
     """Copies while the weights are loaded, given back afterwards."""
     process_bytes: int = 0
