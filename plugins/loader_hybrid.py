@@ -28,6 +28,7 @@ from nexus_orch.plan.offload.placements import (
 from nexus_orch.plan.offload.prefetch import STEP, Grouping, choose_grouping
 from nexus_orch.plan.offload.releases import has_prefetch, moves_towers, pinned_copies
 from nexus_orch.plan.quantization import Scheme
+from nexus_orch.plan.wishes import pinned_choice
 from nexus_orch.types import GIB, Choice, Facts, RunSpec
 
 
@@ -199,8 +200,7 @@ def _named(case: _Case, placement: Placement, backend: str, reason: str) -> Plac
 def _choice(case: _Case, key: str, derived: object, reason: str) -> Choice:
     pinned = getattr(case.spec.memory, key)
     if pinned is not None and pinned != "auto":
-        origin = case.spec.origin(f"memory.{key}")
-        return Choice(f"memory.{key}", pinned, "pinned", f"set in {origin}" if origin else "set by the user")
+        return pinned_choice(case.spec, f"memory.{key}")
     return Choice(f"memory.{key}", derived, "derived", reason)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from nexus_orch.plan.wishes import pinned_choice
 from nexus_orch.types import GIB, CheckpointFacts, Choice, Facts, Plan, Storage
 
 ENABLED, CHANNELS, RESERVE = "memory.preload.enabled", "memory.preload.channels", "memory.reserve_host"
@@ -86,11 +87,7 @@ def _choose_reserve(plan: Plan) -> Choice:
 
 
 def _choice(plan: Plan, key: str, derived: Any, reason: str) -> Choice:
-    pinned = plan.spec.get(key)
-    if pinned is None:
-        return Choice(key, derived, "derived", reason)
-    origin = plan.spec.origin(key)
-    return Choice(key, pinned, "pinned", f"set in {origin}" if origin else "set by the user")
+    return Choice(key, derived, "derived", reason) if plan.spec.get(key) is None else pinned_choice(plan.spec, key)
 
 
 def _notes(plan: Plan, facts: Facts) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from nexus_orch.types import Choice, Lesson, RunSpec
 SETTING_SECTIONS = ("model", "memory", "serve")
 """A lesson whose key begins with one of these teaches a setting; all others teach a quantity or a fact."""
 
+COMMAND_LINE = "command line"
+"""The origin of an override (nexus_orch.compose.origins)."""
 AUTOMATIC_KEYS = (
     "model.dtype",
     "memory.strategy",
@@ -57,8 +59,7 @@ class Wishes:
             return Choice(key, derived, "derived", reason)
         if key in self._learned:
             return Choice(key, value, "learned", self.lessons[key].source)
-        origin = self.spec.origin(key)
-        return Choice(key, value, "pinned", f"set in {origin}" if origin else "set by the user")
+        return pinned_choice(self.spec, key)
 
     def attributed(self, choice: Choice) -> Choice:
         """A loader's choice with its true origin: a loader cannot tell a learned setting from a pinned one."""
@@ -68,6 +69,13 @@ class Wishes:
 
     def problem_origin(self, key: str) -> str | None:
         return self.spec.origin(key)
+
+
+def pinned_choice(spec: RunSpec, key: str) -> Choice:
+    """A value that the user has set, and where."""
+    origin = spec.origin(key)
+    where = "by the user" if origin is None else "on the command line" if origin == COMMAND_LINE else f"in {origin}"
+    return Choice(key, spec.get(key), "pinned", f"set {where}")
 
 
 def _is_open(spec: RunSpec, key: str) -> bool:

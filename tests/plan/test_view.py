@@ -69,7 +69,7 @@ def test_a_terminal_gets_the_command_without_filling() -> None:
 
 def test_what_a_shipped_profile_writes_by_default_is_not_called_pinned() -> None:
     plan = plan_of(Q32, make_gpu(), make_gpu(), settings={"serve.host": "127.0.0.1"})
-    assert "pinned: set in command line" in _text(plan)
+    assert "pinned: set on the command line" in _text(plan)
     shipped = replace(plan, spec=replace(plan.spec, origins={"serve.host": "conf/serve/default.yaml:3"}))
     assert "default: " in _text(shipped)
     assert "pinned" not in _text(shipped).split("settings")[1]

@@ -36,7 +36,7 @@ class Grouping:
 
 @dataclass(frozen=True)
 class _Row:
-    """One grouping of the layers of several stages; `bytes` over all of them, the lists by stage."""
+    """One grouping of the layers of several stages; `bytes` over all ranks, the lists by stage."""
 
     bytes: int
     size: int
@@ -55,9 +55,11 @@ def choose_grouping(ranks: Sequence[RankParts], *, amount_bytes: int | None = No
     for rank in ranks:
         wanted = rank.target_bytes if amount_bytes is None else amount_bytes
         targets[rank.stage] = max(wanted, targets.get(rank.stage, 0))
-    rows, needed = _list_rows(tuple(targets)), tuple(targets.values())
+    counts = tuple(sum(rank.stage == stage for rank in ranks) for stage in targets)
+    rows, needed = _list_rows(tuple(targets), counts), tuple(targets.values())
     reserved = ranks[0].pool_reserved
-    for row in rows[bisect_left(rows, sum(needed), key=lambda row: row.bytes) :]:
+    least = sum(count * target for count, target in zip(counts, needed, strict=True))
+    for row in rows[bisect_left(rows, least, key=lambda row: row.bytes) :]:
         if amount_bytes is None:
             gains = _freed(row, copies, pool_reserved=reserved)
         else:
@@ -79,14 +81,16 @@ def _freed(row: _Row, copies: int, *, pool_reserved: bool) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=64)
-def _list_rows(stages: tuple[StageParts, ...]) -> tuple[_Row, ...]:
-    """All groupings, those that offload least first, and of equal ones the smallest group."""
+def _list_rows(stages: tuple[StageParts, ...], counts: tuple[int, ...]) -> tuple[_Row, ...]:
+    """All groupings of stages that so many ranks have, those that offload least first, and of equal ones the smallest
+    group."""
     largest = min(LARGEST_GROUP, max(len(stage.order) for stage in stages))
     rows = []
     for size in range(1, largest + 1):
         for chosen, parts in enumerate(zip(*(_group(stage, size) for stage in stages), strict=True), start=1):
             moved, pools = zip(*parts, strict=True)
-            rows.append(_Row(sum(part.bytes for part in moved), size, chosen, moved, pools))
+            total = sum(count * part.bytes for count, part in zip(counts, moved, strict=True))
+            rows.append(_Row(total, size, chosen, moved, pools))
     return tuple(sorted(rows, key=lambda row: row.bytes))
 
 
