@@ -197,7 +197,7 @@ def _ram_low(pressure: Pressure, host: HostSample, on: bool) -> _Reading | None:
     if not host.ram_total_bytes:
         return None
     free = host.ram_total_bytes - host.ram_used_bytes
-    held = sum(process.rss_bytes for process in host.processes)
+    held = host.engine_bytes
     is_low = free < (STILL_LOW_RAM if on else LOW_RAM) * host.ram_total_bytes
     return _Reading(is_low, figures={"free": free, "held": held, "total": host.ram_total_bytes})
 
@@ -207,7 +207,7 @@ def _swapping(pressure: Pressure, host: HostSample, on: bool) -> _Reading | None
     if moved is None or before is None or before.swapped_bytes is None or host.time <= before.time:
         return None
     rate = (moved - before.swapped_bytes) / (host.time - before.time)
-    held = sum(process.rss_bytes for process in host.processes)
+    held = host.engine_bytes
     return _Reading(rate >= SWAPPING_BYTES_PER_SECOND, moved, {"held": held, "used": host.swap_used_bytes})
 
 

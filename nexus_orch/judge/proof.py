@@ -45,10 +45,8 @@ class Footprint:
 
     @property
     def host_bytes(self) -> int | None:
-        """Resident memory of the engine's processes, pinned memory too; pages that they share count more than once."""
-        if self.host is None or not self.host.processes:
-            return None
-        return sum(process.rss_bytes for process in self.host.processes)
+        """Resident memory of the engine's processes, pinned memory too."""
+        return self.host.engine_bytes if self.host is not None and self.host.processes else None
 
     @property
     def gpu_growth_bytes(self) -> int | None:

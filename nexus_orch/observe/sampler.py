@@ -108,8 +108,9 @@ class ProcessTree:
     def _read_process(self, pid: int, handle: psutil.Process) -> ProcessSample | None:
         try:
             with handle.oneshot():
-                name, rss_bytes = handle.name(), handle.memory_info().rss
-                return ProcessSample(pid, name, rss_bytes, handle.cpu_percent() / 100)
+                name, memory = handle.name(), handle.memory_info()
+                shared = int(getattr(memory, "shared", 0))  # Linux alone tells it
+                return ProcessSample(pid, name, memory.rss, handle.cpu_percent() / 100, min(shared, memory.rss))
         except psutil.Error:  # it has ended, or belongs to somebody else now
             del self._handles[pid]
             return None

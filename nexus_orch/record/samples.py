@@ -31,7 +31,7 @@ class Peaks:
     ram_bytes: int = 0
     swap_bytes: int = 0
     engine_rss_bytes: int = 0
-    """Resident memory of all engine processes together; pages that they share count more than once."""
+    """Resident memory of all engine processes together (`HostSample.engine_bytes`)."""
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     def including(self, sample: Sample) -> Peaks:
@@ -46,7 +46,7 @@ class Peaks:
                     self,
                     ram_bytes=max(self.ram_bytes, sample.ram_used_bytes),
                     swap_bytes=max(self.swap_bytes, sample.swap_used_bytes),
-                    engine_rss_bytes=max(self.engine_rss_bytes, sum(p.rss_bytes for p in sample.processes)),
+                    engine_rss_bytes=max(self.engine_rss_bytes, sample.engine_bytes),
                 )
             case Metric():
                 seen = {name: value for name, value in sample.values.items() if not isnan(value)}

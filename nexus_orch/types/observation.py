@@ -56,6 +56,8 @@ class ProcessSample:
     rss_bytes: int
     cpu_fraction: float
     """1.0 is one core."""
+    shared_bytes: int = 0
+    """The part of `rss_bytes` that others may hold too: files and shared memory. 0 where the system does not tell."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ class HostSample:
     processes: tuple[ProcessSample, ...] = ()
     swapped_bytes: int | None = None
     """Moved to and from swap since the machine was started; None where the system does not tell."""
+
+    @property
+    def engine_bytes(self) -> int:
+        """What the engine's processes hold together: each one's own memory, and of what they share the largest part
+        once, since libraries and pinned memory are mapped by all of them."""
+        own = sum(process.rss_bytes - process.shared_bytes for process in self.processes)
+        return own + max((process.shared_bytes for process in self.processes), default=0)
 
 
 FOREIGN = "foreign"

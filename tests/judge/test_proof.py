@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nexus_orch.judge.proof import Comparison, Footprint, make_proof, note_footprint, single_speed
-from nexus_orch.types import GIB, GpuSample, HostSample, Metric, ProcessSample
+from nexus_orch.types import GIB, MIB, GpuSample, HostSample, Metric, ProcessSample
 from tests.judge.histories import History
 from tests.plan.cases import make_gpu, plan_of
 
@@ -83,3 +83,14 @@ def test_the_first_speed_is_kept_and_an_answer_is_more_exact() -> None:
     for rate in (7.0, 8.0, 9.0):
         history.metric(running=1, waiting=0, generation_tokens_per_second=rate, prompt_tokens_per_second=0)
     assert history.state().numbers["tokens_per_second"] == 8.0
+
+
+def test_shared_memory_counts_once() -> None:
+    """Three processes with 100 MiB of libraries each, and pinned memory that one of them has mapped."""
+    processes = (
+        ProcessSample(1, "server", 500 * MIB, 0.0, 100 * MIB),
+        ProcessSample(2, "engine", 9000 * MIB, 0.0, 8100 * MIB),
+        ProcessSample(3, "tracker", 110 * MIB, 0.0, 100 * MIB),
+    )
+    assert HostSample(1.0, 1, 0, 0, 0, 0, processes).engine_bytes == (400 + 900 + 10 + 8100) * MIB
+    assert HostSample(1.0, 1, 0, 0, 0, 0).engine_bytes == 0
