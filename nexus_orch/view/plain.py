@@ -20,6 +20,7 @@ from nexus_orch.types import (
     Stage,
     Started,
     Starting,
+    StopAsked,
     Stopped,
     Verdict,
 )
@@ -46,6 +47,7 @@ class PlainView:
         self._stream = QuietStream(stream)
         self._picture = Picture()
         self._warned: set[str] = set()
+        self._is_stopping = False
         self._status_time: float | None = None
         self._progress_time = 0.0
 
@@ -66,8 +68,10 @@ class PlainView:
         match observation:
             case Started():
                 self._begin_attempt(observation)
-            case LogLine():
+            case LogLine() if not self._is_stopping:  # what an engine says of being stopped is in its log
                 self._log(observation)
+            case StopAsked():
+                self._is_stopping = True
             case Exited(returncode=returncode):
                 self._say(f"the engine exited with code {returncode}")
         if self._picture.is_serving:
@@ -116,6 +120,7 @@ class PlainView:
 
     def _begin_attempt(self, started: Started) -> None:
         self._warned.clear()
+        self._is_stopping = False
         self._status_time = None
         self._say(f"attempt {started.attempt}: engine started, pid {started.pid}")
 

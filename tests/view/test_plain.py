@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
-from nexus_orch.types import LogLine, Probed, Started
+from nexus_orch.types import LogLine, Probed, Started, StopAsked
 from nexus_orch.view.plain import WARNINGS_PER_ATTEMPT, PlainView
 from tests.record.examples import START, make_plan
 from tests.view.histories import QUESTION, replay_all
@@ -69,6 +69,17 @@ def test_warnings_are_told_once_for_each_place_and_not_without_end() -> None:
     view.observe(Started(START, 2, 1, ()))
     view.observe(LogLine(START, 2, "WARNING 11-23 14:00:05 [file0.py:1] odd thing 0"))
     assert out.getvalue().endswith("warning: odd thing 0\n")
+
+
+def test_what_an_engine_says_of_being_stopped_is_not_told() -> None:
+    view, out = _view()
+    view.observe(Started(START, 1, 4050, ("vllm",)))
+    view.observe(StopAsked(START + 1, 1, "done"))
+    view.observe(LogLine(START + 2, 1, "ERROR 11-23 06:31:21 [async_llm.py:704] AsyncLLM output_handler failed."))
+    view.observe(Started(START + 3, 2, 4060, ("vllm",)))
+    view.observe(LogLine(START + 4, 2, "ERROR 11-23 06:31:21 [async_llm.py:704] another attempt failed."))
+    assert "output_handler" not in out.getvalue()
+    assert "another attempt failed" in out.getvalue()
 
 
 def test_control_sequences_of_the_engine_do_not_reach_the_pipe() -> None:
