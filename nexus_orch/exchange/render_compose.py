@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from nexus_orch.exchange.deployment import Deployment
-from nexus_orch.exchange.render_yaml import HUB_CACHE, HUB_TOKEN, launch, quote, quote_raw, render_list
+from nexus_orch.exchange.render_yaml import (
+    HUB_CACHE,
+    HUB_TOKEN,
+    HUB_VARIABLE,
+    launch,
+    needs_hub,
+    quote,
+    quote_raw,
+    render_list,
+)
 
 
 def render_compose(deployment: Deployment) -> str:
@@ -34,6 +43,8 @@ def render_compose(deployment: Deployment) -> str:
 
 def _environment(deployment: Deployment) -> list[str]:
     lines = [f"      {name}: {quote(value)}" for name, value in deployment.container_env.items()]
+    if needs_hub(deployment):
+        lines.append(f"      {HUB_VARIABLE}: {quote(HUB_CACHE)}")
     for name, source in deployment.secret_env.items():
         lines.append(f"      {name}: {quote_raw(f'${{{source}:?set it in the shell or in .env}}')}")
     if not deployment.is_folder and HUB_TOKEN not in deployment.secret_env:
@@ -49,7 +60,8 @@ def _published(deployment: Deployment) -> str:
 
 def _volumes(deployment: Deployment) -> list[str]:
     if not deployment.is_folder:
-        return ["    volumes:", f"      - {quote_raw(f'~/.cache/huggingface:{HUB_CACHE}')}"]
+        cache = f"~/.cache/huggingface:{HUB_CACHE}"
+        return ["    volumes:", f"      - {quote_raw(cache)}"] if needs_hub(deployment) else []
     return [
         "    volumes:",
         "      - type: bind",

@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 
 from nexus_orch.exchange.deployment import MODELS_FOLDER, Deployment
-from nexus_orch.exchange.render_yaml import HUB_CACHE, HUB_TOKEN, launch, quote, quote_raw, render_list
+from nexus_orch.exchange.render_yaml import (
+    HUB_CACHE,
+    HUB_TOKEN,
+    HUB_VARIABLE,
+    launch,
+    needs_hub,
+    quote,
+    quote_raw,
+    render_list,
+)
 from nexus_orch.types import MIB
 
 _PROBE_SECONDS = 10
@@ -66,6 +75,8 @@ def _environment(deployment: Deployment) -> list[str]:
     lines: list[str] = []
     for name, value in deployment.container_env.items():
         lines += [f"            - name: {name}", f"              value: {quote(value)}"]
+    if needs_hub(deployment):
+        lines += [f"            - name: {HUB_VARIABLE}", f"              value: {quote(HUB_CACHE)}"]
     for name, source in deployment.secret_env.items():
         lines += _from_secret(deployment, name, source)
     if not deployment.is_folder and HUB_TOKEN not in deployment.secret_env:
@@ -121,13 +132,15 @@ def _volumes(deployment: Deployment) -> list[str]:
             f"              mountPath: {quote(deployment.inside_model)}",
             "              readOnly: true",
         ]
-    else:
+    elif needs_hub(deployment):
         lines.append(f"            - {{name: hub-cache, mountPath: {HUB_CACHE}}}")
     lines += ["      volumes:", "        - {name: shm, emptyDir: {medium: Memory}}"]
     if deployment.is_folder:
         path = f"hostPath: {{path: {quote_raw(deployment.model)}, type: Directory}}"
         return [*lines, f"        - name: model # {MODELS_FOLDER} of the node that has it", f"          {path}"]
-    return [*lines, "        - {name: hub-cache, emptyDir: {}} # a volume of your own keeps downloads"]
+    if needs_hub(deployment):
+        lines.append("        - {name: hub-cache, emptyDir: {}} # a volume of your own keeps downloads")
+    return lines
 
 
 def _service(deployment: Deployment) -> list[str]:

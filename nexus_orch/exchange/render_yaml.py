@@ -6,8 +6,9 @@ import yaml
 
 from nexus_orch.exchange.deployment import Deployment
 
-HUB_CACHE = "/root/.cache/huggingface"
-"""Where the images of vLLM keep models of the hub."""
+HUB_CACHE = "/hub"
+"""Where a container keeps models of the hub (HF_HOME), whatever user its image runs as."""
+HUB_VARIABLE = "HF_HOME"
 HUB_TOKEN = "HF_TOKEN"
 
 
@@ -25,6 +26,11 @@ def quote_raw(text: str) -> str:
 def render_list(words: tuple[str, ...], indent: int) -> list[str]:
     """One item on each line."""
     return [f"{' ' * indent}- {quote(word)}" for word in words]
+
+
+def needs_hub(deployment: Deployment) -> bool:
+    """Whether the model comes from a hub, and nothing else says where it is kept."""
+    return not deployment.is_folder and HUB_VARIABLE not in deployment.container_env
 
 
 def launch(deployment: Deployment) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -88,8 +88,10 @@ def _variables(start: Start, imported: Imported) -> dict[str, str]:
         is_cache = inside.rstrip("/").endswith(HUB_CACHE) and not host.rstrip("/").endswith(HUB_CACHE)
         if is_cache and not references(host):
             imported.env["HF_HOME"] = host
-    if outside(env.get("HF_HOME", ""), start.container).endswith(f"~{HUB_CACHE}"):
-        del env["HF_HOME"]  # the usual place
+    home = env.get("HF_HOME", "")
+    seen = outside(home, start.container)
+    if seen.endswith(f"~{HUB_CACHE}") or (start.container is not None and seen == home):
+        env.pop("HF_HOME", None)  # the usual place, or one that is the container's alone
     return env
 
 

@@ -31,7 +31,7 @@ CORPUS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {"model.dtype": "half", "serve.api_key_env": "NEXUS_API_KEY", "serve.max_num_seqs": 64},
     ),
     "docker with mistral's own formats": (
-        "docker run --runtime nvidia --gpus all -v ~/.cache/huggingface:/root/.cache/huggingface "
+        "docker run --runtime nvidia --gpus all -v ~/.cache/huggingface:/home/app/.cache/huggingface "
         '--env "HUGGING_FACE_HUB_TOKEN=hf_abcdefgh" -p 8000:8000 --ipc=host vllm/vllm-openai:v0.10.2 '
         "--model mistralai/Mistral-7B-Instruct-v0.3 --tokenizer_mode mistral --config_format mistral",
         {"engine.version": "0.10.2", "serve.port": 8000, "serve.host": "0.0.0.0"},

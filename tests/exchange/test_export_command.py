@@ -81,7 +81,8 @@ def test_compose_file(nexus: Nexus) -> None:
     assert "/health" in service["healthcheck"]["test"][-1]
     assert int(service["healthcheck"]["start_period"].removesuffix("s")) > 300
     assert service["ipc"] == "host"
-    assert "~/.cache/huggingface:/root/.cache/huggingface" in service["volumes"]
+    assert "~/.cache/huggingface:/hub" in service["volumes"]
+    assert service["environment"]["HF_HOME"] == "/hub"
 
 
 def test_kubernetes_manifest(nexus: Nexus) -> None:

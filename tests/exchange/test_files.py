@@ -28,7 +28,7 @@ services:
       - PRICE=$$5
     env_file: .env
     ports: ["8080:8000"]
-    volumes: ["./models:/models", "hub:/root/.cache/huggingface"]
+    volumes: ["./models:/models", "hub:/home/app/.cache/huggingface"]
     deploy:
       resources:
         reservations:

@@ -215,9 +215,9 @@ def test_folders_of_a_container_are_those_of_its_host() -> None:
 
 
 def test_the_usual_cache_needs_no_word() -> None:
-    line = "docker run -v $HOME/.cache/huggingface:/root/.cache/huggingface vllm/vllm-openai --model org/model"
+    line = "docker run -v $HOME/.cache/huggingface:/home/app/.cache/huggingface vllm/vllm-openai --model org/model"
     assert read(line).env == {}
-    other = "docker run -v $PWD/hub:/root/.cache/huggingface vllm/vllm-openai --model org/model"
+    other = "docker run -v $PWD/hub:/home/app/.cache/huggingface vllm/vllm-openai --model org/model"
     assert read(other).env == {"HF_HOME": "/srv/here/hub"}
 
 

@@ -125,7 +125,7 @@ def test_what_starts_no_server(line: str) -> None:
 def test_docker_run() -> None:
     start = start_in(
         "docker run -d --rm --name llm --runtime nvidia --gpus '\"device=1,2\"' --shm-size=16g --ipc=host "
-        "-v ~/models:/models -v cache:/root/.cache -p 127.0.0.1:9000:8000 -p 9001:9001 -e HF_TOKEN --env A='b c' "
+        "-v ~/models:/models -v cache:/home/app/.cache -p 127.0.0.1:9000:8000 -p 9001:9001 -e HF_TOKEN --env A='b c' "
         "vllm/vllm-openai:v0.9.2 --model /models/m -tp 2"
     )
     assert start.argv == ("--model", "/models/m", "-tp", "2")
