@@ -52,12 +52,17 @@ def choose_adapter(
 
 def describe_stretch(adapter: Adapter, version: str) -> tuple[str, ...]:
     """A note when an adapter was named for a release that it does not know; nothing else."""
-    try:
-        if adapter.versions.contains(release_of(version), prereleases=True):
-            return ()
-    except InvalidVersion:
-        pass  # a fork that calls itself anything: its adapter is always named
+    if _knows(adapter, version):
+        return ()
     return (f"the adapter {adapter.name} is for vLLM {adapter.versions}; for {version} it is used because it is named",)
+
+
+def _knows(adapter: Adapter, version: str) -> bool:
+    """Whether the adapter is for this release; what cannot be read, of a fork that calls itself anything, is none."""
+    try:
+        return adapter.versions.contains(release_of(version), prereleases=True)
+    except InvalidVersion:
+        return False
 
 
 def choose_engine(

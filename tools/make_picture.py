@@ -12,6 +12,7 @@ regular expression of --frame is found is drawn, of any other its first rows. Co
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import io
 import os
@@ -37,13 +38,20 @@ def read_terminal(argv: list[str], columns: int, rows: int) -> str:
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         os.execvp(argv[0], argv)
     parts: list[bytes] = []
-    try:
-        while part := os.read(terminal, 65536):
-            parts.append(part)
-    except OSError:
-        pass  # Linux says with EIO that the other end is closed
+    while part := _read_part(terminal):
+        parts.append(part)
     os.waitpid(pid, 0)
     return b"".join(parts).decode("utf-8", errors="replace").replace("\r\n", "\n")
+
+
+def _read_part(terminal: int) -> bytes:
+    """What has been written since; nothing once the other end is closed, which Linux says by EIO."""
+    try:
+        return os.read(terminal, 65536)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return b""
 
 
 def choose_lines(text: str, rows: int, shows: str) -> list[str]:

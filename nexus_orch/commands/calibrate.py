@@ -16,7 +16,7 @@ from nexus_orch.errors import ConfigError, ExitCode, Problem
 from nexus_orch.facts.machine import read_machine
 from nexus_orch.install.bundled import fetch_awaited
 from nexus_orch.plugin_manager import load_plugins
-from nexus_orch.record.atomic import make_write_error, write_atomic
+from nexus_orch.record.atomic import write_result
 from nexus_orch.sweep.calibration import Launch, calibrate, choose_variations, make_document
 from nexus_orch.types import RunSpec
 from nexus_orch.view.calibration import render_calibration
@@ -97,9 +97,5 @@ def _check_out(path: Path) -> Path:
 
 
 def _write(path: Path | None, launches: Sequence[Launch]) -> None:
-    if path is None:
-        return
-    try:
-        write_atomic(path, json.dumps(make_document(launches), indent=1) + "\n")
-    except OSError as error:
-        raise make_write_error(path, error) from None
+    if path is not None:
+        write_result(path, json.dumps(make_document(launches), indent=1) + "\n")

@@ -17,6 +17,7 @@ from nexus_orch.facts.machine import read_machine
 from nexus_orch.judge.bus import BusMeasurement
 from nexus_orch.judge.case import make_machine_key
 from nexus_orch.plugin_manager import load_plugins
+from nexus_orch.record.atomic import write_result
 from nexus_orch.record.learned import SWITCH, bus_path, is_learning
 from nexus_orch.record.store import append_record
 from nexus_orch.types import GpuFacts, MachineFacts
@@ -41,7 +42,7 @@ def run_bus(args: argparse.Namespace, project: Path | None, out: Path | None) ->
         sys.stderr.write(f"{SWITCH}=0: the result is shown, not kept\n")
     text = json.dumps(asdict(found), indent=1) + "\n"
     if out is not None:
-        out.write_text(text, encoding="utf-8")
+        write_result(out, text)
     sys.stdout.write(text if args.format == "json" else render_bus(found, markdown=args.format == "md"))
     return ExitCode.GOOD
 

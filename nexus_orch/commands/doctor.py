@@ -187,11 +187,11 @@ def _judge_model(name: str, fetched: bool) -> Check:
     return Check(f"model {name}", "good", "fetched" if fetched else "not fetched; the first run fetches it")
 
 
-def read_port_check() -> Check:
-    """Whether the port that a run takes first is free."""
-    problem = find_port_problem("127.0.0.1", FIRST_PORT)
+def read_port_check(port: int = FIRST_PORT) -> Check:
+    """Whether a port is free: that which a run takes first."""
+    problem = find_port_problem("127.0.0.1", port)
     if problem is None:
-        return Check("port", "good", f"{FIRST_PORT} is free")
+        return Check("port", "good", f"{port} is free")
     return Check("port", "warn", problem.message, "nothing needs to be done: a run takes the next free port")
 
 

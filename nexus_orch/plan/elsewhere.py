@@ -29,7 +29,7 @@ def judge_elsewhere(settled: Settled) -> str | None:
     if draft.inputs.spec.workload.concurrency != 1 or sum(placement.offloaded_bytes) <= MOST_SHARE * weights:
         return None
     pace = Pace(draft, placement, settled.backend)
-    seconds, bus = pace.step_seconds(), _bus_seconds(pace)
+    seconds, bus = pace.step_seconds(), pace.bus_step_seconds()
     if seconds is None or not bus or bus < MOST_SHARE * seconds:
         return None
     read = sum(_used_bytes(pace, card) for card in cards)
@@ -50,18 +50,6 @@ def judge_elsewhere(settled: Settled) -> str | None:
     if needed > COMMON_BANDWIDTH:
         return None
     return f"{there}: faster from {needed / 1e9:.0f} GB/s of RAM on, which two channels of DDR4 give"
-
-
-def _bus_seconds(pace: Pace) -> float | None:
-    """The bus's part of a token: the stages of a pipeline follow one another, the ranks of one work together."""
-    division, total = pace.draft.division, 0.0
-    for stage in range(division.pipeline_parallel):
-        card = stage * division.tensor_parallel
-        seconds = pace.bus_seconds(card, pace.moved_bytes(card))
-        if seconds is None:
-            return None
-        total += seconds
-    return total
 
 
 def _used_bytes(pace: Pace, card: int) -> int:

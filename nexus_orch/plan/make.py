@@ -133,12 +133,13 @@ def _is_uncertain(problems: list[Problem]) -> bool:
 def _predict(settled: Settled, *, borderline: bool) -> Prediction:
     draft, work = settled.draft, settled.draft.inputs.spec.workload
     seconds = settled.pace.step_seconds()
+    is_servable = work.input_tokens + work.output_tokens <= draft.inputs.architecture.longest_context
     together = settled.pace.together(settled.requests_at_once, work.input_tokens, work.output_tokens)
     return Prediction(
         decode_tokens_per_second=round(1 / seconds, 2) if seconds else None,
-        time_to_first_token_seconds=settled.pace.first_token_seconds(work.input_tokens),
+        time_to_first_token_seconds=settled.pace.first_token_seconds(work.input_tokens) if is_servable else None,
         requests_at_once=settled.requests_at_once,
-        tokens_per_second=None if together is None else round(together, 2),
+        tokens_per_second=None if together is None or not is_servable else round(together, 2),
         kv_cache_tokens_low=settled.tokens(-draft.doubt.below),
         kv_cache_tokens_high=settled.tokens(draft.doubt.above),
         borderline=borderline,
@@ -160,6 +161,12 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
             notes.append(f"borderline: {length} fits, but not at the low end of the estimate")
         else:
             notes.append(f"borderline: {length} would fit at the high end of the estimate")
+    work, limit = inputs.spec.workload, inputs.architecture.longest_context
+    if work.input_tokens + work.output_tokens > limit:
+        notes.append(
+            f"a request of the workload has {work.input_tokens + work.output_tokens:,} tokens, and the model takes "
+            f"{limit:,}: planned for as many as fit"
+        )
     if settled.fits_context and not settled.holds_concurrency:
         notes.append("the KV cache holds fewer requests at once than workload.concurrency asks for")
     return tuple(notes)

@@ -7,7 +7,7 @@ weights again. Constants and their measurements: data/measured.json, `throughput
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,18 +29,19 @@ class Pace:
     """uva or prefetch; None where nothing is offloaded."""
 
     def step_seconds(self, requests: int = 1) -> float | None:
-        """One token for each of so many requests. The stages of a pipeline follow one another; the ranks of one stage
-        work at the same time."""
-        return _total(self._stage_step(card, requests) for card in self._first_cards)
+        """One token for each of so many requests."""
+        return self._over_stages(lambda card: self._card_step(card, requests))
+
+    def bus_step_seconds(self) -> float | None:
+        """The bus's part of one token of one request."""
+        return self._over_stages(lambda card: self.bus_seconds(card, self.moved_bytes(card)))
 
     def prefill_seconds(self, requests: int, tokens: int) -> float | None:
         """Until the prompts of so many requests, of so many tokens each, are processed: in chunks of
         max_num_batched_tokens."""
-        whole = requests * tokens
-        chunks = [self.draft.batched_tokens] * (whole // self.draft.batched_tokens)
-        if whole % self.draft.batched_tokens:
-            chunks.append(whole % self.draft.batched_tokens)
-        return _total(self._chunk_seconds(card, chunk) for chunk in chunks for card in self._first_cards)
+        chunks, rest = divmod(requests * tokens, self.draft.batched_tokens)
+        whole, last = self._over_chunk(self.draft.batched_tokens), self._over_chunk(rest)
+        return None if whole is None or last is None else chunks * whole + last
 
     def first_token_seconds(self, tokens: int) -> float | None:
         """The first token of one request alone."""
@@ -59,13 +60,28 @@ class Pace:
     def _constants(self) -> dict[str, float]:
         return dict(measured("throughput"))
 
-    @property
-    def _first_cards(self) -> range:
-        """The first card of each pipeline stage."""
-        tensor = self.draft.division.tensor_parallel
-        return range(0, tensor * self.draft.division.pipeline_parallel, tensor)
+    def _over_chunk(self, tokens: int) -> float | None:
+        """One pass of so many prompt tokens through all stages."""
+        return self._over_stages(lambda card: self._chunk_seconds(card, tokens)) if tokens else 0.0
 
-    def _stage_step(self, card: int, requests: int) -> float | None:
+    def _over_stages(self, seconds_of: Callable[[int], float | None]) -> float | None:
+        """The stages of a pipeline follow one another; the ranks of one stage work at the same time, and the slowest
+        card decides. None when a card's time is not known."""
+        tensor, total = self.draft.division.tensor_parallel, 0.0
+        for start in range(0, tensor * self.draft.division.pipeline_parallel, tensor):
+            alike = {self._kind(card): card for card in range(start, start + tensor)}
+            times = [seconds_of(card) for card in alike.values()]
+            if None in times:
+                return None
+            total += max(time for time in times if time is not None)
+        return total
+
+    def _kind(self, card: int) -> tuple[object, ...]:
+        """Equal for ranks of one stage that take the same time."""
+        gpu = self.draft.gpus[card]
+        return gpu.name, self._bus_rate(card), self.placement.offloaded_bytes[card]
+
+    def _card_step(self, card: int, requests: int) -> float | None:
         moved = self.moved_bytes(card, requests)
         bus = self.bus_seconds(card, moved)
         on_card = self._card_seconds(card, requests)
@@ -83,13 +99,14 @@ class Pace:
 
     def _chunk_seconds(self, card: int, tokens: int) -> float | None:
         """One pass over a part of a prompt; it takes no less than a step of one token."""
-        step = self._stage_step(card, tokens)
+        step = self._card_step(card, tokens)
         flops = self.draft.gpus[card].fp16_flops
         if step is None or flops is None:
             return None
-        stages, tensor = self.draft.division.pipeline_parallel, self.draft.division.tensor_parallel
-        active = sum(layer.active_elements for layer in self.draft.inputs.architecture.layers) / stages
-        compute = 2 * active * tokens / (flops * self._constants["prefill_efficiency"]) / tensor
+        layers = self.draft.inputs.architecture.layers
+        share = len(self._stage(card).layer_bytes) / len(layers) / self.draft.division.tensor_parallel
+        active = sum(layer.active_elements for layer in layers) * share
+        compute = 2 * active * tokens / (flops * self._constants["prefill_efficiency"])
         offloaded = self.placement.offloaded_bytes[card]
         if not offloaded:
             return max(step, compute)
@@ -155,7 +172,7 @@ class Pace:
         used = whole - experts + experts * _used_share(self._expert_share, requests)
         in_place = self.moved_bytes(card, requests) if self.backend == "uva" else 0
         work = self.draft.inputs.spec.workload
-        length = work.input_tokens + work.output_tokens // 2
+        length = min(work.input_tokens + work.output_tokens // 2, self.draft.want.request_tokens)
         caches = min(requests, self.draft.requests) * _cache_bytes(self.draft.caches[self.draft.stage_of(card)], length)
         bandwidth = gpu.memory_bandwidth_bytes_per_second * self._constants["hbm_efficiency"]
         return (max(0.0, used - in_place) + stage.active_fixed_bytes + caches) / bandwidth
@@ -179,13 +196,3 @@ def _used_share(share: float, requests: int) -> float:
 def _cache_bytes(layout: CacheLayout, tokens: int) -> int:
     """The cache that one request of that length reads for each token."""
     return layout.request_blocks(tokens) * layout.block_bytes
-
-
-def _total(seconds: Iterable[float | None]) -> float | None:
-    """The sum, None when one of them is not known."""
-    total = 0.0
-    for each in seconds:
-        if each is None:
-            return None
-        total += each
-    return total

@@ -36,6 +36,14 @@ def write_atomic(path: Path, text: str, *, durable: bool = True) -> None:
         _sync_folder(path.parent)
 
 
+def write_result(path: Path, text: str) -> None:
+    """Write a file that the user asked for. Raises InterruptedByEnvironment when it cannot be written."""
+    try:
+        write_atomic(path, text)
+    except OSError as error:
+        raise make_write_error(path, error) from None
+
+
 def make_write_error(path: Path, error: OSError) -> InterruptedByEnvironment:
     """What a failed write means for the user."""
     if error.errno in _FULL:

@@ -126,6 +126,14 @@ def test_the_result_as_json_and_as_a_file(desk: Desk, tmp_path: Path) -> None:
     assert found["ram_bytes_per_second"] == RAM
 
 
+def test_a_result_that_cannot_be_written_is_told_and_kept_all_the_same(desk: Desk) -> None:
+    code, _, told = _calibrate(desk, "--out", "/proc/bus.json")
+    assert code == 5
+    assert "/proc/bus.json" in told
+    assert "Traceback" not in told
+    assert (desk.home / "bus.jsonl").exists()
+
+
 def test_a_probe_that_fails_keeps_nothing(desk: Desk, tmp_path: Path) -> None:
     _write_machine(desk, write_python(tmp_path, "raise SystemExit('no CUDA device')"))
     code, table, told = _calibrate(desk)

@@ -133,3 +133,31 @@ def test_the_first_token_waits_for_the_prompt() -> None:
     facts = make_facts(DENSE_14B, make_gpu(host_bandwidth_bytes_per_second=25e9), version="0.25.1", ram_gib=256)
     long = make_plan(spec, facts, LOADERS)
     assert (long.prediction.time_to_first_token_seconds or 0) > 4 * (short.prediction.time_to_first_token_seconds or 1)
+
+
+def test_a_workload_that_the_model_cannot_take_is_told() -> None:
+    plan = _plan(DENSE_14B)
+    spec = replace(plan.spec, workload=replace(plan.spec.workload, input_tokens=100_000_000))
+    facts = make_facts(DENSE_14B, make_gpu(), version="0.25.1", ram_gib=256)
+    longer = make_plan(spec, facts, LOADERS)
+    assert any("100,000,256 tokens" in note for note in longer.notes)
+    assert longer.prediction.time_to_first_token_seconds is None
+    assert longer.prediction.tokens_per_second is None
+    assert longer.prediction.decode_tokens_per_second == pytest.approx(
+        plan.prediction.decode_tokens_per_second or 0, rel=0.5
+    )
+
+
+def test_the_slowest_card_of_a_stage_decides() -> None:
+    """Tensor parallelism waits for every rank, whichever of them comes first."""
+    slow, fast = (make_gpu(host_bandwidth_bytes_per_second=rate) for rate in (6e9, 25e9))
+    settings = {"memory.strategy": "hybrid", "memory.offload_backend": "prefetch", "serve.tensor_parallel": 2}
+    spec = make_spec({**settings, "memory.cpu_offload_gib": 4.0})
+    speeds = [
+        make_plan(
+            spec, make_facts(DENSE_14B, *cards, version="0.25.1", ram_gib=256), LOADERS
+        ).prediction.decode_tokens_per_second
+        for cards in ((slow, fast), (fast, slow), (slow, slow), (fast, fast))
+    ]
+    assert speeds[0] == speeds[1] == speeds[2]
+    assert (speeds[3] or 0) > 3 * (speeds[2] or 0)
