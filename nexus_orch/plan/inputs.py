@@ -162,7 +162,7 @@ def _kv_dtype_problems(wishes: Wishes) -> list[Problem]:
             key="memory.kv_cache.dtype",
             value=name,
             origin=wishes.problem_origin("memory.kv_cache.dtype"),
-            remedy="leave it unset, or memory.kv_cache.dtype=fp8",
+            remedy="leave it unset: keys and values keep the type of the model",
             cause="unsupported_dtype",
         )
     ]
