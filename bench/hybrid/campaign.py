@@ -1,9 +1,13 @@
-"""Launch cases one after another with nexus-run, measure each, append one JSON line per case.
+"""Launch cases with nexus-run, one after another on each card, measure each, append one JSON line per case.
 
-    python -m bench.hybrid.campaign --models DIR --out FILE --gpu 0 qwen14b:compare qwen14b:grid
+    python -m bench.hybrid.campaign --models DIR --out FILE --logs DIR --queue FILE --gpu 0 --gpu 1
 
-The next engine imports its modules while the one before it is measured, and waits at a gate (`gate.py`, a plugin that
-vLLM loads before it touches the card) until the other one is gone: so no launch disturbs a measurement.
+The queue is a text file of case names (`grid.py`), read again before each launch, so that it may be changed meanwhile;
+a line that is not there any more when its turn comes is not launched, and a name that two lines have is launched twice.
+
+Two launches of a card are alive at a time: the next engine imports its modules while the one before it loads, and waits
+at a gate (`gate.py`, a plugin that vLLM loads before it touches the card) until that one is gone. While something is
+timed, all other launches of that card are paused, and on no other card anything is timed: the cards share host RAM.
 """
 
 from __future__ import annotations
@@ -14,20 +18,23 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
-from bench.hybrid.grid import Case, comparison, grid
-from bench.hybrid.load import Workload, measure
+from bench.hybrid.grid import Case, make_case
+from bench.hybrid.load import measure
 
 READY_SECONDS = 420.0
-QUIET_SECONDS = 3.0
+QUIET_SECONDS = 2.0
 """nexus-run asks a freshly ready server one completion itself; nothing is timed beside it."""
 
 
@@ -44,18 +51,42 @@ class Launch:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a chain of launches runs."""
+    """Where launches run."""
 
     models: Path
     logs: Path
-    gpu: str
     first_port: int
     extra: tuple[str, ...]
 
 
-def start(case: Case, place: Place, number: int) -> Launch:
+@dataclass
+class Queue:
+    """The cases of a file that have not been taken yet, in its order."""
+
+    path: Path
+    taken: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, models: Path) -> tuple[int, Case] | None:
+        """The next case whose model lies in that folder, with a number of its own; None when there is none."""
+        with self._lock:
+            seen: Counter[str] = Counter()
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                name = line.partition("#")[0].strip()
+                seen[name] += 1
+                if not name or seen[name] <= self.taken[name]:
+                    continue
+                case = make_case(name)
+                if not (models / case.model / "model.safetensors.index.json").exists():
+                    continue
+                self.taken[name] += 1
+                return self.taken.total(), case
+            return None
+
+
+def start(case: Case, place: Place, gpu: str, number: int) -> Launch:
+    slug = f"{case.name.replace('/', '-')}-{number:02d}"
     port = place.first_port + number
-    slug = case.name.replace("/", "-")
     argv = [
         sys.executable,
         "-c",
@@ -71,7 +102,7 @@ def start(case: Case, place: Place, number: int) -> Launch:
         *place.extra,
     ]
     log = place.logs / f"{slug}.log"
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": place.gpu, "GATE_FILE": f"/tmp/gate.{place.gpu}"}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpu, "GATE_FILE": f"/tmp/gate.{gpu}"}
     with log.open("wb") as file:
         process = subprocess.Popen(
             argv, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
@@ -80,40 +111,34 @@ def start(case: Case, place: Place, number: int) -> Launch:
 
 
 def await_ready(launch: Launch) -> bool:
-    """True when it answers a completion; False when nexus-run has ended or nothing came in time."""
+    """True when it is ready; False when nexus-run has ended or nothing came in time."""
     deadline = time.time() + READY_SECONDS
     while time.time() < deadline and launch.process.poll() is None:
-        try:
+        with suppress(httpx.HTTPError):
             if httpx.get(f"{launch.url}/health", timeout=2).status_code == 200:
-                _warm_up(launch)
                 return True
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.3)
+        time.sleep(0.2)
     return False
-
-
-def _warm_up(launch: Launch) -> None:
-    """One step of each workload, so that no kernel is compiled while it is timed."""
-    time.sleep(QUIET_SECONDS)
-    for workload in launch.case.workloads:
-        measure(launch.url, replace(workload, output_tokens=2))
 
 
 def run_case(launch: Launch, ready: bool) -> dict[str, Any]:
     """The measurements of a case that serves; what it said last of one that does not."""
     row: dict[str, Any] = {"case": launch.case.name, "model": launch.case.model, "overrides": launch.case.overrides}
+    row["run"] = launch.log.stem
     row["ready_seconds"] = round(time.time() - launch.started, 1)
     if not ready:
         row["failed"] = launch.log.read_text(errors="replace")[-1500:]
         return row
-    row["host"] = _read_host(launch.process.pid)
     row["workloads"] = []
-    for workload in launch.case.workloads:
-        try:
+    try:
+        time.sleep(QUIET_SECONDS)
+        for workload in launch.case.warm_up:
+            measure(launch.url, workload)
+        row["host"] = _read_host(launch.process.pid)
+        for workload in launch.case.workloads:
             row["workloads"].append(asdict(measure(launch.url, workload)))
-        except (httpx.HTTPError, OSError) as error:
-            row["workloads"].append({"workload": asdict(workload), "failed": repr(error)})
+    except (httpx.HTTPError, OSError, psutil.Error) as error:
+        row["failed"] = repr(error)
     return row
 
 
@@ -127,71 +152,88 @@ def stop(launch: Launch) -> int:
         return launch.process.wait()
 
 
+def run_card(gpu: str, queue: Queue, place: Place, out: Path, timing: threading.Lock) -> None:
+    """Cases of the queue on one card, until there are no more."""
+    current = _start_next(queue, place, gpu)
+    while current is not None:
+        following = _start_next(queue, place, gpu)
+        ready = await_ready(current)
+        with timing, _paused(following):
+            row = run_case(current, ready)
+        row["exit_code"] = stop(current)
+        row["gpu"] = gpu
+        row["seconds"] = round(time.time() - current.started, 1)
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        sys.stdout.write(f"{time.strftime('%H:%M:%S')} gpu {gpu} {_describe(row)}\n")
+        sys.stdout.flush()
+        current = following or _start_next(queue, place, gpu)
+
+
+def _start_next(queue: Queue, place: Place, gpu: str) -> Launch | None:
+    found = queue.take(place.models)
+    return None if found is None else start(found[1], place, gpu, found[0])
+
+
+@contextmanager
+def _paused(launch: Launch | None) -> Iterator[None]:
+    """That launch's processes do not run meanwhile."""
+    family = [] if launch is None else _list_family(launch.process.pid)
+    for process in family:
+        with suppress(psutil.Error):
+            process.suspend()
+    try:
+        yield
+    finally:
+        for process in reversed(family):
+            with suppress(psutil.Error):
+                process.resume()
+
+
+def _list_family(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return []
+
+
 def _read_host(pid: int) -> dict[str, int]:
-    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     memory = psutil.virtual_memory()
     return {
-        "family_rss_bytes": sum(process.memory_info().rss for process in family),
+        "family_rss_bytes": sum(process.memory_info().rss for process in _list_family(pid)),
         "available_bytes": memory.available,
         "total_bytes": memory.total,
     }
-
-
-def run_chain(cases: Sequence[Case], place: Place, out: Path) -> None:
-    """Each case in turn; the next one is started as soon as the one before it serves."""
-    queue = list(enumerate(cases))
-    current = start(queue[0][1], place, 0)
-    for position, _ in queue:
-        ready = await_ready(current)
-        following = start(queue[position + 1][1], place, position + 1) if position + 1 < len(queue) else None
-        row = run_case(current, ready)
-        row["exit_code"] = stop(current)
-        with out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        sys.stdout.write(f"{time.strftime('%H:%M:%S')} gpu {place.gpu} {_describe(row)}\n")
-        sys.stdout.flush()
-        if following is not None:
-            current = following
 
 
 def _describe(row: dict[str, Any]) -> str:
     if "failed" in row:
         return f"{row['case']}: exit {row['exit_code']}: {row['failed'][-300:]!r}"
     speeds = [
-        f"{w['workload']['requests']}x{w['workload']['input_tokens']}: {w['tokens_per_second']:.2f} t/s"
-        f" (decode {w['decode_tokens_per_second']}, ttft {w['first_token_seconds']:.2f})"
-        if "tokens_per_second" in w
-        else "failed"
+        f"{w['workload']['requests']}x{w['workload']['input_tokens']}: {w['tokens_per_second']:.2f}"
+        f" ({w['decode_tokens_per_second']}, ttft {w['first_token_seconds']:.2f})"
         for w in row["workloads"]
     ]
-    return f"{row['case']}: ready {row['ready_seconds']:.0f} s; {'; '.join(speeds)}"
+    return f"{row['case']}: ready {row['ready_seconds']:.0f} s, all {row['seconds']:.0f} s; {'; '.join(speeds)}"
 
 
-def _choose(words: Sequence[str]) -> Iterator[Case]:
-    """`MODEL:grid`, `MODEL:compare`, or a file of cases as JSON."""
-    for word in words:
-        model, _, kind = word.partition(":")
-        if word.endswith(".json"):
-            for found in json.loads(Path(word).read_text(encoding="utf-8")):
-                loads = tuple(Workload(*numbers) for numbers in found["workloads"])
-                yield Case(found["name"], found["model"], tuple(found["overrides"]), loads)
-        else:
-            yield from grid(model) if kind == "grid" else comparison(model)
-
-
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--logs", type=Path, required=True)
-    parser.add_argument("--gpu", default="0")
+    parser.add_argument("--queue", type=Path, required=True)
+    parser.add_argument("--gpu", action="append", default=[])
     parser.add_argument("--port", type=int, default=8100)
-    parser.add_argument("--extra", action="append", default=[])
-    parser.add_argument("cases", nargs="+")
-    args = parser.parse_args()
+    parser.add_argument("--extra", action="append", default=[], help="an override for every launch")
+    args = parser.parse_args(argv)
     args.logs.mkdir(parents=True, exist_ok=True)
-    place = Place(args.models, args.logs, args.gpu, args.port, tuple(args.extra))
-    run_chain(list(_choose(args.cases)), place, args.out)
+    place = Place(args.models, args.logs, args.port, tuple(args.extra))
+    queue, timing = Queue(args.queue), threading.Lock()
+    cards = [threading.Thread(target=run_card, args=(gpu, queue, place, args.out, timing)) for gpu in args.gpu or ["0"]]
+    for card in cards:
+        card.start()
+    for card in cards:
+        card.join()
     return 0
 
 

@@ -1,7 +1,13 @@
-"""What is launched: models, offloads, mechanisms and modes, and what each server is then asked. Pure."""
+"""What is launched: models, offloads, mechanisms and modes, and what each server is then asked. Pure.
+
+A case has a name, `MODEL/PERCENT/MECHANISM/MODE`: `qwen14b/50/prefetch/eager` has half of its weights in host RAM. The
+mechanism is none, uva, prefetch or prefetch-experts, the mode eager or graphs. `MODEL/24GB/plan`, `plan16` and
+`ancestor` give the engine what a card of 24 GB has.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,8 +15,16 @@ from bench.hybrid.load import Workload
 
 GIB = 1 << 30
 WEIGHTS_GIB = {"qwen7b": 14.19, "qwen14b": 27.51, "qwen32b": 61.02, "qwen3_30b_a3b": 56.87}
+EXPERTS = "qwen3_30b_a3b"
+EXPERT_SHARE = 8 / 128
+"""Of its experts, what one token uses."""
 BUS_GIB_PER_SECOND = 46.0
 """Only to choose how many tokens are asked for."""
+DECODE_SECONDS = 3.0
+"""For about so long tokens are counted."""
+LONGEST_SECONDS = 16.0
+"""16 prompts of 1,000 tokens that would take longer are asked as four."""
+TOKENS_PER_READ = 190
 ROOM_GIB = 8.0
 """KV cache and activations of a case of the grid."""
 CARD_GIB = 139.8
@@ -20,50 +34,56 @@ BUDGET_24GB = 0.153
 
 @dataclass(frozen=True)
 class Case:
-    """One launch by nexus-run, and the workloads that its server is given."""
+    """One launch by nexus-run, the workloads that its server is given, and those that come before anything is timed."""
 
     name: str
     model: str
     overrides: tuple[str, ...]
     workloads: tuple[Workload, ...]
+    warm_up: tuple[Workload, ...] = ()
 
 
-def grid(model: str) -> Iterator[Case]:
-    """Offloads of 0, 25, 50 and 75 % by both mechanisms, eager; without offload and half offloaded with graphs too."""
-    yield _make(model, 0, None, eager=True)
-    for percent in (50, 25, 75):
-        for backend in ("prefetch", "uva"):
-            yield _make(model, percent, backend, eager=True)
-    for backend in ("prefetch", "uva"):
-        yield _make(model, 50, backend, eager=False)
-    yield _make(model, 0, None, eager=False)
+def list_grid(model: str) -> Iterator[str]:
+    """The names of all cases of a model: offloads of 0, 25, 50 and 75 %, by both mechanisms, eager and with graphs."""
+    for mode, percent in itertools.product(("eager", "graphs"), (0, 25, 50, 75)):
+        for mechanism in ("uva", "prefetch") if percent else ("none",):
+            yield f"{model}/{percent}/{mechanism}/{mode}"
 
 
-def comparison(model: str) -> Iterator[Case]:
-    """The plan's own choices on a card of 24 GB, for one user and for 16, beside the ancestor's rule."""
+def make_case(name: str) -> Case:
+    """The case of that name. Raises ValueError for one that is none."""
+    parts = name.split("/")
+    if parts[0] not in WEIGHTS_GIB:
+        raise ValueError(f"{name}: one of {', '.join(WEIGHTS_GIB)} comes first")
+    match parts:
+        case [model, "24GB", kind] if kind in ("ancestor", "plan", "plan16"):
+            return _compare(name, model, kind)
+        case [model, percent, mechanism, mode] if mode in ("eager", "graphs") and percent.isdigit():
+            return _offload(name, model, int(percent), mechanism, eager=mode == "eager")
+    raise ValueError(f"{name}: MODEL/PERCENT/MECHANISM/MODE, or MODEL/24GB/plan|plan16|ancestor")
+
+
+def _compare(name: str, model: str, kind: str) -> Case:
+    """The plan's own choices on a card of 24 GB, for one user and for 16, and the ancestor's rule."""
     weights = WEIGHTS_GIB[model]
-    ancestor = 0.3 * weights if weights < 0.9 * 24 else max(weights - 24 + 1, 0.6 * weights)
-    budget = (f"memory.gpu_memory_utilization={BUDGET_24GB}", "model.max_model_len=4096")
-    offload = ("memory=hybrid", f"memory.cpu_offload_gib={ancestor:.1f}", "memory.offload_backend=uva")
-    batch = ("serve.max_num_seqs=32", "memory.enforce_eager=true", "model.dtype=float16")
-    seconds = ancestor / BUS_GIB_PER_SECOND
-    if weights - ancestor < 24 - 4:
-        yield Case(f"{model}/24GB/ancestor", model, (*budget, *offload, *batch), _workloads(seconds, reads_again=True))
-    ours = max(0.5, weights - 19) / BUS_GIB_PER_SECOND
-    yield Case(f"{model}/24GB/plan", model, (*budget, "memory=hybrid"), _workloads(ours, reads_again=False))
-    if model != "qwen3_30b_a3b":
-        return  # the same plan serves one and many; of experts, more requests use more
-    many = ("workload.concurrency=16", "workload.input_tokens=128", "workload.output_tokens=32")
-    yield Case(f"{model}/24GB/plan16", model, (*budget, "memory=hybrid", *many), _workloads(ours, reads_again=False))
+    overrides = [f"memory.gpu_memory_utilization={BUDGET_24GB}", "model.max_model_len=4096", "memory=hybrid"]
+    if kind == "ancestor":
+        moved = 0.3 * weights if weights < 0.9 * 24 else max(weights - 24 + 1, 0.6 * weights)
+        overrides += [f"memory.cpu_offload_gib={moved:.1f}", "memory.offload_backend=uva"]
+        overrides += ["serve.max_num_seqs=32", "memory.enforce_eager=true", "model.dtype=float16"]
+    else:
+        moved = max(0.5, weights - 19)
+    if kind == "plan16":
+        overrides += ["workload.concurrency=16", "workload.input_tokens=128", "workload.output_tokens=32"]
+    return _make(name, model, overrides, moved, reads_again=kind == "ancestor")
 
 
-def _make(model: str, percent: int, backend: str | None, *, eager: bool) -> Case:
+def _offload(name: str, model: str, percent: int, mechanism: str, *, eager: bool) -> Case:
     weights = WEIGHTS_GIB[model]
-    offloaded = weights * percent / 100
-    share = (weights - offloaded + ROOM_GIB) / CARD_GIB
+    moved = weights * percent / 100
     overrides = [
         f"memory.enforce_eager={str(eager).lower()}",
-        f"memory.gpu_memory_utilization={share:.3f}",
+        f"memory.gpu_memory_utilization={(weights - moved + ROOM_GIB) / CARD_GIB:.3f}",
         "model.max_model_len=2048",
         "serve.max_num_seqs=16",
         "serve.max_num_batched_tokens=2048",
@@ -71,25 +91,31 @@ def _make(model: str, percent: int, backend: str | None, *, eager: bool) -> Case
         "workload.input_tokens=1000",
         "workload.output_tokens=4",
     ]
-    if backend is None:
+    backend, _, experts = mechanism.partition("-")
+    if backend == "none":
         overrides.append("memory=vram_only")
     else:
-        overrides += ["memory=hybrid", f"memory.offload_backend={backend}", f"memory.cpu_offload_gib={offloaded:.2f}"]
-    mode = "eager" if eager else "graphs"
-    name = f"{model}/{percent}/{backend or 'none'}/{mode}"
-    return Case(name, model, tuple(overrides), _workloads(offloaded / BUS_GIB_PER_SECOND, reads_again=backend == "uva"))
+        overrides += ["memory=hybrid", f"memory.offload_backend={backend}", f"memory.cpu_offload_gib={moved:.2f}"]
+    if experts:
+        overrides.append(f"memory.offload_params=[{experts}]")
+    return _make(name, model, overrides, moved, reads_again=backend == "uva")
 
 
-def _workloads(step_seconds: float, *, reads_again: bool) -> tuple[Workload, ...]:
+def _make(name: str, model: str, overrides: list[str], moved_gib: float, *, reads_again: bool) -> Case:
     """One and 16 requests, short and of 1,000 tokens; fewer tokens where each takes long."""
-    step = max(step_seconds, 0.02)
-    short = int(min(96, max(12, 6 / step)))
-    many = int(min(64, max(10, 6 / step)))
-    reads = 1000 / 190 if reads_again else 0.5
-    long_requests = 16 if 16 * reads * step < 45 else 4
-    return (
+    step = max(moved_gib / BUS_GIB_PER_SECOND, 0.02)
+    one = max(step * EXPERT_SHARE, 0.04) if reads_again and model == EXPERTS else step
+    short, many = (int(min(96, max(6, DECODE_SECONDS / seconds))) for seconds in (one, step))
+    reads = 1000 / TOKENS_PER_READ if reads_again else 0.5
+    requests = 16 if 16 * reads * step < LONGEST_SECONDS else 4
+    after = max(4, many // 4)
+    workloads = (
         Workload(1, 32, short),
         Workload(16, 128, many),
-        Workload(1, 1000, 6),
-        Workload(long_requests, 1000, 4),
+        Workload(1, 1000, max(6, short // 2)),
+        Workload(requests, 1000, after if requests == 16 else 4),
     )
+    warm_up = [Workload(1, 32, 2), Workload(16, 32, 2)]
+    if model == EXPERTS:  # its kernels are compiled for each size of a batch
+        warm_up = [Workload(1, 32, 2), Workload(16, 128, 2), Workload(1, 1000, 2), Workload(2, 1000, 2)]
+    return Case(name, model, tuple(overrides), workloads, tuple(warm_up))
