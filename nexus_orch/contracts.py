@@ -70,6 +70,8 @@ class Placement:
     page_table_bytes: tuple[int, ...] = ()
     """Device memory of each GPU that maps the host memory pinned for its weights; empty when the loader does not
     say."""
+    prefetch_group: tuple[int, int] | None = None
+    """Of every so many layers, the last so many are copied ahead of use; None where none are."""
 
 
 class Loader(Protocol):
@@ -81,8 +83,9 @@ class Loader(Protocol):
     def supports(self, spec: RunSpec, facts: Facts) -> str | None:
         """None when this loader can serve the run, else the reason why it cannot, in one sentence."""
 
-    def place(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Placement:
-        """Put the weights somewhere. What does not fit all the same is reported by the planner, not here."""
+    def offer(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Sequence[Placement]:
+        """The ways to place the weights, at least one; of equally good ones the first is taken. The planner predicts
+        what each gives and takes the best for the run; what does not fit all the same is reported there, not here."""
 
 
 @dataclass(frozen=True)

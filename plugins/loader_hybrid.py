@@ -1,20 +1,21 @@
 """The loader hybrid: as few weights in host RAM as leave room for the wanted context and concurrency.
 
-What vLLM's offloaders move, and in which grain, is in `nexus_orch.plan.offload`; here is which of them is taken.
+What vLLM's offloaders move, and in which grain, is in `nexus_orch.plan.offload`; here is what is offered of it. Which
+offer is taken follows from what the planner predicts of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from packaging.version import Version
 
 from nexus_orch.contracts import Loader, Need, Placement
+from nexus_orch.errors import Problem
 from nexus_orch.hookspecs import hookimpl
 from nexus_orch.plan import choose_architecture, choose_scheme
 from nexus_orch.plan.generations import parse_version
-from nexus_orch.plan.offload.backend import is_prefetch_sooner
 from nexus_orch.plan.offload.kv_tier import can_offload_kv, choose_kv_tier
 from nexus_orch.plan.offload.parameters import EXPERTS, RankParts, make_ranks, missing_bytes
 from nexus_orch.plan.offload.pins import judge_pins
@@ -23,9 +24,8 @@ from nexus_orch.plan.offload.placements import (
     place_by_prefetch,
     place_by_uva,
     place_nothing,
-    traffic,
 )
-from nexus_orch.plan.offload.prefetch import STEP, Grouping, choose_grouping
+from nexus_orch.plan.offload.prefetch import STEP, Grouping, choose_grouping, choose_largest_grouping
 from nexus_orch.plan.offload.releases import has_prefetch, moves_towers, pinned_copies
 from nexus_orch.plan.quantization import Scheme
 from nexus_orch.plan.wishes import pinned_choice
@@ -49,8 +49,9 @@ class Hybrid:
             return f"vLLM {engine.version} has no prefetch offloader (0.19.1 and later have)"
         return _refuses_model(spec, facts) if version < Version("0.19.1") else None
 
-    def place(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Placement:
-        return _with_kv_tier(_place_weights(_Case(needs, spec, facts)), needs, spec, facts)
+    def offer(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Sequence[Placement]:
+        case = _Case(needs, spec, facts)
+        return [_with_kv_tier(placement, needs, spec, facts) for placement in _place_weights(case)]
 
 
 def _refuses_model(spec: RunSpec, facts: Facts) -> str | None:
@@ -84,53 +85,46 @@ class _Case:
     def has_experts(self) -> bool:
         return any(sum(need.active_layer_bytes) < need.movable_bytes * 0.9 for need in self.needs)
 
-    def missing(self) -> list[int]:
-        """What each card lacks. Where only further requests at once lack room and the release can keep their KV blocks
-        in host RAM, that is cheaper than weights that every step must fetch: no weights leave the card for them."""
+    def wants(self) -> list[list[int]]:
+        """What each card lacks: for all requests that are wanted at once, and for one alone. Where only further
+        requests lack room and the release can keep their KV blocks in host RAM, no weights leave the card for them."""
         whole = [missing_bytes(need, need.kv_cache_bytes) for need in self.needs]
         one = [missing_bytes(need, need.context_cache_bytes) for need in self.needs]
         if max(whole) > max(one) == 0 and self.spec.memory.kv_offload_gib != 0 and can_offload_kv(self.facts):
-            return one
-        return whole
+            return [one]
+        return [whole] if whole == one else [whole, one]
 
     def ranks(self, wanted: Sequence[str], missing: Sequence[int], *, towers: bool = False) -> tuple[RankParts, ...]:
         return make_ranks(self.needs, wanted, missing, moves_towers=towers and moves_towers(self.facts))
 
 
-def _place_weights(case: _Case) -> Placement:
+def _place_weights(case: _Case) -> Iterator[Placement]:
+    """Copied ahead first: batches and prompts that are longer than planned hurt that less than reading in place."""
     pinned = case.pinned_gib
-    missing = case.missing() if pinned is None else [0] * len(case.needs)
-    if not max(missing) and not pinned:
-        reason = "everything fits on the card" if pinned is None else "pinned to nothing"
-        return replace(place_nothing(len(case.needs)), choices=(_choice(case, "cpu_offload_gib", 0.0, reason),))
-    chooses = has_prefetch(case.facts)
-    backend = case.spec.memory.offload_backend
-    uva = _by_uva(case, missing) if backend != "prefetch" or not chooses else None
+    for missing in case.wants() if pinned is None else [[0] * len(case.needs)]:
+        if not max(missing) and not pinned:
+            reason = "everything fits on the card" if pinned is None else "pinned to nothing"
+            yield replace(place_nothing(len(case.needs)), choices=(_choice(case, "cpu_offload_gib", 0.0, reason),))
+            continue
+        problems = _judge_pins(case, missing)
+        for placement in _offload(case, missing):
+            yield replace(placement, problems=problems)
+
+
+def _offload(case: _Case, missing: Sequence[int]) -> Iterator[Placement]:
+    backend, chooses = case.spec.memory.offload_backend, has_prefetch(case.facts)
     prefetch = _by_prefetch(case, missing) if chooses and backend != "uva" else None
-    if prefetch is None:
-        why = "layers cannot be grouped so that prefetching would leave enough room"
-        taken = _named(case, uva if uva is not None else _by_uva(case, missing), "uva", why)
-    elif uva is None:
-        taken = _named(case, prefetch, "prefetch", "")
-    else:
-        taken = _sooner(case, uva, prefetch)
-    if pinned is None and case.pinned_params is None:
-        return taken
+    if prefetch is not None:
+        yield _named(case, prefetch, "prefetch", "each weight is brought once for a batch or prompt, ahead of use")
+    if prefetch is None or backend != "prefetch":
+        yield _named(case, _by_uva(case, missing), "uva", "only what is used comes over the bus")
+
+
+def _judge_pins(case: _Case, missing: Sequence[int]) -> tuple[Problem, ...]:
+    if case.pinned_gib is None and case.pinned_params is None:
+        return ()
     ranks = case.ranks(case.pinned_params or (), missing, towers=True)
-    return replace(taken, problems=judge_pins(case.needs, ranks, case.spec, case.facts))
-
-
-def _sooner(case: _Case, uva: Placement, prefetch: Placement) -> Placement:
-    """The faster mechanism for this workload, unless its pinned memory is not there."""
-    host = case.facts.machine.host
-    room = min(host.ram_available_bytes - host.reserved_bytes, host.pinned_limit_bytes or host.ram_total_bytes)
-    if prefetch.host_bytes > max(room, uva.host_bytes):
-        why = f"prefetching would pin {prefetch.host_bytes / GIB:.1f} GiB of host RAM, which are not there"
-        return _named(case, uva, "uva", why)
-    if is_prefetch_sooner(case.spec.workload, traffic(uva), traffic(prefetch)):
-        why = "copying ahead of use hides part of the bus and reads each weight once for a whole batch or prompt"
-        return _named(case, prefetch, "prefetch", why)
-    return _named(case, uva, "uva", "reading in place moves less than copying whole layers: only what is used, once")
+    return judge_pins(case.needs, ranks, case.spec, case.facts)
 
 
 def _by_uva(case: _Case, missing: Sequence[int]) -> Placement:
@@ -152,22 +146,26 @@ def _by_uva(case: _Case, missing: Sequence[int]) -> Placement:
 
 
 def _by_prefetch(case: _Case, missing: Sequence[int]) -> Placement | None:
-    """The least that makes room, of whole layers or of their experts only; None when no grouping leaves enough."""
+    """The least that makes room, of whole layers or of their experts only, else as much as can be freed; None when no
+    layer has anything to move."""
     amount = None if case.pinned_gib is None else int(case.pinned_gib * GIB)
     copies = pinned_copies(case.facts)
     pinned = case.pinned_params
     tried = [pinned] if pinned is not None else [(), EXPERTS] if case.has_experts else [()]
-    best: tuple[Grouping, tuple[RankParts, ...], tuple[str, ...]] | None = None
-    for wanted in tried:
-        ranks = case.ranks(wanted, missing)
-        if not any(rank.bytes for rank in ranks):
-            continue
-        grouping = choose_grouping(ranks, amount_bytes=amount, copies=copies)
-        if grouping is not None and (best is None or grouping.bytes < best[0].bytes):
-            best = grouping, ranks, wanted
-    if best is None:
+    parts = [(wanted, case.ranks(wanted, missing)) for wanted in tried]
+    parts = [(wanted, ranks) for wanted, ranks in parts if any(rank.bytes for rank in ranks)]
+    if not parts:
         return None
-    grouping, ranks, wanted = best
+    found = [
+        (grouping, wanted, ranks)
+        for wanted, ranks in parts
+        if (grouping := choose_grouping(ranks, amount_bytes=amount, copies=copies)) is not None
+    ]
+    if found:
+        grouping, wanted, ranks = min(found, key=lambda entry: entry[0].bytes)
+    else:
+        wanted, ranks = parts[0]
+        grouping = choose_largest_grouping(ranks, copies=copies)
     placement = place_by_prefetch(ranks, grouping, copies=copies)
     return replace(placement, choices=_prefetch_choices(case, grouping, wanted))
 

@@ -22,9 +22,9 @@ class VramOnly:
             return "memory.kv_offload_dir asks for KV blocks in host RAM on their way to the disk"
         return None
 
-    def place(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Placement:
+    def offer(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Sequence[Placement]:
         nothing = (0,) * len(needs)
-        return Placement(nothing, nothing, host_bytes=0, pinned_bytes=0)
+        return [Placement(nothing, nothing, host_bytes=0, pinned_bytes=0)]
 
 
 @hookimpl

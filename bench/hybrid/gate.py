@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+STEADY_READINGS = 4
+
 _held: list[IO[str]] = []
 
 
@@ -30,13 +32,14 @@ def wait() -> None:
 
 
 def _await_quiet_card() -> None:
-    """The driver gives memory back a moment after the process that had it is gone: vLLM must not measure meanwhile."""
+    """The driver gives memory back some moments after the process that had it is gone: vLLM must not measure
+    meanwhile. Quiet is a card whose memory has not moved for a second and a half."""
     pynvml: Any = importlib.import_module("pynvml")
     pynvml.nvmlInit()
     card = pynvml.nvmlDeviceGetHandleByIndex(int(os.environ.get("CUDA_VISIBLE_DEVICES", "0")))
-    used = -1
-    for _ in range(30):
-        before, used = used, pynvml.nvmlDeviceGetMemoryInfo(card).used
-        if used == before:
+    seen: list[int] = []
+    for _ in range(60):
+        seen.append(pynvml.nvmlDeviceGetMemoryInfo(card).used)
+        if len(seen) >= STEADY_READINGS and len(set(seen[-STEADY_READINGS:])) == 1:
             return
         time.sleep(0.5)

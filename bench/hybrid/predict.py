@@ -17,8 +17,9 @@ from nexus_orch.plan.settle import Settled
 from nexus_orch.plan.throughput import Pace
 from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.prepare import read_facts
-from nexus_orch.types import COPY_RATE, READ_RATE, Lesson
+from nexus_orch.types import COPY_RATE, LAYER_READS, READ_RATE, LayerRead, Lesson
 
+LAYER_TOKENS = (1, 16, 2048)
 DATA = Path(__file__).parent.parent / "data" / "hybrid_h200.json"
 
 
@@ -48,13 +49,8 @@ def predict_speeds(data: Mapping[str, Any]) -> Iterator[Speed]:
     """Each workload of each launch, with the offload that the engine's log told. One request is judged by its decode
     rate, several by all their tokens over all the time, prompts included."""
     plugins = load_plugins(None)
-    bus = data["bus"]
-    lessons = (
-        Lesson(f"{COPY_RATE}.0", bus["copy_bytes_per_second"], "measured"),
-        Lesson(f"{READ_RATE}.0", bus["read_bytes_per_second"], "measured"),
-    )
     for launch in data["launches"]:
-        settled = _settle(launch, lessons, plugins)
+        settled = _settle(launch, _make_lessons(data, launch), plugins)
         pace = _as_launched(settled, launch)
         for load in launch["workloads"]:
             requests, tokens = load["requests"], load["input_tokens"]
@@ -65,6 +61,29 @@ def predict_speeds(data: Mapping[str, Any]) -> Iterator[Speed]:
                 predicted = pace.together(requests, tokens, load["output_tokens"]) or 0.0
                 measured = load["tokens_per_second"]
             yield Speed(launch["case"], launch["backend"], requests, tokens, predicted, measured)
+
+
+def _make_lessons(data: Mapping[str, Any], launch: Mapping[str, Any]) -> tuple[Lesson, ...]:
+    """What `nexus calibrate --bus` says on that machine. Of the layers, those that were measured."""
+    bus = data["bus"][launch["date"]]
+    models = dict.fromkeys(row["model"] for row in data["reads"])
+    layers = tuple(_make_layer_read(data["reads"], model) for model in models)
+    return (
+        Lesson(f"{COPY_RATE}.0", bus["copy_bytes_per_second"], "measured"),
+        Lesson(f"{READ_RATE}.0", bus["read_bytes_per_second"], "measured"),
+        Lesson(f"{LAYER_READS}.0", layers, "measured"),
+    )
+
+
+def _make_layer_read(rows: Sequence[Mapping[str, Any]], model: str) -> LayerRead:
+    """The rate of a whole layer, of its matrices' own rates."""
+    found = [row for row in rows if row["model"] == model]
+    sizes = [row["rows"] * row["columns"] for row in found]
+    rates = []
+    for tokens in LAYER_TOKENS:
+        seconds = [size / row["bytes_per_second"][str(tokens)] for row, size in zip(found, sizes, strict=True)]
+        rates.append((tokens, sum(sizes) / sum(seconds)))
+    return LayerRead(tuple((row["rows"], row["columns"]) for row in found), tuple(rates))
 
 
 def _settle(launch: Mapping[str, Any], lessons: Sequence[Lesson], plugins: Plugins) -> Settled:
@@ -80,12 +99,18 @@ def _settle(launch: Mapping[str, Any], lessons: Sequence[Lesson], plugins: Plugi
 
 
 def _as_launched(settled: Settled, launch: Mapping[str, Any]) -> Pace:
-    """The pace with the bytes that the engine said it had moved, the first layers' first as UVA takes them."""
-    offloaded = int(launch["measured"]["offloaded_bytes"])
-    stage = settled.draft.weights.stages[0]
-    whole, active = sum(map(sum, stage.parameter_bytes)), sum(stage.active_layer_bytes)
-    share = launch["measured"].get("active_share", active / whole)
-    placement = replace(
-        settled.placement, offloaded_bytes=(offloaded,), active_offloaded_bytes=(int(offloaded * share),)
+    """The pace with the bytes and the groups that the engine said, its active part as planned."""
+    measured, placement = launch["measured"], settled.placement
+    offloaded = int(measured["offloaded_bytes"])
+    share = measured.get("active_share")
+    if share is None:
+        planned = sum(placement.offloaded_bytes)
+        share = sum(placement.active_offloaded_bytes) / planned if planned else 1.0
+    groups = measured.get("groups")
+    as_launched = replace(
+        placement,
+        offloaded_bytes=(offloaded,),
+        active_offloaded_bytes=(int(offloaded * share),),
+        prefetch_group=(groups[0], groups[1]) if groups else placement.prefetch_group,
     )
-    return Pace(settled.draft, placement, launch["backend"])
+    return Pace(settled.draft, as_launched, launch["backend"])

@@ -81,8 +81,8 @@ def run(overrides: Sequence[str], clients: Clients, requests: int, log: Path) ->
         sys.stdout.write(log.read_text(encoding="utf-8", errors="replace"))
     before, after = clients.rate(first, adjusted), clients.rate(second, until)
     sys.stdout.write(
-        f"before {before:.1f} tokens/s for {adjusted - first:.0f} s, restart {second - adjusted:.0f} s, after {after:.1f} "
-        f"tokens/s; {len(clients.answered)} answered, {clients.failed} tries failed; exit code {code}\n"
+        f"before {before:.1f} tokens/s for {adjusted - first:.0f} s, restart {second - adjusted:.0f} s, "
+        f"after {after:.1f} tokens/s; {len(clients.answered)} answered, {clients.failed} tries failed; exit {code}\n"
     )
     return 0
 

@@ -1,12 +1,14 @@
 """Run by the engine's Python, not by ours: times copies to a card and reads in place, prints one JSON object.
 
-    python probe_script.py        (the first card that CUDA shows)
+    python probe_script.py [LAYER]       (the first card that CUDA shows)
 
 `copy_bytes_per_second` is what a copy from pinned memory reaches, as the prefetch offloader makes it: one tensor of a
 decoder layer at a time, one copy behind the other. `read_bytes_per_second` is what a matrix product reaches whose
 weights lie in pinned host memory, by the number of tokens that it is given: so UVA reads offloaded weights. It is
-missing where the installed vLLM has no view of host memory. `ram_bytes_per_second` is
-what all processors read together.
+missing where the installed vLLM has no view of host memory. LAYER is a JSON list of the rows and columns of a model's
+layer: `layer_bytes_per_second` is what its products reach one behind the other, each weight counted once, because the
+kernels that are taken for a shape decide how much of the bus they get. `ram_bytes_per_second` is what all processors
+read together.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ import importlib
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 COPIES = 24
 ROWS, COLUMNS = 27648, 5120
 """A feed-forward matrix of a 14B model in bfloat16: 270 MiB."""
 TOKENS = (1, 16, 256)
+LAYER_TOKENS = (1, 16, 2048)
+LAYERS_IN_A_ROW = 4
 REPEATS = 5
 RAM_BYTES = 1 << 30
 
@@ -40,7 +45,13 @@ def main() -> int:
     view = _find_view()
     if view is not None:
         seen = view(weights)
-        found["read_bytes_per_second"] = {str(tokens): _time_read(torch, seen, device, tokens) for tokens in TOKENS}
+        found["read_bytes_per_second"] = {str(tokens): _time_read(torch, [seen], device, tokens) for tokens in TOKENS}
+        layer = json.loads(sys.argv[1]) if len(sys.argv) > 1 else []
+        if layer:
+            kept = [torch.empty(*shape, dtype=torch.bfloat16, pin_memory=True).fill_(0.01) for shape in layer]
+            views = [view(matrix) for matrix in kept] * LAYERS_IN_A_ROW
+            rates = {str(tokens): _time_read(torch, views, device, tokens) for tokens in LAYER_TOKENS}
+            found["layer_bytes_per_second"] = rates
     print(json.dumps(found))  # noqa: T201 - the answer to the process that started this one
     return 0
 
@@ -69,10 +80,17 @@ def _time_ram(torch: Any) -> float:
     return float(numbers.nbytes / sorted(seconds)[len(seconds) // 2])
 
 
-def _time_read(torch: Any, weights: Any, device: Any, tokens: int) -> float:
-    inputs = torch.randn(tokens, COLUMNS, dtype=torch.bfloat16, device=device)
+def _time_read(torch: Any, matrices: Sequence[Any], device: Any, tokens: int) -> float:
+    """The median over repeats of a product with each of the matrices, one behind the other."""
+    widths = {matrix.shape[1] for matrix in matrices}
+    inputs = {width: torch.randn(tokens, width, dtype=torch.bfloat16, device=device) for width in widths}
     stream = torch.cuda.current_stream(device)
-    return float(weights.nbytes) / _median_seconds(torch, lambda: torch.nn.functional.linear(inputs, weights), stream)
+
+    def read() -> None:
+        for matrix in matrices:
+            torch.nn.functional.linear(inputs[matrix.shape[1]], matrix)
+
+    return float(sum(matrix.nbytes for matrix in matrices)) / _median_seconds(torch, read, stream)
 
 
 def _median_seconds(torch: Any, work: Any, stream: Any) -> float:

@@ -14,13 +14,17 @@ from nexus_orch.choose import choose_engine
 from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ConfigError, ExitCode, Problem
 from nexus_orch.facts.machine import read_machine
+from nexus_orch.facts.model import read_model
 from nexus_orch.judge.bus import BusMeasurement
 from nexus_orch.judge.case import make_machine_key
+from nexus_orch.plan.bus_rates import layer_matrices
+from nexus_orch.plan.inputs import read_inputs
+from nexus_orch.plan.parallel import choose_division
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.record.atomic import write_result
 from nexus_orch.record.learned import SWITCH, bus_path, is_learning
 from nexus_orch.record.store import append_record
-from nexus_orch.types import GpuFacts, MachineFacts
+from nexus_orch.types import EngineFacts, Facts, GpuFacts, MachineFacts, RunSpec
 from nexus_orch.view.bus import render_bus
 
 
@@ -33,7 +37,8 @@ def run_bus(args: argparse.Namespace, project: Path | None, out: Path | None) ->
     provider = choose_engine(plugins.engines(), spec.engine.kind, spec.origins)
     engine = provider.find(spec.engine, cpu=False)
     python = require_python(None if engine is None else engine.python)
-    measured = measure_bus(python, gpus, _tell)
+    assert engine is not None
+    measured = measure_bus(python, gpus, _tell, layer=_find_layer(spec, machine, engine))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     found = BusMeasurement(today, make_machine_key(machine), measured.cards, measured.ram_bytes_per_second)
     if is_learning():
@@ -45,6 +50,22 @@ def run_bus(args: argparse.Namespace, project: Path | None, out: Path | None) ->
         write_result(out, text)
     sys.stdout.write(text if args.format == "json" else render_bus(found, markdown=args.format == "md"))
     return ExitCode.GOOD
+
+
+def _find_layer(spec: RunSpec, machine: MachineFacts, engine: EngineFacts) -> tuple[tuple[int, int], ...]:
+    """The matrices of one layer of the run's model on one rank; none where the model cannot be read, or where other
+    kernels than plain products read its weights. The bus is measured all the same."""
+    try:
+        inputs = read_inputs(spec, Facts(read_model(spec.model, spec.origins), machine, engine), ())
+        division = choose_division(inputs)
+        layout = inputs.weight_layout(division.tensor_parallel, division.pipeline_parallel, whole_segments=True)
+    except ConfigError as error:
+        sys.stderr.write(f"the layers of {spec.model.name} are not measured: {error.problems[0].message}\n")
+        return ()
+    found = layer_matrices(layout)
+    if not found:
+        sys.stderr.write(f"the layers of {spec.model.name} are not measured: only plain 16-bit matrices are\n")
+    return found
 
 
 def _tell(card: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nexus_orch.judge.case import make_machine_key
-from nexus_orch.types import COPY_RATE, RAM_RATE, READ_RATE, Facts, Lesson
+from nexus_orch.types import COPY_RATE, LAYER_READS, RAM_RATE, READ_RATE, Facts, LayerRead, Lesson
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class CardBus:
     read_bytes_per_second: float | None = None
     """A matrix product of one token whose weights lie in pinned memory, as under UVA; None where the engine has no view
     of host memory."""
+    layer: LayerRead | None = None
+    """The same for a whole layer of the model that the measurement was made for."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,21 @@ class BusMeasurement:
 
 
 def choose_bus_lessons(measurements: Sequence[BusMeasurement], facts: Facts) -> tuple[Lesson, ...]:
-    """What the newest measurement of this very machine says of each card that the run may use, and of its RAM."""
+    """What the newest measurement of this very machine says of each card that the run may use, and of its RAM; of
+    layers, what each measurement says."""
     machine = facts.machine
     if not machine.is_this_machine or not machine.gpus:
         return ()
     wanted = make_machine_key(machine)
-    newest = next((found for found in reversed(measurements) if found.machine == wanted), None)
-    if newest is None:
+    of_here = [found for found in measurements if found.machine == wanted]
+    if not of_here:
         return ()
-    used = {gpu.index for gpu in machine.gpus}
+    newest, used = of_here[-1], {gpu.index for gpu in machine.gpus}
     lessons = [lesson for card in newest.cards if card.index in used for lesson in _make_lessons(card, newest.source)]
+    for index in used:
+        layers = _newest_layers(of_here, index)
+        if layers:
+            lessons.append(Lesson(f"{LAYER_READS}.{index}", layers, newest.source))
     if newest.ram_bytes_per_second is not None:
         lessons.append(Lesson(RAM_RATE, int(newest.ram_bytes_per_second), newest.source))
     return tuple(lessons)
@@ -60,6 +67,12 @@ def describe_bus(lessons: Sequence[Lesson]) -> tuple[str, ...]:
         return ()
     slowest = min(float(lesson.value) for lesson in rates) / 1e9
     return (f"learned: {slowest:.1f} GB/s from RAM to a card ({rates[0].source})",)
+
+
+def _newest_layers(measurements: Sequence[BusMeasurement], index: int) -> tuple[LayerRead, ...]:
+    """What was measured of each layer last."""
+    cards = (card for found in measurements for card in found.cards if card.index == index)
+    return tuple({card.layer.matrices: card.layer for card in cards if card.layer is not None}.values())
 
 
 def _make_lessons(card: CardBus, source: str) -> list[Lesson]:

@@ -11,12 +11,16 @@ from nexus_orch.plan.draft import HIGHEST_UTILIZATION, Draft
 from nexus_orch.plan.generations import default_batching
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.narrow import make_narrow, narrow_choice
-from nexus_orch.plan.settle import Settled, settle
+from nexus_orch.plan.offers import make_worth, settle
+from nexus_orch.plan.settle import Settled
 from nexus_orch.plan.want import make_want
 from nexus_orch.types import Choice
 
 LEAN_BATCHED_TOKENS = 2048
 LEAN_REQUESTS = 16
+EAGER = "memory.enforce_eager"
+LEAST_GRAPH_GAIN = 1.1
+"""How much faster CUDA graphs must make a run that offloads: they take memory, and minutes at the first start."""
 RAISED_UTILIZATION = 0.95
 """How much of a card is used when the engine's own share is not enough."""
 
@@ -111,17 +115,24 @@ def _batching(inputs: Inputs, division: Division, *, lean: bool) -> Batching:
 
 
 def _try(inputs: Inputs, division: Division, loader: Loader, batching: Batching, highest: float) -> Attempt:
-    wishes = inputs.wishes
-    pinned_eager = wishes.spec.memory.enforce_eager
-    draft = _draft(inputs, division, batching, eager=bool(pinned_eager))
-    settled = settle(draft, loader, highest)
-    if settled.offloads and pinned_eager is None:
-        settled = settle(_draft(inputs, division, batching, eager=True), loader, highest)
-    choices = batching.choices
-    if pinned_eager is not None or settled.offloads:
-        reason = "the bus is the limit: CUDA graphs gain nothing when weights are offloaded, and take memory"
-        choices = (*choices, wishes.choice("memory.enforce_eager", True, reason))
-    return Attempt(loader.name, settled, choices)
+    pinned = inputs.wishes.spec.memory.enforce_eager
+    settled = settle(_draft(inputs, division, batching, eager=bool(pinned)), loader, highest)
+    if pinned is not None:
+        return Attempt(loader.name, settled, (*batching.choices, inputs.wishes.choice(EAGER, pinned, "")))
+    if not settled.offloads:
+        return Attempt(loader.name, settled, batching.choices)
+    eager = settle(_draft(inputs, division, batching, eager=True), loader, highest)
+    if _gains_by_graphs(settled, eager):
+        return Attempt(loader.name, settled, batching.choices)
+    reason = "the bus is the limit: CUDA graphs gain little when weights are offloaded, and take memory"
+    return Attempt(loader.name, eager, (*batching.choices, inputs.wishes.choice(EAGER, True, reason)))
+
+
+def _gains_by_graphs(graphs: Settled, eager: Settled) -> bool:
+    """Whether a run that offloads is clearly faster with CUDA graphs, and fits as well."""
+    if (graphs.is_comfortable, graphs.fits_context) < (eager.is_comfortable, eager.fits_context):
+        return False
+    return make_worth(graphs) > LEAST_GRAPH_GAIN * make_worth(eager)
 
 
 def _draft(inputs: Inputs, division: Division, batching: Batching, *, eager: bool) -> Draft:

@@ -1,11 +1,11 @@
-"""Places the weights of a draft, sizes its KV cache as the engine will, and finds the context that it holds."""
+"""A draft with its weights placed: the KV cache as the engine will size it, and the context that it holds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
-from nexus_orch.contracts import Loader, Placement
+from nexus_orch.contracts import Placement
 from nexus_orch.plan.draft import Draft, kv_bytes
 from nexus_orch.plan.throughput import Pace
 from nexus_orch.types import GIB, Choice, GpuEstimate
@@ -179,43 +179,3 @@ class Settled:
             headroom_bytes=self.kv[card] - taken,
             page_table_bytes=tables,
         )
-
-
-def settle(draft: Draft, loader: Loader, highest_utilization: float) -> Settled:
-    """Let the loader place the weights within the largest share of memory that is free, up to the highest allowed."""
-    spec, facts = draft.inputs.spec, draft.inputs.facts
-    outside = draft.outside_bytes()
-    for _ in range(2):  # a second round when what offloading takes comes on top of the budget
-        utilization = _choose_utilization(draft, highest_utilization, outside)
-        share = float(utilization.value)
-        placement = loader.place(draft.needs(share), spec, facts)
-        if any(placement.offloaded_bytes) and draft.generation.offload_ignored:
-            return settle(_on_v1_runner(draft), loader, highest_utilization)
-        needed = draft.outside_bytes(placement)
-        if needed <= outside:
-            break
-        outside = needed
-    budgets = tuple(draft.budget_bytes(card, share) for card in range(len(draft.gpus)))
-    sizes = kv_bytes(draft, budgets, placement)
-    fixed = spec.memory.kv_cache.size_gib
-    if fixed is not None:
-        sizes = tuple(min(size, int(fixed * GIB)) for size in sizes)
-    return Settled(draft, placement, utilization, budgets, sizes)
-
-
-def _on_v1_runner(draft: Draft) -> Draft:
-    """The same draft under the rules of the runner that can offload."""
-    return replace(draft, generation=draft.inputs.generation(offloading=True))
-
-
-def _choose_utilization(draft: Draft, highest: float, outside_bytes: int) -> Choice:
-    available = draft.free_utilization(outside_bytes)
-    default = draft.generation.default_utilization
-    free = min(draft.free_bytes(card) for card in range(len(draft.gpus))) / GIB
-    if available < min(highest, default):
-        reason = f"{free:.1f} GiB are really free on the fullest card"
-    elif highest > default:
-        reason = f"raised above the engine's {default:g}: {free:.1f} GiB are really free, and every bit is needed"
-    else:
-        reason = f"the engine's own share; {free:.1f} GiB are really free on the fullest card"
-    return draft.inputs.wishes.choice("memory.gpu_memory_utilization", min(available, highest), reason)

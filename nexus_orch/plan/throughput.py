@@ -1,8 +1,9 @@
-"""How fast requests will be answered, from the bytes that each step must read and the bus over which they come.
+"""How fast requests will be answered, from the bytes that each pass must read and the bus over which they come.
 
-A step of the engine reads every weight that it uses once: from the card's memory, or, offloaded, over the bus. Prefetch
-copies whole layers while the card computes; UVA reads in place what is used, and a long prompt makes it read the same
-weights again. Constants and their measurements: data/measured.json, `throughput`; how well they hold: docs/hybrid.md.
+A pass of the engine reads every weight that it uses once: from the card's memory, or, offloaded, over the bus. Prefetch
+copies a layer while the layers before it are computed; UVA reads in place what is used, and a long prompt makes it read
+the same weights again. Constants and their measurements: data/measured.json, `throughput`; how well they hold:
+docs/hybrid.md and docs/measurements.md.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from functools import cached_property
 
 from nexus_orch.contracts import Placement
 from nexus_orch.plan.accounting import measured
+from nexus_orch.plan.bus_rates import BusRates, layer_matrices, read_rates
 from nexus_orch.plan.draft import Draft
 from nexus_orch.plan.kv_cache import CacheLayout
 from nexus_orch.plan.weights import RankWeights
-from nexus_orch.types import COPY_RATE, READ_RATE
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,18 @@ class Pace:
 
     def step_seconds(self, requests: int = 1) -> float | None:
         """One token for each of so many requests."""
-        return self._over_stages(lambda card: self._card_step(card, requests))
+        return self._over_stages(lambda card: self._pass_seconds(card, requests, requests))
 
     def bus_step_seconds(self) -> float | None:
         """The bus's part of one token of one request."""
-        return self._over_stages(lambda card: self.bus_seconds(card, self.moved_bytes(card)))
+        return self._over_stages(lambda card: self.bus_seconds(card, 1))
 
     def prefill_seconds(self, requests: int, tokens: int) -> float | None:
-        """Until the prompts of so many requests, of so many tokens each, are processed: in chunks of
-        max_num_batched_tokens."""
-        chunks, rest = divmod(requests * tokens, self.draft.batched_tokens)
-        whole, last = self._over_chunk(self.draft.batched_tokens), self._over_chunk(rest)
-        return None if whole is None or last is None else chunks * whole + last
+        """Until the prompts of so many requests that come at once, of so many tokens each, are processed: in chunks of
+        max_num_batched_tokens. The first request is taken up alone, and the others wait for its pass."""
+        first = self._over_chunks(tokens)
+        rest = self._over_chunks((requests - 1) * tokens) if requests > 1 else 0.0
+        return None if first is None or rest is None else first + rest
 
     def first_token_seconds(self, tokens: int) -> float | None:
         """The first token of one request alone."""
@@ -60,9 +61,14 @@ class Pace:
     def _constants(self) -> dict[str, float]:
         return dict(measured("throughput"))
 
+    def _over_chunks(self, tokens: int) -> float | None:
+        chunks, rest = divmod(tokens, self.draft.batched_tokens)
+        whole, last = self._over_chunk(self.draft.batched_tokens) if chunks else 0.0, self._over_chunk(rest)
+        return None if whole is None or last is None else chunks * whole + last
+
     def _over_chunk(self, tokens: int) -> float | None:
         """One pass of so many prompt tokens through all stages."""
-        return self._over_stages(lambda card: self._chunk_seconds(card, tokens)) if tokens else 0.0
+        return self._over_stages(lambda card: self._pass_seconds(card, tokens, 1)) if tokens else 0.0
 
     def _over_stages(self, seconds_of: Callable[[int], float | None]) -> float | None:
         """The stages of a pipeline follow one another; the ranks of one stage work at the same time, and the slowest
@@ -78,70 +84,75 @@ class Pace:
 
     def _kind(self, card: int) -> tuple[object, ...]:
         """Equal for ranks of one stage that take the same time."""
-        gpu = self.draft.gpus[card]
-        return gpu.name, self._bus_rate(card), self.placement.offloaded_bytes[card]
+        gpu, rates = self.draft.gpus[card], self._rates(card)
+        return gpu.name, rates.copy, rates.read, self.placement.offloaded_bytes[card]
 
-    def _card_step(self, card: int, requests: int) -> float | None:
-        moved = self.moved_bytes(card, requests)
-        bus = self.bus_seconds(card, moved)
-        on_card = self._card_seconds(card, requests)
-        if bus is None or on_card is None:
+    def _pass_seconds(self, card: int, tokens: int, requests: int) -> float | None:
+        """One pass of so many tokens, of so many requests, on that card."""
+        memory, bus = self._memory_seconds(card, tokens, requests), self.bus_seconds(card, tokens)
+        arithmetic = self._arithmetic_seconds(card, tokens) if tokens > requests else 0.0
+        if memory is None or bus is None or arithmetic is None:
             return None
-        if not moved:
-            return max(on_card, self._launch_seconds(card))
+        launch = self._launch_seconds(card)
+        if not self.placement.offloaded_bytes[card]:
+            return max(memory, arithmetic, launch)
+        if self.backend == "prefetch":
+            return max(launch, self._prefetched_seconds(card, max(memory, arithmetic), bus))
+        # A product that reads in place computes meanwhile; all others come before and after it.
+        in_place = self.moved_bytes(card, tokens) / max(1.0, self._used_bytes(card, tokens))
+        rest = max(memory, arithmetic * (1 - in_place)) + self._routing_seconds(card)
+        return max(launch, max(bus, arithmetic * in_place) + rest)
+
+    def _prefetched_seconds(self, card: int, compute: float, bus: float) -> float:
+        """Layers whose copies share one buffer: the next copy begins when the layer before it has been computed, and
+        goes on while layers that stay on the card are (offloader/prefetch.py of 0.25.1, one layer ahead).
+
+        Of a group the last layers are copied, so that one copy hides behind all layers that stay, and the others
+        behind none.
+        """
         layers = len(self._stage(card).layer_bytes)
-        if self.backend == "prefetch":
-            # The buffer of a layer is free for the next one only when its layer has been computed.
-            share = self.placement.offloaded_bytes[card] / max(1, sum(map(sum, self._stage(card).parameter_bytes)))
-            exposed = self._constants["prefetch_exposed_seconds_per_layer"] * layers * min(1.0, share)
-            return max(on_card, self._launch_seconds(card), bus + exposed)
-        return bus + on_card + self._constants["uva_exposed_seconds_per_layer"] * layers
+        size, chosen = self.placement.prefetch_group or self._even_group(card)
+        copied = layers // size * chosen + max(0, layers % size - (size - chosen))
+        groups = layers // size + (layers % size > size - chosen)
+        each = max(compute / layers, self._constants["layer_seconds"])
+        copy = bus / max(1, copied)
+        hidden = max(copy, (size - chosen) * each)
+        return copied * each + (copied - groups) * copy + groups * hidden
 
-    def _chunk_seconds(self, card: int, tokens: int) -> float | None:
-        """One pass over a part of a prompt; it takes no less than a step of one token."""
-        step = self._card_step(card, tokens)
-        flops = self.draft.gpus[card].fp16_flops
-        if step is None or flops is None:
-            return None
-        layers = self.draft.inputs.architecture.layers
-        share = len(self._stage(card).layer_bytes) / len(layers) / self.draft.division.tensor_parallel
-        active = sum(layer.active_elements for layer in layers) * share
-        compute = 2 * active * tokens / (flops * self._constants["prefill_efficiency"])
-        offloaded = self.placement.offloaded_bytes[card]
-        if not offloaded:
-            return max(step, compute)
-        if self.backend == "prefetch":
-            return step + self._constants["prefill_exposed_compute"] * compute
-        experts = self._expert_bytes(card)
-        again = max(1.0, tokens / self._constants["uva_tokens_per_read"])
-        reads = self.bus_seconds(card, int((offloaded - experts) * again + experts))
-        return None if reads is None else max(compute, reads)
+    def _even_group(self, card: int) -> tuple[int, int]:
+        """A grouping of one layer each that offloads about as much, where the engine's own is not known."""
+        share = self.placement.offloaded_bytes[card] / max(1, sum(map(sum, self._stage(card).parameter_bytes)))
+        return max(1, round(1 / max(share, 1e-9))), 1
 
-    def moved_bytes(self, card: int, requests: int = 1) -> int:
-        """What one step brings over the bus: all that is offloaded when layers are copied; read in place, what is used
-        of it. Each of the requests chooses its experts by itself."""
+    def moved_bytes(self, card: int, tokens: int = 1) -> int:
+        """What one pass brings over the bus, each weight counted once: all that is offloaded when layers are copied;
+        read in place, what is used of it. Each token chooses its experts by itself."""
         offloaded = self.placement.offloaded_bytes[card]
         if self.backend == "prefetch" or not offloaded:
             return offloaded
         experts = self._expert_bytes(card)
-        return int(offloaded - experts + experts * _used_share(self._expert_share, requests))
+        return int(offloaded - experts + experts * _used_share(self._expert_share, tokens))
 
-    def bus_seconds(self, card: int, moved: int) -> float | None:
-        """So many bytes over the bus of that card, copied or read in place."""
-        if not moved:
+    def bus_seconds(self, card: int, tokens: int) -> float | None:
+        """What a pass of so many tokens brings over the bus of that card, copied or read in place."""
+        if not self.placement.offloaded_bytes[card]:
             return 0.0
-        rate = self._bus_rate(card)
-        return None if not rate else moved / rate
-
-    def _bus_rate(self, card: int) -> float | None:
-        gpu, wishes = self.draft.gpus[card], self.draft.inputs.wishes
-        copied, read = gpu.host_bandwidth_bytes_per_second, None
-        if wishes.spec.hardware.gpu.pcie_gbps is None:  # else it is the user's own figure
-            copied = wishes.quantity(f"{COPY_RATE}.{gpu.index}") or copied
-            read = wishes.quantity(f"{READ_RATE}.{gpu.index}")
+        rates, moved = self._rates(card), self.moved_bytes(card, tokens)
         if self.backend == "prefetch":
-            return copied
-        return read or (None if copied is None else copied * self._constants["uva_read_over_copy"])
+            return None if not rates.copy else moved / rates.copy
+        # Tokens are dealt out to experts, so that an expert's product has few of them.
+        experts = self._expert_bytes(card)
+        used = int(experts * _used_share(self._expert_share, tokens))
+        dense = rates.read_seconds(moved - used, tokens)
+        sparse = rates.read_seconds(used, max(1, int(tokens * self._expert_share)))
+        return None if dense is None or sparse is None else dense + sparse
+
+    def _rates(self, card: int) -> BusRates:
+        return read_rates(self.draft.inputs.wishes, self.draft.gpus[card], self._matrices)
+
+    @cached_property
+    def _matrices(self) -> tuple[tuple[int, int], ...]:
+        return layer_matrices(self.draft.weights)
 
     def _expert_bytes(self, card: int) -> int:
         """Offloaded bytes of routed experts: what one token does not use of the offloaded bytes tells how many."""
@@ -162,23 +173,42 @@ class Pace:
         ]
         return max(shares, default=1.0)
 
-    def _card_seconds(self, card: int, requests: int) -> float | None:
-        """One pass over the weights and the caches that lie on the card."""
+    def _used_bytes(self, card: int, tokens: int) -> float:
+        """The weights of the layers of one card that so many tokens use."""
+        stage = self._stage(card)
+        whole, active = sum(map(sum, stage.parameter_bytes)), sum(stage.active_layer_bytes)
+        experts = (whole - active) / (1 - self._expert_share) if self._expert_share < 1 else 0.0
+        return whole - experts + experts * _used_share(self._expert_share, tokens)
+
+    def _memory_seconds(self, card: int, tokens: int, requests: int) -> float | None:
+        """The weights and the caches that a pass reads from the card's memory, once; weights that are copied ahead are
+        read there, too."""
         gpu, stage = self.draft.gpus[card], self._stage(card)
         if gpu.memory_bandwidth_bytes_per_second is None:
             return None
-        whole, active = sum(map(sum, stage.parameter_bytes)), sum(stage.active_layer_bytes)
-        experts = (whole - active) / (1 - self._expert_share) if self._expert_share < 1 else 0.0
-        used = whole - experts + experts * _used_share(self._expert_share, requests)
-        in_place = self.moved_bytes(card, requests) if self.backend == "uva" else 0
+        read = self.moved_bytes(card, tokens) if self.backend == "uva" else 0
         work = self.draft.inputs.spec.workload
         length = min(work.input_tokens + work.output_tokens // 2, self.draft.want.request_tokens)
         caches = min(requests, self.draft.requests) * _cache_bytes(self.draft.caches[self.draft.stage_of(card)], length)
-        bandwidth = gpu.memory_bandwidth_bytes_per_second * self._constants["hbm_efficiency"]
-        return (max(0.0, used - in_place) + stage.active_fixed_bytes + caches) / bandwidth
+        held = max(0.0, self._used_bytes(card, tokens) - read) + stage.active_fixed_bytes + caches
+        return held / (gpu.memory_bandwidth_bytes_per_second * self._constants["hbm_efficiency"])
+
+    def _arithmetic_seconds(self, card: int, tokens: int) -> float | None:
+        """The layers' products for so many tokens."""
+        flops, layers = self.draft.gpus[card].fp16_flops, self.draft.inputs.architecture.layers
+        if flops is None:
+            return None
+        share = len(self._stage(card).layer_bytes) / len(layers) / self.draft.division.tensor_parallel
+        operations = 2 * sum(layer.active_elements for layer in layers) * share * tokens
+        return operations / (flops * self._constants["prefill_efficiency"])
+
+    def _routing_seconds(self, card: int) -> float:
+        """What the many small kernels around routed experts take, which wait for one another."""
+        is_routed = self._expert_share < 1
+        return len(self._stage(card).layer_bytes) * self._constants["routing_seconds_per_layer"] if is_routed else 0.0
 
     def _launch_seconds(self, card: int) -> float:
-        """What the processor takes to start the kernels of one step."""
+        """What the processor takes to start the kernels of one pass."""
         layers = len(self._stage(card).layer_bytes)
         if self.draft.eager:
             return self._constants["eager_seconds"] + self._constants["eager_seconds_per_layer"] * layers
@@ -188,9 +218,9 @@ class Pace:
         return self.draft.weights.stages[self.draft.stage_of(card)]
 
 
-def _used_share(share: float, requests: int) -> float:
+def _used_share(share: float, tokens: int) -> float:
     """The share of the experts that so many tokens use, each choosing evenly and by itself."""
-    return 1 - (1 - share) ** max(1, requests)
+    return 1 - (1 - share) ** max(1, tokens)
 
 
 def _cache_bytes(layout: CacheLayout, tokens: int) -> int:

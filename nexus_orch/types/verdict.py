@@ -72,8 +72,19 @@ COPY_RATE = "machine.copy_bytes_per_second"
 READ_RATE = "machine.read_bytes_per_second"
 """Keys of the bus's lessons, followed by the index of the card: the rate of a copy from pinned memory, and the rate at
 which a matrix product reads its weights there."""
+LAYER_READS = "machine.layer_reads"
+"""Key, followed by the index of the card, of what was measured of whole layers: a tuple of `LayerRead`."""
 RAM_RATE = "machine.ram_bandwidth_bytes_per_second"
 """What all processors together read of RAM."""
+
+
+@dataclass(frozen=True)
+class LayerRead:
+    """One layer whose matrices a card reads in place, over the bus. `matrices` are rows and columns in the order of the
+    layer, `rates` pairs of tokens and bytes per second, each weight counted once."""
+
+    matrices: tuple[tuple[int, int], ...]
+    rates: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ ANSWER = json.dumps(
         "ram_bytes_per_second": RAM,
     }
 )
+LAYER_RATES = {"1": 45_000_000_000.0, "16": 48_000_000_000.0, "2048": 5_000_000_000.0}
+LAYER_ANSWER = json.dumps({**json.loads(ANSWER), "layer_bytes_per_second": LAYER_RATES})
 
 
 def write_python(folder: Path, body: str) -> str:
@@ -26,6 +28,11 @@ def write_python(folder: Path, body: str) -> str:
     path.write_text(f"#!{sys.executable} -S\n{body}\n", encoding="utf-8")
     path.chmod(0o755)
     return str(path)
+
+
+def write_measuring(folder: Path) -> str:
+    """One that has rates for a layer when it is given one."""
+    return write_python(folder, f"import sys\nprint({LAYER_ANSWER!r} if len(sys.argv) > 2 else {ANSWER!r})")
 
 
 def write_answering(folder: Path, answer: str = ANSWER) -> str:

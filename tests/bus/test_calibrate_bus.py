@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bus.probes import COPY, RAM, READ, write_answering, write_python
+from tests.bus.probes import COPY, RAM, READ, write_answering, write_measuring, write_python
 from tests.session.conftest import Desk
 
 MACHINE = '''"""A card as its driver would tell, and an engine whose interpreter only answers the probe."""
@@ -62,14 +62,20 @@ def _write_machine(desk: Desk, python: str | None, total_mib: int = 24564) -> No
     (desk.folder / "plugins" / "machine.py").write_text(text, encoding="utf-8")
 
 
+def _overrides(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """The usual ones; a model among the arguments stands instead of the usual model."""
+    names_one = any(argument.startswith("model=") for argument in arguments)
+    return (*(word for word in OVERRIDES if not (names_one and word.startswith("model="))), *arguments)
+
+
 def _calibrate(desk: Desk, *arguments: str) -> tuple[int, str, str]:
-    done = desk.nexus("calibrate", "--bus", "--project", str(desk.folder), *OVERRIDES, *arguments)
+    done = desk.nexus("calibrate", "--bus", "--project", str(desk.folder), *_overrides(arguments))
     return done.returncode, done.stdout, done.stderr
 
 
 def _speed(desk: Desk, *overrides: str) -> float:
     """Predicted tokens/s of one request."""
-    done = desk.nexus("plan", "--format", "json", "--project", str(desk.folder), *OVERRIDES, *overrides)
+    done = desk.nexus("plan", "--format", "json", "--project", str(desk.folder), *_overrides(overrides))
     assert done.returncode == 0, done.stderr
     return float(json.loads(done.stdout)["prediction"]["decode_tokens_per_second"])
 
@@ -90,6 +96,34 @@ def test_what_was_measured_reaches_the_next_plan(desk: Desk) -> None:
     assert _speed(desk) > 1.5 * before  # the card's link by its generation: 25 GB/s
     slow = _speed(desk, "hardware.gpu.pcie_gbps=10")
     assert slow < before  # the user's own figure stands before what was measured
+
+
+def test_the_layers_of_the_runs_model_are_measured_and_used_for_it_alone(desk: Desk, tmp_path: Path) -> None:
+    """Layers that are read at 45 GB/s, where the probe's own matrix is at 51."""
+    in_place = ("memory=hybrid", "memory.offload_backend=uva", "memory.cpu_offload_gib=12")
+    _write_machine(desk, write_measuring(tmp_path))
+    _calibrate(desk, "model=qwen3_8b_fp8")
+    plain = _speed(desk, *in_place)
+    code, table, progress = _calibrate(desk)
+    assert code == 0, progress
+    assert "its layers, 1 token" in table and "its layers, 2,048 tokens" in table
+    assert "not measured" not in progress
+    assert _speed(desk, *in_place) == pytest.approx(plain * 45 / 51, rel=0.02)
+    other = _speed(desk, *in_place, "model=qwen7b")
+    _calibrate(desk, "model=qwen7b")
+    assert _speed(desk, *in_place, "model=qwen7b") < other
+    assert _speed(desk, *in_place) == pytest.approx(plain * 45 / 51, rel=0.02)  # the first one is kept
+
+
+@pytest.mark.parametrize(
+    ("model", "word"), [("qwen3_30b_a3b", "only plain 16-bit matrices are"), ("local", "has neither a folder")]
+)
+def test_a_model_without_layers_to_measure_is_told(desk: Desk, tmp_path: Path, model: str, word: str) -> None:
+    _write_machine(desk, write_measuring(tmp_path))
+    code, table, progress = _calibrate(desk, f"model={model}")
+    assert code == 0 and "54.2" in table
+    assert "are not measured" in progress and word in progress
+    assert "its layers" not in table
 
 
 def test_learning_that_is_switched_off(desk: Desk) -> None:

@@ -116,7 +116,7 @@ def test_prefetch_is_left_alone_where_its_second_copy_does_not_fit() -> None:
     assert little.settings["memory.offload_backend"] == "uva"
     choice = little.choice("memory.offload_backend")
     assert choice is not None
-    assert "would pin" in choice.reason
+    assert "copying ahead would take" in choice.reason
     before = plan_of(DENSE, CARD, settings=work, ram_gib=256, version="0.28.0")
     assert before.host.pinned_bytes < 0.7 * much.host.pinned_bytes
     assert before.host.loading_bytes == before.per_gpu[0].offloaded_bytes

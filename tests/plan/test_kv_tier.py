@@ -42,11 +42,16 @@ def test_up_to_0_25_it_takes_nearly_twice_the_ram() -> None:
     assert plan.host.kv_offload_bytes == int(plan.settings["memory.kv_offload_gib"] * GIB * 1.9)
 
 
-def test_releases_without_it_move_weights_instead() -> None:
+def test_releases_without_it_serve_fewer_at_once() -> None:
+    """Weights that every step must fetch for the sake of more requests would make all of them slower together."""
     for version in ("0.12.0", "0.10.2"):
         plan = _plan(HYBRID, version=version)
+        moved = _plan({**HYBRID, "memory.cpu_offload_gib": 8.0}, version=version)
         assert "memory.kv_offload_gib" not in plan.settings
-        assert plan.per_gpu[0].offloaded_bytes > 0
+        assert plan.per_gpu[0].offloaded_bytes == 0
+        assert any("fewer requests at once" in note for note in plan.notes)
+        assert plan.prediction.requests_at_once < moved.prediction.requests_at_once
+        assert (plan.prediction.tokens_per_second or 0) > 2 * (moved.prediction.tokens_per_second or 0)
 
 
 def test_grouped_caches_are_kept_as_they_are() -> None:

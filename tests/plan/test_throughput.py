@@ -34,23 +34,31 @@ def _of(backend: str | None, *, several: bool) -> list[float]:
 
 @pytest.mark.parametrize(
     ("backend", "several", "median", "worst"),
-    [("prefetch", False, 0.04, 0.1), ("prefetch", True, 0.08, 0.15), ("uva", False, 0.04, 0.4)],
+    [("prefetch", False, 0.025, 0.09), ("prefetch", True, 0.02, 0.13), ("uva", False, 0.05, 0.4)],
 )
 def test_timed_launches_are_predicted(backend: str, several: bool, median: float, worst: float) -> None:
     errors = _of(backend, several=several)
-    assert len(errors) >= 14
+    assert len(errors) >= 24
     assert errors[len(errors) // 2] <= median
     assert errors[-1] <= worst
 
 
 def test_dense_models_read_in_place_are_predicted() -> None:
+    """Of what was not warm while it was timed, the experts' kernels, nothing is asked here."""
     errors = [
         abs(speed.error)
         for speed in _speeds()
-        if speed.backend == "uva" and speed.case.startswith(("qwen14b", "qwen32b"))
+        if speed.backend == "uva" and speed.case.startswith(("qwen7b", "qwen14b", "qwen32b"))
     ]
-    assert len(errors) == 20
-    assert max(errors) <= 0.15
+    assert len(errors) == 36
+    assert sorted(errors)[len(errors) // 2] <= 0.045
+    assert max(errors) <= 0.2
+
+
+def test_warm_experts_are_predicted() -> None:
+    errors = [abs(speed.error) for speed in _speeds() if speed.case == "qwen3_30b_a3b/75/uva/eager"]
+    assert len(errors) == 4
+    assert max(errors) <= 0.05
 
 
 def test_the_documented_tables_are_those_of_the_data() -> None:

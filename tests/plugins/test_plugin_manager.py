@@ -21,8 +21,8 @@ LOADER = """
         def supports(self, spec, facts):
             return None
 
-        def place(self, needs, spec, facts):
-            raise AssertionError('nobody places anything here')
+        def offer(self, needs, spec, facts):
+            raise AssertionError('nobody offers anything here')
 
 
     @hookimpl

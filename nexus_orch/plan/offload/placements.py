@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nexus_orch.contracts import Placement
-from nexus_orch.plan.offload.backend import Traffic
 from nexus_orch.plan.offload.parameters import Moved, RankParts
 from nexus_orch.plan.offload.prefetch import Grouping
 from nexus_orch.plan.offload.uva import budget_bytes, choose_gib, move_in_order
@@ -51,13 +50,8 @@ def place_by_prefetch(ranks: Sequence[RankParts], grouping: Grouping, *, copies:
         page_table_bytes=base.page_table_bytes,
         loading_bytes=0 if copies > 1 else sum(base.offloaded_bytes),
         copies_bytes=extra,
+        prefetch_group=(grouping.size, grouping.chosen),
     )
-
-
-def traffic(placement: Placement) -> Traffic:
-    """What the fullest card moves."""
-    card = max(range(len(placement.offloaded_bytes)), key=lambda index: placement.offloaded_bytes[index])
-    return Traffic(placement.offloaded_bytes[card], placement.active_offloaded_bytes[card])
 
 
 def _placement(moved: Sequence[Moved], pools: tuple[int, ...], *, copies: int = 1) -> Placement:

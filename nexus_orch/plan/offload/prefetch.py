@@ -8,7 +8,7 @@ each layer that is copied ahead, so that layers of several kinds need room for a
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -65,11 +65,25 @@ def choose_grouping(ranks: Sequence[RankParts], *, amount_bytes: int | None = No
         else:
             gains = tuple(moved.bytes for moved in row.moved)
         if all(gain >= target for gain, target in zip(gains, needed, strict=True)):
-            stages = list(targets)
-            places = [stages.index(rank.stage) for rank in ranks]
-            moved, pools = tuple(row.moved[at] for at in places), tuple(row.pools[at] for at in places)
-            return Grouping(row.size, row.chosen, moved, pools)
+            return _make_grouping(row, ranks, targets)
     return None
+
+
+def choose_largest_grouping(ranks: Sequence[RankParts], *, copies: int = 1) -> Grouping:
+    """The grouping that frees most on the card that gains least: what is left to do where no grouping frees enough."""
+    stages = dict.fromkeys(rank.stage for rank in ranks)
+    counts = tuple(sum(rank.stage == stage for rank in ranks) for stage in stages)
+    reserved = ranks[0].pool_reserved
+    rows = _list_rows(tuple(stages), counts)
+    return _make_grouping(max(rows, key=lambda row: min(_freed(row, copies, pool_reserved=reserved))), ranks, stages)
+
+
+def _make_grouping(row: _Row, ranks: Sequence[RankParts], stages: Iterable[StageParts]) -> Grouping:
+    """What a grouping moves, by card; the stages are those of the row, in order."""
+    order = list(stages)
+    places = [order.index(rank.stage) for rank in ranks]
+    moved, pools = tuple(row.moved[at] for at in places), tuple(row.pools[at] for at in places)
+    return Grouping(row.size, row.chosen, moved, pools)
 
 
 def _freed(row: _Row, copies: int, *, pool_reserved: bool) -> tuple[int, ...]:

@@ -1,0 +1,105 @@
+"""Which of the ways that a loader offers is taken: the one whose prediction is best, and that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from nexus_orch.plan.make import make_plan
+from nexus_orch.types import GIB, Plan, WorkloadSpec
+from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec
+
+Q14, MOE, SMALL = "Qwen/Qwen2.5-14B-Instruct", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen2.5-1.5B-Instruct"
+CARD = make_gpu()
+SMALL_CARD = make_gpu(total_bytes=12 * GIB, free_bytes=int(11.7 * GIB))
+HYBRID = {"memory.strategy": "hybrid"}
+BACKENDS = ("uva", "prefetch")
+
+
+def _plan(
+    model: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    work: WorkloadSpec | None = None,
+    gpu: Any = CARD,
+    **facts: Any,
+) -> Plan:
+    spec = replace(make_spec({**HYBRID, **(settings or {})}), workload=work or WorkloadSpec())
+    return make_plan(spec, make_facts(model, gpu, **{"ram_gib": 512, "version": "0.25.1", **facts}), LOADERS)
+
+
+def _speed(plan: Plan) -> float:
+    prediction = plan.prediction
+    latency = plan.spec.workload.objective == "latency"
+    return (prediction.decode_tokens_per_second if latency else prediction.tokens_per_second) or 0.0
+
+
+@pytest.mark.parametrize("objective", ["throughput", "latency"])
+@pytest.mark.parametrize(("requests", "tokens"), [(1, 64), (1, 3000), (16, 500), (64, 2000)])
+@pytest.mark.parametrize(("model", "gpu"), [(Q14, CARD), (MOE, CARD), (Q14, SMALL_CARD), (MOE, SMALL_CARD)])
+def test_no_pinned_back_end_is_predicted_to_be_clearly_faster(
+    model: str, gpu: Any, requests: int, tokens: int, objective: Any
+) -> None:
+    work = WorkloadSpec(requests, tokens, 128, objective)
+    chosen = _plan(model, work=work, gpu=gpu)
+    pinned = [_plan(model, {"memory.offload_backend": backend}, work=work, gpu=gpu) for backend in BACKENDS]
+    assert chosen.fits
+    assert _speed(chosen) * 1.11 >= max(_speed(plan) for plan in pinned if plan.fits)
+
+
+def test_more_ram_never_turns_a_run_that_fits_into_one_that_does_not() -> None:
+    fits = [_plan(Q14, version=version, ram_gib=ram).fits for version in ("0.33.0",) for ram in range(12, 40, 2)]
+    assert sorted(fits) == fits
+    assert fits[-1]
+    assert not fits[0]
+
+
+def test_reading_in_place_is_taken_where_the_copies_while_loading_do_not_fit() -> None:
+    plan = _plan(Q14, ram_gib=20)
+    assert plan.fits
+    assert plan.settings["memory.offload_backend"] == "uva"
+    choice = plan.choice("memory.offload_backend")
+    assert choice is not None
+    assert "copying ahead would take" in choice.reason
+
+
+def test_a_pinned_prefetch_stays_prefetch_where_no_grouping_frees_enough() -> None:
+    work = WorkloadSpec(concurrency=64, input_tokens=2000, output_tokens=256)
+    plan = _plan(Q14, {"memory.offload_backend": "prefetch"}, work=work, gpu=SMALL_CARD)
+    assert plan.settings["memory.offload_backend"] == "prefetch"
+    assert plan.settings["memory.prefetch.num_in_group"] <= plan.settings["memory.prefetch.group_size"]
+    assert plan.per_gpu[0].static_pool_bytes > 0
+
+
+def test_more_wanted_requests_do_not_serve_all_of_them_slower() -> None:
+    """What cannot be held at once is not bought with weights that every step fetches."""
+    speeds = [
+        _speed(_plan(Q14, work=WorkloadSpec(requests, input_tokens=4000, output_tokens=256), ram_gib=256))
+        for requests in (1, 4, 16, 32, 64)
+    ]
+    assert all(later >= 0.9 * earlier for earlier, later in pairwise(speeds))
+
+
+def test_offloading_a_little_is_never_faster_than_nothing() -> None:
+    card = make_gpu(total_bytes=80 * GIB, free_bytes=79 * GIB)
+    for eager in (True, False):
+        for model in (SMALL, MOE):
+            whole = _plan(model, {"memory.enforce_eager": eager}, gpu=card)
+            little = {"memory.enforce_eager": eager, "memory.cpu_offload_gib": 0.01, "memory.offload_backend": "uva"}
+            moved = _plan(model, little, gpu=card)
+            assert whole.per_gpu[0].offloaded_bytes == 0
+            assert moved.per_gpu[0].offloaded_bytes > 0
+            assert (moved.prediction.decode_tokens_per_second or 0) <= (whole.prediction.decode_tokens_per_second or 0)
+
+
+def test_cuda_graphs_stay_where_the_bus_is_not_the_limit() -> None:
+    card = make_gpu(total_bytes=80 * GIB, free_bytes=79 * GIB)
+    little = _plan(SMALL, {"memory.cpu_offload_gib": 0.05}, gpu=card)
+    assert little.per_gpu[0].offloaded_bytes > 0
+    assert "memory.enforce_eager" not in little.settings
+    much = _plan(Q14)
+    assert much.settings["memory.enforce_eager"] is True
