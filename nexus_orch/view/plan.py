@@ -13,6 +13,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from nexus_orch.errors import render_value
 from nexus_orch.types import GIB, Alternative, Choice, Plan, RunSpec
 from nexus_orch.view.cards import render_cards
 from nexus_orch.view.trimmed import print_trimmed
@@ -85,7 +86,7 @@ def _problems(plan: Plan) -> Iterator[RenderableType]:
         text.append(f"{problem.cause or 'problem'}: ", "bold red")
         text.append(problem.message)
         if problem.key is not None and problem.origin is not None:
-            text.append(f"\n{problem.key} = {problem.value}  ({problem.origin})", "dim")
+            text.append(f"\n{problem.key} = {render_value(problem.value)}  ({problem.origin})", "dim")
         if problem.remedy is not None:
             text.append("\nremedy: ", "bold")
             text.append(problem.remedy)
