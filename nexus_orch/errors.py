@@ -31,7 +31,8 @@ class Problem:
     """One thing that is wrong, told so that the reader can mend it.
 
     `origin` is where the value was written (a file with its line, "command line", "default"); `cause` is one of the
-    stable cause names of `nexus_orch.types.CAUSES` when the problem is one of them.
+    stable cause names of `nexus_orch.types.CAUSES` when the problem is one of them. `is_mistake` marks a problem of a
+    plan that no memory would mend: what was asked for cannot be had.
     """
 
     message: str
@@ -40,6 +41,7 @@ class Problem:
     origin: str | None = None
     remedy: str | None = None
     cause: str | None = None
+    is_mistake: bool = False
 
 
 class NexusError(Exception):

@@ -83,7 +83,7 @@ def _where(plan: Plan) -> str:
 def _problems(plan: Plan) -> Iterator[RenderableType]:
     for problem in plan.problems:
         text = Text()
-        text.append(f"{problem.cause or 'problem'}: ", "bold red")
+        text.append(f"{problem.cause or ('mistake' if problem.is_mistake else 'problem')}: ", "bold red")
         text.append(problem.message)
         if problem.key is not None and problem.origin is not None:
             text.append(f"\n{problem.key} = {render_value(problem.value)}  ({problem.origin})", "dim")
