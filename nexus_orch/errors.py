@@ -6,8 +6,13 @@ code; nothing else in the project prints an error or calls `sys.exit`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+
+_PLAIN_WORD = re.compile(r"[A-Za-z_][\w./-]*")
+_WORDS_OF_YAML = frozenset({"true", "false", "null", "yes", "no", "on", "off", "nan", "inf"})
 
 
 class ExitCode(IntEnum):
@@ -26,7 +31,8 @@ class Problem:
     """One thing that is wrong, told so that the reader can mend it.
 
     `origin` is where the value was written (a file with its line, "command line", "default"); `cause` is one of the
-    stable cause names of `nexus_orch.types.CAUSES` when the problem is one of them.
+    stable cause names of `nexus_orch.types.CAUSES` when the problem is one of them. `is_mistake` marks a problem of a
+    plan that no memory would mend: what was asked for cannot be had.
     """
 
     message: str
@@ -35,6 +41,7 @@ class Problem:
     origin: str | None = None
     remedy: str | None = None
     cause: str | None = None
+    is_mistake: bool = False
 
 
 class NexusError(Exception):
@@ -82,10 +89,30 @@ def render_problems(problems: tuple[Problem, ...]) -> str:
     return "\n".join(_render_problem(problem) for problem in problems)
 
 
+def render_value(value: object) -> str:
+    """A value as one writes it on the command line and in YAML: true, null, [experts,mlp], {name:1}. Text as it is."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "null"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_render_item, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{name}:{_render_item(item)}' for name, item in value.items())}}}"
+    return str(value)
+
+
+def _render_item(value: object) -> str:
+    """A value inside another one: text that would not come back as itself stands in quotes."""
+    if not isinstance(value, str) or (_PLAIN_WORD.fullmatch(value) and value not in _WORDS_OF_YAML):
+        return render_value(value)
+    return "'" + value.replace("'", "\\'") + "'"
+
+
 def _render_problem(problem: Problem) -> str:
     lines = [problem.message]
     if problem.key is not None:
-        value = "" if problem.value is None else f" = {problem.value}"
+        value = "" if problem.value is None else f" = {render_value(problem.value)}"
         origin = "" if problem.origin is None else f"  ({problem.origin})"
         lines.append(f"    {problem.key}{value}{origin}")
     elif problem.origin is not None:

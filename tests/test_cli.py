@@ -7,10 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nexus_orch import __version__
 from nexus_orch.cli import COMMANDS, guard, main
-from nexus_orch.errors import ConfigError, ExitCode, InterruptedByEnvironment, LaunchError, PlanError, Problem
+from nexus_orch.errors import (
+    ConfigError,
+    ExitCode,
+    InterruptedByEnvironment,
+    LaunchError,
+    PlanError,
+    Problem,
+    render_problems,
+)
 
 NEXUS = str(Path(sys.executable).with_name("nexus"))
 
@@ -51,6 +60,26 @@ def test_an_error_is_one_message_and_one_exit_code(
     assert guard(fail) == code
     told = capsys.readouterr().err
     assert told == "error: 2 problems\nfirst\n    a.b = 1  (command line)\n    remedy: do this\nsecond\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (True, "true"),
+        (False, "false"),
+        (("mlp",), "[mlp]"),
+        (["experts.w2_weight", "mlp"], "[experts.w2_weight,mlp]"),
+        ([20, 12], "[20,12]"),
+        ([None, True, "true", "--x", "it's"], r"[null,true,'true','--x','it\'s']"),
+        ({"dtype": "fp8", "n": 1}, "{dtype:fp8,n:1}"),
+        (7.5, "7.5"),
+        ("uva", "uva"),
+    ],
+)
+def test_values_are_spelled_as_they_are_written(value: object, written: str) -> None:
+    assert f"a.b = {written}\n" in render_problems((Problem("no", "a.b", value, remedy="x"),))
+    parser = OverridesParser.create()
+    assert parser.parse_override(f"a.b={written}").value() == (list(value) if isinstance(value, tuple) else value)
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

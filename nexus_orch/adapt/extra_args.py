@@ -10,13 +10,14 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from packaging.version import Version
 
 from nexus_orch.adapt.substitutes import find_substitute
 from nexus_orch.adapt.values import read_value
 from nexus_orch.adapt.ways import INSTEAD_OF_SWAP, NO_SWAP, V1_VARIABLE, Part, find_release
-from nexus_orch.errors import Problem
+from nexus_orch.errors import Problem, render_value
 from nexus_orch.facts.flags_catalogue import releases_where, render_releases
 from nexus_orch.types import Cause, EngineFacts, Flag, RunSpec
 
@@ -27,6 +28,21 @@ _SECRETS = {
     "--api-key": "serve.api_key_env=NAME, the variable that holds the key",
     "--hf-token": "set HF_TOKEN in the environment that the run is started from",
 }
+
+
+SUBJECTS: tuple[Mapping[str, str], ...] = (
+    {
+        "--cpu-offload-gb": "memory.cpu_offload_gib",
+        "--cpu-offload-params": "memory.offload_params",
+        "--offload-backend": "memory.offload_backend",
+        "--offload-group-size": "memory.prefetch.group_size",
+        "--offload-num-in-group": "memory.prefetch.num_in_group",
+        "--offload-prefetch-step": "memory.prefetch.step",
+        "--offload-params": "memory.offload_params",
+    },
+)
+"""Options that decide one thing together, here which weights leave the cards and how, each with its setting: where the
+plan says one of them, another one by hand contradicts it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,8 @@ class Given:
 def check_extra_args(spec: RunSpec, engine: EngineFacts, said: Mapping[str, str]) -> Part:
     """The extra arguments as they go to the engine, and what is wrong with them.
 
-    `said` maps the options that settings of the plan say already to the keys of those settings.
+    `said` maps the options that settings of the plan say already to the keys of those settings; also those that a
+    pinned setting says by leaving them out.
     """
     options = list(parse_extra_args(spec.serve.extra_args))
     mistakes = [mistake for given in options for mistake in _judge(given, spec, engine, said)]
@@ -90,11 +107,50 @@ def _judge(given: Given, spec: RunSpec, engine: EngineFacts, said: Mapping[str, 
         yield _Mistake(message, name, _SECRETS[flag.name], is_secret=True)
     elif flag.name in said:
         key = said[flag.name]
-        yield _Mistake(f"{key} says {flag.name} already", name, f"set {key} instead, and leave {name} out")
+        yield _Mistake(f"{key} says {flag.name} already", name, _instead(spec, key, name))
+    elif (same := _find_same_subject(flag, said)) is not None:
+        key, others = same
+        yield _Mistake(f"the plan decides this with {', '.join(others)}", name, _instead(spec, key, name))
     elif flag.name == "--swap-space" and _has_no_swap(spec, engine):
         yield _Mistake(NO_SWAP, name, INSTEAD_OF_SWAP)
     elif (wrong := _judge_values(flag, given)) is not None:
         yield _Mistake(f"{name} {wrong}", written)
+
+
+def _instead(spec: RunSpec, key: str, name: str) -> str:
+    """What to do instead of an extra argument for what the setting `key` decides."""
+    if not is_settable(spec, key):
+        return f"leave {name} out: the planner works it out"
+    pinned = read_pin(spec, key)
+    now = "" if pinned is None else f" (now {render_value(pinned)})"
+    return f"set {key} instead, and leave {name} out{now}"
+
+
+def is_settable(spec: RunSpec, key: str) -> bool:
+    """Whether a user can set this setting of a plan; some only the planner makes."""
+    try:
+        spec.get(key)
+    except (AttributeError, KeyError):
+        return False
+    return True
+
+
+def read_pin(spec: RunSpec, key: str) -> Any:
+    """The value that somebody gave this setting, None where it is open or what every run has."""
+    if not is_settable(spec, key):
+        return None
+    value, everywhere = spec.get(key), RunSpec(name="")
+    is_default = is_settable(everywhere, key) and value == everywhere.get(key)
+    return None if is_default or value == "auto" else value
+
+
+def _find_same_subject(flag: Flag, said: Mapping[str, str]) -> tuple[str, list[str]] | None:
+    """The setting of this option, and the options by which the plan decides its subject already."""
+    for subject in SUBJECTS:
+        others = [other for other in subject if other in said]
+        if flag.name in subject and others:
+            return subject[flag.name], others
+    return None
 
 
 def _find_repeated(options: Sequence[Given], engine: EngineFacts) -> Iterator[_Mistake]:

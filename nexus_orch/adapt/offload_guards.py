@@ -7,6 +7,7 @@ from packaging.specifiers import SpecifierSet
 from nexus_orch.adapt.extra_args import find_flag, parse_extra_args
 from nexus_orch.adapt.ways import Part, find_release
 from nexus_orch.errors import Problem
+from nexus_orch.plan.ram_first import reads_ahead
 from nexus_orch.types import Choice, EngineFacts, Plan
 
 RUNNER_VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"
@@ -131,7 +132,7 @@ def guard_load_strategy(plan: Plan, engine: EngineFacts) -> Part:
     From 0.19.1 on vLLM reads whole checkpoints ahead by itself when they lie on a network file system; before, `lazy`
     was the default, and the only way before 0.10.2 (model_executor/model_loader/weight_utils.py).
     """
-    preloads = plan.settings.get("memory.preload.enabled") or plan.spec.memory.preload.enabled
+    preloads = reads_ahead(plan)
     shares_ram = offloads_weights(plan, engine)
     flag = engine.flag(LOAD_STRATEGY_FLAG)
     if flag is None or flag.default == "lazy" or not (preloads or shares_ram):

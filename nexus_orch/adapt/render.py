@@ -10,7 +10,7 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from nexus_orch.adapt.extra_args import check_extra_args
+from nexus_orch.adapt.extra_args import check_extra_args, read_pin
 from nexus_orch.adapt.values import read_value
 from nexus_orch.adapt.ways import Part, Table, UnwritableError, Way, find_release, write_for
 from nexus_orch.contracts import Rendering
@@ -53,7 +53,8 @@ class TableAdapter:
         parts += [guard(plan, engine) for guard in self.guards]
         parts.append(self._refuse_unknown(plan))
         said = {flag: key for part in parts for flag, key in part.said.items()}
-        parts.append(check_extra_args(plan.spec, engine, said))
+        silent = _find_silent(self.table, plan, engine)
+        parts.append(check_extra_args(plan.spec, engine, {**silent, **said}))
         return _join(parts)
 
     def _refuse_unknown(self, plan: Plan) -> Part:
@@ -166,11 +167,27 @@ class _Case:
         return self.refuse(f"{flag.name} does not know {written}", *remedies)
 
 
+def _find_silent(table: Table, plan: Plan, engine: EngineFacts) -> dict[str, str]:
+    """The options that a pinned setting decides by leaving them out: an extra argument may not say otherwise."""
+    found = {}
+    for key, ways in table.items():
+        value = read_pin(plan.spec, key)
+        choice = None if value is None else Choice(key, value, "pinned", "")
+        way = None if choice is None else _find_way(choice, ways, plan, engine)
+        if way is not None and way.flag is not None and way.refused is None:
+            found[way.flag] = key
+    return found
+
+
+def _find_way(choice: Choice, ways: tuple[Way, ...], plan: Plan, engine: EngineFacts) -> Way | None:
+    """The way of this release and device for the choice, if it has one."""
+    release, env = find_release(engine), plan.spec.engine.env
+    return next((way for way in ways if way.applies(release, engine.device, choice.value, env)), None)
+
+
 def _render_setting(choice: Choice, ways: tuple[Way, ...], plan: Plan, engine: EngineFacts) -> Part:
     """One setting in the way of this release and device."""
-    release = find_release(engine)
-    env = plan.spec.engine.env
-    way = next((way for way in ways if way.applies(release, engine.device, choice.value, env)), None)
+    way = _find_way(choice, ways, plan, engine)
     if way is None or choice.value in way.silent or plan.settings.get(way.unless[0], way) == way.unless[1]:
         return Part()
     case = _Case(choice, plan, engine, way)

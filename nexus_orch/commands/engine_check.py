@@ -18,6 +18,7 @@ from nexus_orch.commands.plan import exit_code_of
 from nexus_orch.compose.project import find_project
 from nexus_orch.compose.run import compose_run
 from nexus_orch.contracts import EngineProvider
+from nexus_orch.errors import render_value
 from nexus_orch.facts.engine import make_assumed_engine
 from nexus_orch.facts.flags_catalogue import catalogue_releases
 from nexus_orch.plugin_manager import Plugins, load_plugins
@@ -106,7 +107,7 @@ def _without_release(reason: str, version: str) -> str:
 def result_of(checked: Preparation) -> str:
     """good: the release does all that user and planner asked for; substituted: something derived is said differently or
     left out; refused: something pinned cannot be had, or the release does not know the model; does not fit."""
-    if checked.rendering.problems:
+    if checked.refusals:
         return "refused"
     if not checked.plan.fits:
         return "does not fit"
@@ -114,7 +115,7 @@ def result_of(checked: Preparation) -> str:
 
 
 def _reasons(checked: Preparation) -> list[str]:
-    problems = checked.rendering.problems or checked.plan.problems
+    problems = checked.refusals or checked.plan.problems
     reasons = [f"{problem.message} (remedy: {problem.remedy})" for problem in problems]
     return reasons or [f"{_render_choice(choice)}: {choice.reason}" for choice in checked.substitutions]
 
@@ -125,4 +126,4 @@ def _render_choice(choice: Choice) -> str:
         return f"no {choice.key}"
     if choice.key.startswith(_VARIABLE):
         return f"{choice.key.removeprefix(_VARIABLE)}={choice.value}"
-    return f"{choice.key} = {choice.value}"
+    return f"{choice.key} = {render_value(choice.value)}"

@@ -67,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(prepared: Preparation, args: argparse.Namespace) -> None:
     """Raises ConfigError for what cannot be said, and PlanError for what does not fit."""
-    if prepared.rendering.problems:
-        raise ConfigError(*prepared.rendering.problems)
+    if prepared.rendering.problems or (prepared.refusals and not args.force):
+        raise ConfigError(*prepared.refusals)
     if not prepared.plan.fits and not args.force:
         problems = prepared.plan.problems or (Problem("the plan does not fit"),)
         raise PlanError(*problems, Problem("not exported", remedy="--force exports it all the same"))

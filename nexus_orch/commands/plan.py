@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show the plan; 0 when it fits, 3 when it does not, 2 when the engine cannot do what is pinned."""
+    """Show the plan; 0 when it fits, 3 when it does not, 2 when what is pinned cannot be had."""
     project = find_project(project_of(args))
     if args.guide:
         from nexus_orch.commands.guide import show_guide  # noqa: PLC0415 - a plan does not need it
@@ -62,7 +62,7 @@ def _with_alternatives(preparation: Preparation, plugins: Plugins, project: Path
 
 def exit_code_of(preparation: Preparation) -> ExitCode:
     """What a launch of this preparation would end with before it began; GOOD when it may begin."""
-    if preparation.rendering.problems:
+    if preparation.refusals:
         return ExitCode.CONFIG
     return ExitCode.GOOD if preparation.plan.fits else ExitCode.DOES_NOT_FIT
 

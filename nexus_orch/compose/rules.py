@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nexus_orch.errors import Problem
+from nexus_orch.errors import Problem, render_value
 from nexus_orch.types import RunSpec
 
 
@@ -29,7 +29,8 @@ def judge_contradictions(spec: RunSpec) -> list[Problem]:
 
 def _make_problem(rule: Rule, spec: RunSpec) -> Problem:
     first, *others = rule.keys
-    against = ", ".join(f"{key}={spec.get(key)}{_render_origin(spec, key)}" for key in others)
+    said = [key for key in others if spec.get(key) is not None]
+    against = ", ".join(f"{key}={render_value(spec.get(key))}{_render_origin(spec, key)}" for key in said)
     return Problem(
         f"{rule.message}: {first} against {against}", first, spec.get(first), spec.origin(first), rule.remedy
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from nexus_orch.compose.planned import PLANNED_ONLY
 from nexus_orch.compose.schema import (
     Schema,
     core_of,
@@ -21,7 +22,7 @@ from nexus_orch.compose.schema import (
     render_expected,
     types_of,
 )
-from nexus_orch.errors import Problem
+from nexus_orch.errors import Problem, render_value
 
 Origins = Mapping[str, str]
 
@@ -59,7 +60,9 @@ def _validator() -> Draft202012Validator:
 
 
 def make_unknown_key(key: str, value: object, origin: str | None) -> Problem:
-    """The problem of a key that no run has."""
+    """The problem of a key that no run has, or that plans have and nobody sets."""
+    if key in PLANNED_ONLY:
+        return Problem(f"{key} is the planner's own and cannot be set", key, _shown(value), origin, PLANNED_ONLY[key])
     nearest = find_nearest_key(key)
     remedy = "`nexus-run --cfg job` shows every key" if nearest is None else f"did you mean {nearest}?"
     return Problem(f"unknown key {key}", key, _shown(value), origin, remedy)
@@ -87,6 +90,8 @@ def _make_bad_value(parts: Sequence[str], values: Mapping[str, Any], origins: Or
 def _render_mismatch(schema: Schema, value: object) -> str:
     """What kind of value stands there instead, when the value alone does not show it: 0.9 and "0.9" print alike."""
     types = types_of(schema)
+    if value == [] and "array" in types:
+        return ", not an empty one"
     if isinstance(value, str) and types and "string" not in types:
         return ", not text"
     if isinstance(value, bool) and "boolean" not in types:
@@ -101,7 +106,8 @@ def _render_remedy(key: str, schema: Schema, value: object) -> str:
     if nearest:
         return f"did you mean {nearest[0]}?"
     if "array" in types and "anyOf" in schema:
-        return f"write a list: {key}=[1,2]"
+        listed = render_value(core_of(schema).get("examples", [[1, 2]])[0])
+        return f"write a list: {key}={listed}" + (f", or {key}=auto" if value == [] else "")
     if "array" in types:
         return f"write a list, with each number in quotes: {key}=['--flag','1']"
     if "string" in types and isinstance(value, bool | int | float):
@@ -149,5 +155,5 @@ def _shown(value: object) -> object:
     """A value for a one-line message: long text is cut."""
     if not isinstance(value, str | list | dict):
         return value
-    text = str(value)
+    text = render_value(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."

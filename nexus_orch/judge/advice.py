@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nexus_orch.errors import render_value
 from nexus_orch.judge.pressure import Finding, PressureKind
 from nexus_orch.types import GIB, Facts, Lesson, Plan
 
@@ -42,7 +43,8 @@ class Proposal:
 
     @property
     def override(self) -> str:
-        return f"{self.key}={self.value:g}" if isinstance(self.value, float) else f"{self.key}={self.value}"
+        value = f"{self.value:g}" if isinstance(self.value, float) else render_value(self.value)
+        return f"{self.key}={value}"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from nexus_orch.errors import Problem
 from nexus_orch.plan.accounting import measured
 from nexus_orch.plan.division import Division
 from nexus_orch.plan.generations import default_batching, parse_version
+from nexus_orch.plan.host import name_ram
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.kv_cache import CacheLayout, CacheShape, make_layout
 from nexus_orch.plan.settings import model_choices, passed_choices, serve_choices
@@ -82,6 +83,17 @@ class _CpuRun:
             inputs.spec.serve.max_num_batched_tokens or default_batching(0, "", generation, self.ranks)[0],
         )
         return make_layout(inputs.architecture.layers, shape, generation.cache)
+
+    @property
+    def surely_kv_gib(self) -> float:
+        """The largest KV cache of each worker that surely fits, in GiB; 0 when none does."""
+        return self._whole_steps(self.room_bytes)
+
+    @property
+    def surely_long(self) -> int:
+        """The longest context whose KV cache surely fits; 0 when none does."""
+        room = int(self.surely_kv_gib * GIB)
+        return self.cache.longest(self.cache.num_blocks(room), self.inputs.architecture.longest_context)
 
     @cached_property
     def context(self) -> Choice:
@@ -188,6 +200,7 @@ def _judge(run: _CpuRun) -> list[Problem]:
                 origin=run.inputs.wishes.problem_origin("memory.strategy"),
                 remedy="leave memory.strategy unset",
                 cause="offload_unsupported",
+                is_mistake=True,
             )
         )
     if run.required_bytes > run.available_bytes:
@@ -198,13 +211,24 @@ def _judge(run: _CpuRun) -> list[Problem]:
 
 
 def _too_little_ram(run: _CpuRun) -> Problem:
-    missing = (run.required_bytes - run.available_bytes) / GIB
+    """Where a pinned size of the KV cache or a pinned context is the cause, it is named, with what would fit."""
+    inputs, missing = run.inputs, (run.required_bytes - run.available_bytes) / GIB
+    (key, value, origin), remedy = name_ram(inputs), f"free {missing:.2f} GiB, or choose a smaller model"
+    for pinned, smaller in (("memory.kv_cache.size_gib", run.surely_kv_gib), ("model.max_model_len", run.surely_long)):
+        if inputs.wishes.is_fixed(pinned) and smaller:
+            key, value, origin = pinned, inputs.spec.get(pinned), inputs.wishes.problem_origin(pinned)
+            remedy = f"{pinned}={smaller:g} or less, or free {missing:.2f} GiB"
+            break
+    else:
+        remedy += " or a shorter context" if run.room_bytes > 0 else ""
     return Problem(
         f"weights ({run.weights_bytes / GIB:.2f} GiB), KV cache ({run.kv_bytes * run.ranks / GIB:.2f} GiB) and "
         f"processes ({run.process_bytes / GIB:.2f} GiB) take {run.required_bytes / GIB:.2f} GiB of RAM, and "
         f"{run.available_bytes / GIB:.2f} GiB are available",
-        key="hardware.host.ram_gib",
-        remedy=f"free {missing:.2f} GiB, or choose a smaller model or a shorter context",
+        key=key,
+        value=value,
+        origin=origin,
+        remedy=remedy,
         cause="host_oom",
     )
 

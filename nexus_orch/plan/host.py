@@ -69,13 +69,24 @@ def _judge_ram(inputs: Inputs, estimate: HostEstimate, remedy: str | None) -> It
     group = host.cgroup_limit_bytes
     limit = "" if group is None else f" (the control group allows {group / GIB:.1f} GiB)"
     swap = "; swap does not help: pinned memory cannot be swapped out" if host.swap_free_bytes >= short else ""
+    key, total, origin = name_ram(inputs)
     yield Problem(
         f"the run takes {estimate.required_bytes / GIB:.1f} GiB of host RAM ({render_parts(estimate)}), and "
         f"{estimate.available_bytes / GIB:.1f} GiB are available{limit}{swap}",
-        key="hardware.host.ram_gib",
+        key=key,
+        value=total,
+        origin=origin,
         remedy=remedy or f"{short / GIB:.1f} GiB more RAM",
         cause="host_oom",
     )
+
+
+def name_ram(inputs: Inputs) -> tuple[str, float, str | None]:
+    """The machine's RAM as a setting: its key, how many GiB there are, and who says so."""
+    key, host = "hardware.host.ram_gib", inputs.facts.machine.host
+    told = inputs.spec.get(key)
+    origin = inputs.wishes.problem_origin(key) if told is not None and host.source == "profile" else "measured"
+    return key, round(host.ram_total_bytes / GIB, 1), origin
 
 
 def render_parts(estimate: HostEstimate) -> str:

@@ -20,14 +20,20 @@ turns would lose its time between more than two places."""
 
 
 def with_ram_first(plan: Plan, facts: Facts) -> Plan:
-    """The plan with the three choices of this stage, and a note for each pin that will have nothing to do."""
+    """The plan with the three choices of this stage, and a note for each pin that will have nothing to do. There are
+    readers only where something is read ahead (`reads_ahead`)."""
     choices = [_choose_preload(plan, facts)]
-    if choices[0].value:
+    if choices[0].value and why_not_preload(plan, facts) is None:
         choices.append(_choose_channels(plan, facts))
     choices.append(_choose_reserve(plan))
     place = max((i + 1 for i, choice in enumerate(plan.choices) if choice.key.startswith("memory.")), default=0)
     together = (*plan.choices[:place], *choices, *plan.choices[place:])
     return replace(plan, choices=together, notes=(*plan.notes, *_notes(plan, facts)))
+
+
+def reads_ahead(plan: Plan) -> bool:
+    """Whether weights are read into RAM before the launch: a pin alone does not bring them to this machine."""
+    return bool(plan.settings.get(CHANNELS))
 
 
 def choose_channels(storage: Storage, cpu_count: int) -> tuple[int, str]:
@@ -94,7 +100,8 @@ def _notes(plan: Plan, facts: Facts) -> tuple[str, ...]:
     preload = plan.spec.memory.preload
     useless = why_not_preload(plan, facts)
     if preload.enabled and useless is not None:
-        return (f"{ENABLED}=true, but nothing is read ahead: {useless}",)
+        readers = "" if preload.channels is None else f" and {CHANNELS}={preload.channels}"
+        return (f"{ENABLED}=true{readers}, but nothing is read ahead: {useless}",)
     if preload.channels is not None and (useless is not None or preload.enabled is False):
         return (f"{CHANNELS}={preload.channels} has no use: {useless or f'{ENABLED}=false'}",)
     return ()

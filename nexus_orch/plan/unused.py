@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nexus_orch.errors import Problem
+from nexus_orch.errors import Problem, render_value
 from nexus_orch.types import Plan
 
 ENGINE_SETTINGS = (
@@ -37,21 +37,38 @@ OFFLOAD_SETTINGS = frozenset({"memory.cpu_offload_gib", "memory.offload_backend"
 """A plan that offloads honours both, even where one says the other: an amount becomes groups of layers to prefetch, and
 releases before 0.19.1 have no name for their only back end."""
 
+WAYS_OF_OFFLOADING = ("memory.offload_backend", "memory.offload_params")
+"""How weights leave the cards, if they do: a profile may say that for every model, also for one that fits."""
+
 
 def with_unused_pins(plan: Plan) -> Plan:
-    """The plan, refused when it leaves out a setting that asks for something (neither null, false nor 0)."""
+    """The plan, refused when it leaves out a setting that asks for something (neither null, false nor 0); with a note
+    where the setting says how something is done that this run need not do."""
+    unused = _find_unused(plan)
+    idle = [key for key in unused if key in WAYS_OF_OFFLOADING and plan.per_gpu and plan.loader != "cpu"]
+    problems = tuple(_make_problem(plan, key) for key in unused if key not in idle)
+    plan = replace(plan, fits=False, problems=(*plan.problems, *problems)) if problems else plan
+    if not idle or plan.problems:  # what is wrong comes first: why nothing is offloaded is no news beside it
+        return plan
+    notes = (f"{key}={render_value(plan.spec.get(key))} has no use: all weights fit on the cards" for key in idle)
+    return replace(plan, notes=(*plan.notes, *notes))
+
+
+def _find_unused(plan: Plan) -> list[str]:
+    """The pinned settings of the engine that are no choice of the plan."""
     used = set(plan.settings)
     if any(gpu.offloaded_bytes for gpu in plan.per_gpu):
         used |= OFFLOAD_SETTINGS
-    problems = tuple(
-        Problem(
-            f"this run has no use for it: the strategy is {plan.loader}",
-            key=key,
-            value=plan.spec.get(key),
-            origin=plan.spec.origin(key),
-            remedy=f"{key}=null",
-        )
-        for key in ENGINE_SETTINGS
-        if plan.spec.get(key) and key not in used
+    return [key for key in ENGINE_SETTINGS if plan.spec.get(key) and key not in used]
+
+
+def _make_problem(plan: Plan, key: str) -> Problem:
+    is_cpu = plan.loader == "cpu"
+    return Problem(
+        f"this run has no use for it: {'it is on the CPU engine' if is_cpu else f'the strategy is {plan.loader}'}",
+        key=key,
+        value=plan.spec.get(key),
+        origin=plan.spec.origin(key),
+        remedy=f"{key}=auto",
+        is_mistake=True,
     )
-    return replace(plan, fits=False, problems=(*plan.problems, *problems)) if problems else plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 
@@ -68,7 +69,8 @@ class Preload:
                 while offset < end and not self._cancelled.is_set():
                     count = stream.readinto(buffer[: min(READ_BYTES, end - offset)])
                     if not count:
-                        self._fail(make_changed(piece.file, f"it ends at byte {offset}, {end} or more were planned"))
+                        size = os.fstat(stream.fileno()).st_size
+                        self._fail(make_changed(piece.file, f"it ends at byte {size}, {end} or more were planned"))
                         return
                     offset += count
                     with self._lock:

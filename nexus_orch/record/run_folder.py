@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nexus_orch.errors import ConfigError, Problem
+from nexus_orch.errors import ConfigError, InterruptedByEnvironment, Problem
 from nexus_orch.record.atomic import make_write_error, write_atomic
 from nexus_orch.record.codec import CodecError, decode, encode
 from nexus_orch.types import Command, Plan, RunSpec, is_secret_name
@@ -74,7 +75,7 @@ def make_run_id(started: float, model: str, strategy: str) -> str:
 
 
 def create_run_folder(runs_dir: Path, spec: RunSpec, started: float) -> RunFolder:
-    """Make a folder that no other run has, with spec.yaml in it. Raises InterruptedByEnvironment."""
+    """Make a folder that no other run has, with spec.yaml in it. Raises InterruptedByEnvironment, leaving none."""
     model = spec.model.name or (spec.model.path or "").rstrip("/\\").replace("\\", "/").rpartition("/")[2]
     base = make_run_id(started, model, spec.memory.strategy or "")
     try:
@@ -89,8 +90,17 @@ def create_run_folder(runs_dir: Path, spec: RunSpec, started: float) -> RunFolde
     except OSError as error:
         raise make_write_error(runs_dir, error) from None
     folder = RunFolder(path)
-    write_spec(folder, spec)
+    try:
+        write_spec(folder, spec)
+    except InterruptedByEnvironment:
+        remove_run_folder(folder)
+        raise
     return folder
+
+
+def remove_run_folder(folder: RunFolder) -> None:
+    """Take away the folder of a run that never began: without a record it would look like one that was lost."""
+    shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def write_spec(folder: RunFolder, spec: RunSpec, secrets: frozenset[str] = frozenset()) -> None:

@@ -16,7 +16,7 @@ from nexus_orch.errors import ExitCode, InterruptedByEnvironment, PlanError, Pro
 from nexus_orch.facts.host import read_this_host
 from nexus_orch.judge.verdict import RunState
 from nexus_orch.launch.signals import StopRequested
-from nexus_orch.plan.ram_first import CHANNELS, ENABLED, RESERVE
+from nexus_orch.plan.ram_first import CHANNELS, RESERVE, reads_ahead
 from nexus_orch.ram.lack import find_lack, make_lack
 from nexus_orch.ram.preload import Preload
 from nexus_orch.ram.reserve import start_reservation
@@ -44,7 +44,7 @@ def prepare_ram(scene: Scene, facts: Facts) -> AttemptEnd | None:
     if scene.plan.settings.get(RESERVE):
         stop = _reserve(scene, facts)
     checkpoint = facts.model.checkpoint
-    if stop is None and scene.plan.settings.get(ENABLED) and facts.model.is_local and checkpoint is not None:
+    if stop is None and reads_ahead(scene.plan) and facts.model.is_local and checkpoint is not None:
         stop = _preload(scene, checkpoint)
     return None if stop is None else _end(scene, stop)
 

@@ -43,6 +43,15 @@ class Preparation:
         return tuple(choice for choice in self.rendering.choices if choice not in self.substitutions)
 
     @property
+    def refusals(self) -> tuple[Problem, ...]:
+        """What was asked for and cannot be had, whatever fits: by the plan, and by the engine."""
+        return (*self._planned_mistakes, *_unsaid(self.rendering.problems, self._planned_mistakes))
+
+    @property
+    def _planned_mistakes(self) -> tuple[Problem, ...]:
+        return tuple(problem for problem in self.plan.mistakes if problem not in self.rendering.problems)
+
+    @property
     def is_installed(self) -> bool:
         """Whether there is an engine to launch; else the plan assumes a release."""
         return self.facts.engine.python is not None
@@ -137,7 +146,7 @@ def _draw(
         fits=plan.fits and not rendering.problems,
         choices=_replaced(plan.choices, rendering.choices),
         problems=(*plan.problems, *_unsaid(rendering.problems, plan.problems)),
-        is_refused=bool(rendering.problems),
+        is_refused=bool(rendering.problems or plan.mistakes),
         notes=(*plan.notes, *describe_stretch(adapter, facts.engine.version)),
     )
     return Preparation(spec, facts, provider, plan, rendering, adapter.name, substitutions)

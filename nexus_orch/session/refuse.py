@@ -16,8 +16,8 @@ from nexus_orch.types import GIB, MachineFacts, ProcessKey
 
 def refusal_of(preparation: Preparation) -> NexusError | None:
     """Why this run must not be launched here, None when it may be."""
-    if preparation.rendering.problems:
-        return ConfigError(*preparation.rendering.problems)
+    if preparation.refusals:
+        return ConfigError(*preparation.refusals)
     if not preparation.plan.fits:
         return PlanError(*preparation.plan.problems)
     machine = preparation.facts.machine

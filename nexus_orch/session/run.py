@@ -7,20 +7,28 @@ import platform
 import queue
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 import psutil
 
 from nexus_orch import __version__, paths
-from nexus_orch.errors import ExitCode, InterruptedByEnvironment, LaunchError, NexusError, PlanError, Problem
+from nexus_orch.errors import (
+    ConfigError,
+    ExitCode,
+    InterruptedByEnvironment,
+    LaunchError,
+    NexusError,
+    PlanError,
+    Problem,
+)
 from nexus_orch.launch.ports import FIRST_PORT, choose_port, claim_port
 from nexus_orch.launch.server import Server
 from nexus_orch.launch.signals import StopSignals
 from nexus_orch.plugin_manager import Plugins
 from nexus_orch.record.events import AttemptEnded, Created, Finished, Planned
 from nexus_orch.record.history import history_path, remember_run
-from nexus_orch.record.run_folder import create_run_folder, encode_plan, write_command, write_plan
+from nexus_orch.record.run_folder import create_run_folder, encode_plan, remove_run_folder, write_command, write_plan
 from nexus_orch.record.run_record import read_run
 from nexus_orch.record.writer import RunWriter
 from nexus_orch.session.adjust import Adviser
@@ -33,6 +41,9 @@ from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.session.refuse import describe_orphans, read_orphans, refusal_of
 from nexus_orch.types import Facts, Failed, Lesson, Plan, ProcessKey, RunSpec
 from nexus_orch.view.run_view import RunView
+
+NOT_PLANNED = (PlanError, ConfigError)
+"""What says that there can be no other attempt: it does not fit, or what was learned asks for what cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +100,9 @@ class _Session:
         self._view = view
         self._course = Course(self._spec.memory, self._spec.limits)
         self._events: queue.Queue[Event] = queue.Queue()
-        self._folder = create_run_folder(paths.runs_dir(), self._spec, time.time())
-        self._writer = RunWriter(self._folder)
-        self._writer.write(_created(preparation))
+        self._writer = open_record(preparation)
+        self._folder = self._writer.folder
+        self._is_told = True
 
     def run(self) -> RunOutcome:
         """Attempt after attempt until one ends well, nothing more can be learned, or somebody wants it to stop."""
@@ -106,19 +117,20 @@ class _Session:
                 try:
                     if step is None or not self._prepare_next(number, step):
                         return self._finish(end)
-                except PlanError as error:
+                except NOT_PLANNED as error:
                     if not isinstance(end.verdict, Failed):
                         raise
                     return self._finish(end, error.problems)
 
     def _prepare_next(self, number: int, step: Step | None) -> bool:
-        """Plan the next attempt; False when it would only repeat the last one. Raises PlanError when nothing fits."""
+        """Plan the next attempt; False when it would only repeat the last one. Raises one of NOT_PLANNED when it cannot
+        be planned."""
         while step is not None:
             self._view.message(f"attempt {number}: {step.message}")
             before = self._prepared
             try:
                 self._prepared = prepare_run(self._spec, self._plugins, self._course.lessons)
-            except PlanError:
+            except NOT_PLANNED:
                 step = self._course.go_back("with what was learned no plan fits")
                 if step is None:
                     raise
@@ -132,17 +144,25 @@ class _Session:
     def write_end(self, error: NexusError) -> None:
         """Record an end that no attempt had: the engine could not be started, or the next plan was refused."""
         problem = error.problems[0]
-        self._writer.write(Finished(time.time(), int(error.exit_code), problem.cause, problem.message))
+        try:
+            self._writer.write(Finished(time.time(), int(error.exit_code), problem.cause, problem.message))
+        except InterruptedByEnvironment:  # the disk takes no more: what ended the run is told, not this
+            self._is_told = read_run(self._folder.path, lambda _process, _host: False).engine is not None
 
     def close(self) -> None:
-        """End the record and give the terminal back; the run's processes are gone already."""
+        """End the record and give the terminal back; the run's processes are gone already. Of a run that launched
+        nothing and could not say so, nothing stays."""
         try:
             self._writer.close()
+            if not self._is_told:
+                remove_run_folder(self._folder)
+                return
             record = read_run(self._folder.path, lambda _process, _host: False)
             remember_run(history_path(), paths.runs_dir(), record)
         except NexusError as error:  # the folder is the truth; the history is made again from it
             self._view.message(f"warning: {error}")
-        self._view.close()
+        finally:
+            self._view.close()
 
     def _attempt(self, number: int, signals: StopSignals) -> AttemptEnd:
         with self._claim_port():
@@ -216,6 +236,23 @@ class _Session:
         reason = "" if end.stop is None else end.stop.reason
         self._writer.write(Finished(time.time(), int(outcome.exit_code), outcome.cause, reason, outcome.measured))
         return outcome
+
+
+def open_record(preparation: Preparation) -> RunWriter:
+    """A new folder with the first entry of its journal. Raises InterruptedByEnvironment, and leaves no folder then."""
+    folder = create_run_folder(paths.runs_dir(), preparation.spec, time.time())
+    try:
+        writer = RunWriter(folder)
+        try:
+            writer.write(_created(preparation))
+        except InterruptedByEnvironment:
+            with suppress(InterruptedByEnvironment):
+                writer.close()
+            raise
+    except InterruptedByEnvironment:
+        remove_run_folder(folder)
+        raise
+    return writer
 
 
 def find_cards(plan: Plan, facts: Facts) -> tuple[int, ...] | None:

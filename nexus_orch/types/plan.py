@@ -127,12 +127,19 @@ class Plan:
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = field(default=())
     is_refused: bool = False
-    """Whether the engine cannot do what is asked for, whatever fits."""
+    """Whether what is asked for cannot be had, whatever fits."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """The version-free settings by configuration key; an adapter translates them for the engine."""
         return {choice.key: choice.value for choice in self.choices}
+
+    @property
+    def mistakes(self) -> tuple[Problem, ...]:
+        """The problems that no memory would mend: mistakes of the configuration, not a lack."""
+        return tuple(
+            problem for problem in self.problems if problem.is_mistake or problem.cause == "offload_unsupported"
+        )
 
     def choice(self, key: str) -> Choice | None:
         return next((choice for choice in self.choices if choice.key == key), None)

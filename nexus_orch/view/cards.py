@@ -27,12 +27,17 @@ def render_cards(plan: Plan, width: int, *, ascii_only: bool) -> Iterator[Render
     groups: dict[GpuEstimate, list[int]] = {}
     for index, card in enumerate(plan.per_gpu):
         groups.setdefault(card, []).append(index)
+    is_cpu = plan.loader == "cpu"
     for card, indices in groups.items():
-        title = "host RAM" if plan.loader == "cpu" else f"GPU {_range(indices)}"
+        title = "host RAM" if is_cpu else f"GPU {_range(indices)}"
         yield Text()
-        yield _card_title(title, card, len(indices), is_cpu=plan.loader == "cpu")
-        yield Padding(_bar(card, width - 4, ascii_only), (0, 0, 0, 2), expand=False)
-        yield Padding(_legend(card, width - 4, ascii_only, is_cpu=plan.loader == "cpu"), (0, 0, 0, 2), expand=False)
+        yield _card_title(title, card, len(indices), is_cpu=is_cpu)
+        yield Padding(
+            _bar(card, width - 4, ascii_only, end="the RAM ends here" if is_cpu else "the card ends here"),
+            (0, 0, 0, 2),
+            expand=False,
+        )
+        yield Padding(_legend(card, width - 4, ascii_only, is_cpu=is_cpu), (0, 0, 0, 2), expand=False)
 
 
 def _range(indices: Sequence[int]) -> str:
@@ -65,8 +70,8 @@ def _parts(card: GpuEstimate, ascii_only: bool) -> list[tuple[int, str, str, str
     ]
 
 
-def _bar(card: GpuEstimate, width: int, ascii_only: bool) -> Text:
-    """The card's memory to scale; what is needed beyond it lengthens the scale, with a mark where the card ends."""
+def _bar(card: GpuEstimate, width: int, ascii_only: bool, end: str) -> Text:
+    """The card's memory to scale; what is needed beyond it lengthens the scale, with a mark and `end` where it ends."""
     parts = _parts(card, ascii_only)
     taken = sum(size for size, *_ in parts)
     scale = max(card.total_bytes, taken)
@@ -78,10 +83,17 @@ def _bar(card: GpuEstimate, width: int, ascii_only: bool) -> Text:
         drawn += cells
     text.append(("." if ascii_only else "·") * (width - drawn), "dim")
     if taken > card.total_bytes:
-        end = round(card.total_bytes / scale * width)
-        text.append("\n" + " " * max(0, end - 1) + ("^" if ascii_only else "▲"), "bold red")
-        text.append(" the card ends here", "red")
+        column = max(0, round(card.total_bytes / scale * width) - 1)
+        text.append("\n")
+        if column + 2 + len(end) <= width:
+            text.append(" " * column + _mark(ascii_only), "bold red").append(f" {end}", "red")
+        else:  # no room behind the mark
+            text.append(f"{end} ".rjust(column), "red").append(_mark(ascii_only), "bold red")
     return text
+
+
+def _mark(ascii_only: bool) -> str:
+    return "^" if ascii_only else "▲"
 
 
 def _legend(card: GpuEstimate, width: int, ascii_only: bool, *, is_cpu: bool) -> Text:

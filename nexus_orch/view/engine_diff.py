@@ -115,7 +115,7 @@ def _figures(difference: Difference) -> Iterator[RenderableType]:
 
 
 def _verdict(side: Side) -> str:
-    if side.rendering.problems:
+    if side.plan.is_refused:
         return "refused"
     if not side.plan.fits:
         return "does not fit"

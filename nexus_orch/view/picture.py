@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nexus_orch.errors import render_value
 from nexus_orch.judge.lines import parse_line
 from nexus_orch.types import (
     Degraded,
@@ -70,7 +71,7 @@ def make_shown_line(text: str) -> ShownLine:
 def render_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """What another plan does differently, one setting each ("memory.cpu_offload_gib 14.0 -> 16.0")."""
     return [
-        f"{key} {before.get(key)} -> {after.get(key)}"
+        f"{key} {render_value(before.get(key))} -> {render_value(after.get(key))}"
         for key in dict.fromkeys([*before, *after])
         if before.get(key) != after.get(key)
     ]

@@ -13,6 +13,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from nexus_orch.errors import render_value
 from nexus_orch.types import GIB, Alternative, Choice, Plan, RunSpec
 from nexus_orch.view.cards import render_cards
 from nexus_orch.view.trimmed import print_trimmed
@@ -82,10 +83,10 @@ def _where(plan: Plan) -> str:
 def _problems(plan: Plan) -> Iterator[RenderableType]:
     for problem in plan.problems:
         text = Text()
-        text.append(f"{problem.cause or 'problem'}: ", "bold red")
+        text.append(f"{problem.cause or ('mistake' if problem.is_mistake else 'problem')}: ", "bold red")
         text.append(problem.message)
         if problem.key is not None and problem.origin is not None:
-            text.append(f"\n{problem.key} = {problem.value}  ({problem.origin})", "dim")
+            text.append(f"\n{problem.key} = {render_value(problem.value)}  ({problem.origin})", "dim")
         if problem.remedy is not None:
             text.append("\nremedy: ", "bold")
             text.append(problem.remedy)

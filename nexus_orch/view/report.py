@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from nexus_orch.errors import render_value
 from nexus_orch.judge.proof import Comparison
 from nexus_orch.record.codec import encode
 from nexus_orch.record.run_record import AttemptRecord, RunRecord
@@ -162,7 +163,7 @@ def _attempts(record: RunRecord) -> str:
 
 def _describe_lesson(lesson: Lesson) -> str:
     is_size = isinstance(lesson.value, int | float) and "bytes" in lesson.key
-    value = render_bytes(lesson.value) if is_size else lesson.value
+    value = render_bytes(lesson.value) if is_size else render_value(lesson.value)
     return f"{lesson.key} = {value} ({lesson.source})"
 
 

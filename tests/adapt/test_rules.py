@@ -143,7 +143,7 @@ def test_checkpoints_are_not_read_ahead_beside_offloaded_weights(version: str, s
 
 @pytest.mark.parametrize("cpu", [True, False])
 def test_what_was_preloaded_is_not_read_ahead(cpu: bool) -> None:
-    plan = plan_of({"memory.preload.enabled": True}, "derived")
+    plan = plan_of({"memory.preload.enabled": True, "memory.preload.channels": 4}, "derived")
     rendering = render(plan, "0.32.0", cpu=cpu)
     assert rendering.argv[-2:] == ("--safetensors-load-strategy", "lazy")
     assert "read into RAM before" in reasons_of(rendering)["memory.load_strategy"]

@@ -19,7 +19,7 @@ def _results(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[
 def test_offload_is_planned_anew_for_each_release(capsys: pytest.CaptureFixture[str]) -> None:
     code, results = _results([*HYBRID, "--all"], capsys)
     assert code == 0
-    assert results["0.4.3"]["result"] == "does not fit"
+    assert results["0.4.3"]["result"] == "refused"
     assert results["0.16.0"]["result"] == "good"
     assert results["0.25.1"]["result"] == "good"
     assert "VLLM_USE_V2_MODEL_RUNNER=0" in str(results["0.25.1"]["additions"])

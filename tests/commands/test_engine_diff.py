@@ -101,8 +101,14 @@ def test_a_setting_that_is_lost_is_refused_with_the_exit_code_of_the_new_side(
 
 
 def test_what_no_longer_fits_is_told_by_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    code, told = _diff(["0.16.0", "0.4.3", *HYBRID], capsys)
+    code, told = _diff(["0.16.0", "0.4.3", "hardware=rtx4090", "model=qwen14b", "memory=auto"], capsys)
     assert code == 3
+    assert told["before"]["fits"] and not told["after"]["fits"]
+
+
+def test_a_strategy_that_the_new_side_lacks_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = _diff(["0.16.0", "0.4.3", *HYBRID], capsys)
+    assert code == 2
     assert told["before"]["fits"] and not told["after"]["fits"]
 
 

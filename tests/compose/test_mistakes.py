@@ -244,7 +244,7 @@ class TestFiles:
             "limit": "lab/conf/profile/mine.yaml:7",
         }
         assert problems["limit"].remedy == "did you mean limits?"
-        assert problems["memory.kv_cach"].value == "{'dtype': 'fp8'}"
+        assert problems["memory.kv_cach"].value == "{dtype:fp8}"
 
     def test_a_section_that_is_no_mapping(self, project: Project) -> None:
         project.write("hardware/mine.yaml", "gpu: 2")

@@ -82,3 +82,9 @@ def test_both_sides_are_told_with_their_origins() -> None:
     )
     assert (problem.key, problem.value, problem.origin) == ("memory.cpu_offload_gib", 4, "command line")
     assert problem.remedy == "choose memory=hybrid, or memory.cpu_offload_gib=auto"
+
+
+def test_values_are_spelled_as_they_are_written_and_what_is_open_is_left_out() -> None:
+    spec = RunSpec("x", hardware=HardwareSpec(gpu=GpuSpec(count=1)), serve=ServeSpec(tensor_parallel=3))
+    (problem,) = judge_contradictions(spec)
+    assert problem.message.endswith("serve.tensor_parallel against hardware.gpu.count=1, hardware.nodes=1")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_orch.compose.schema import known_keys
-from nexus_orch.compose.values import judge_values, settle
+from nexus_orch.adapt.settings import SETTINGS
+from nexus_orch.compose.planned import PLANNED_ONLY
+from nexus_orch.compose.schema import known_keys, types_of
+from nexus_orch.compose.values import judge_values, make_unknown_key, settle
 from nexus_orch.errors import Problem
 
 JSON = st.recursive(
@@ -118,7 +122,7 @@ def test_a_bad_value(key: str, value: object, message: str, remedy: str) -> None
 
 def test_a_number_in_a_list_of_text_is_told_once_for_the_whole_list() -> None:
     (problem,) = _judge("serve.extra_args", [1, 2, "--x"])
-    assert (problem.key, problem.value) == ("serve.extra_args", "[1, 2, '--x']")
+    assert (problem.key, problem.value) == ("serve.extra_args", "[1,2,'--x']")
 
 
 def test_infinity_is_out_of_every_range() -> None:
@@ -178,3 +182,34 @@ def test_settled_values() -> None:
     assert settled["model"] == {"max_model_len": 2, "path": "auto", "config": {"dtype": "auto"}}
     assert isinstance(settled["model"]["max_model_len"], int)
     assert settled["memory"] == {"strategy": None, "cpu_offload_gib": 4.0, "kv_cache": {"block_size": None}}
+
+
+def test_the_list_of_a_remedy_is_one_that_is_taken() -> None:
+    for key, schema in known_keys().items():
+        if "array" in types_of(schema) and "anyOf" in schema:
+            (problem,) = _judge(key, [])
+            assert problem.message.endswith(", or auto, not an empty one")
+            assert str(problem.remedy).endswith(f"or {key}=auto")
+            listed = re.search(rf"{re.escape(key)}=(\[[^]]*])", str(problem.remedy))
+            assert listed is not None, key
+            assert _judge(key, yaml.safe_load(listed[1])) == [], key
+
+
+@pytest.mark.parametrize("key", PLANNED_ONLY)
+def test_what_only_the_planner_makes_says_what_to_set_instead(key: str) -> None:
+    problem = make_unknown_key(key, 4, "command line")
+    assert problem.message == f"{key} is the planner's own and cannot be set"
+    assert "did you mean" not in str(problem.remedy)
+    named = re.findall(r"\b(?:memory|serve|hardware)(?:\.\w+)+", str(problem.remedy))
+    assert set(named) <= set(known_keys())
+
+
+def test_what_only_the_planner_makes_is_told_of_a_file_too() -> None:
+    (problem,) = judge_values({"memory": {"prefetch": {"group_size": 4}}}, {"memory.prefetch": "lab.yaml:2"})
+    assert (problem.key, problem.origin) == ("memory.prefetch", "lab.yaml:2")
+    assert "planner's own" in problem.message
+
+
+def test_every_setting_of_the_engine_can_be_set_or_is_known_as_the_planners_own() -> None:
+    shown = {key for key in SETTINGS if not key.startswith("plugin.")} | {"memory.load_strategy"}
+    assert shown - set(known_keys()) <= set(PLANNED_ONLY)

@@ -9,11 +9,12 @@ import pytest
 
 from nexus_orch.errors import Problem
 from nexus_orch.plan.make import make_plan
-from nexus_orch.types import GIB, CheckpointFacts, Facts, HostFacts, Plan, WorkloadSpec
+from nexus_orch.types import GIB, CheckpointFacts, Facts, HardwareSpec, HostFacts, HostSpec, Plan, WorkloadSpec
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec, plan_of
 
 Q7, Q14, L70 = "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-14B-Instruct", "meta-llama/Llama-3.1-70B-Instruct"
 CARD = make_gpu()
+RAM = "hardware.host.ram_gib"
 
 
 def _problem(plan: Plan, cause: str) -> Problem:
@@ -125,3 +126,34 @@ def test_a_page_cache_that_is_too_small_for_the_checkpoint_is_told() -> None:
     assert any("read from the disk again" in note for note in make_plan(make_spec(), facts, LOADERS).notes)
     roomy = _with_host(facts, ram_available_bytes=128 * GIB)
     assert not any("read from the disk again" in note for note in make_plan(make_spec(), roomy, LOADERS).notes)
+
+
+def test_the_ram_that_is_too_little_is_told_with_its_origin() -> None:
+    problem = _problem(plan_of(L70, CARD), "host_oom")
+    assert (problem.key, problem.value, problem.origin) == ("hardware.host.ram_gib", 64.0, "measured")
+    facts = make_facts(L70, CARD)
+    spec = replace(make_spec(), hardware=HardwareSpec(host=HostSpec(ram_gib=64)), origins={RAM: "my.yaml:3"})
+    assert _problem(make_plan(spec, facts, LOADERS), "host_oom").origin == "my.yaml:3"
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"memory.kv_cache.size_gib": 30}, "memory.kv_cache.size_gib"),
+        ({"memory.kv_cache.size_gib": 30, "model.max_model_len": 4096}, "memory.kv_cache.size_gib"),
+        ({"model.max_model_len": 32768, "model.dtype": "float32"}, "model.max_model_len"),
+    ],
+)
+def test_a_pin_that_takes_the_ram_of_a_cpu_run_is_named_with_what_fits(settings: dict[str, Any], key: str) -> None:
+    ram_gib = 18 if key.startswith("memory") else 31.5
+    problem = _problem(plan_of(Q7, settings=settings, ram_gib=ram_gib), "host_oom")
+    assert (problem.key, problem.value, problem.origin) == (key, settings[key], "command line")
+    fitting = float(str(problem.remedy).split("=")[1].split()[0])
+    value = int(fitting) if key.startswith("model") else fitting
+    assert plan_of(Q7, settings={**settings, key: value}, ram_gib=ram_gib).fits
+
+
+def test_a_model_that_is_too_large_for_a_cpu_is_not_told_to_be_shorter() -> None:
+    problem = _problem(plan_of(L70), "host_oom")
+    assert problem.key == RAM
+    assert "shorter" not in str(problem.remedy)

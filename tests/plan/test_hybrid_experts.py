@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nexus_orch.cli import main
 from nexus_orch.types import GIB, Plan
 from tests.plan.cases import make_gpu, plan_of
 from tests.plugins.plans import render
@@ -131,3 +132,49 @@ def test_every_rank_offloads_for_its_own_card() -> None:
     assert len({card.budget_bytes for card in plan.per_gpu}) == 2
     for card in plan.per_gpu:
         assert card.weights_bytes + card.kv_cache_bytes + card.activation_bytes <= card.budget_bytes
+
+
+MISTAKES = [
+    ("memory.cpu_offload_gib=500", "a card's layers hold 24.61 GiB", "memory.cpu_offload_gib=24.61 or less"),
+    ("memory.offload_params=[expert]", 'has the segment "expert"', "those of this model: mlp, "),
+    ("memory.offload_params=[experts]", 'has the segment "experts"', "those of this model: mlp, "),
+    ("memory.offload_params=[experts]", 'has the segment "experts"', "or memory.offload_params=auto"),
+]
+
+
+@pytest.mark.parametrize(("pin", "message", "remedy"), MISTAKES)
+def test_what_no_memory_would_mend_is_a_mistake(
+    pin: str, message: str, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "hardware=rtx4090", "model=qwen14b", "memory=hybrid", pin]) == 2
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.startswith("refused: qwen14b")
+    assert "does not fit" not in told
+    assert f"{pin.replace('=', ' = ')} (command line)" in told
+    assert message in told and remedy in told
+    assert "such as experts" not in told
+
+
+@pytest.mark.parametrize("command", [["plan"], ["export", "--as", "shell"], ["engine", "check"]])
+def test_every_command_takes_it_for_a_mistake(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["hardware=rtx4090", "model=qwen14b", "memory=hybrid", "memory.cpu_offload_gib=500"]
+    assert main([*command, *run]) == 2
+    assert "there is no more to offload" in " ".join("".join(capsys.readouterr()).split())
+
+
+def test_a_lack_of_memory_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "hardware=rtx4090", "model=qwen14b", "memory=vram_only"]) == 3
+    assert capsys.readouterr().out.startswith("does not fit")
+
+
+def test_the_named_parameters_are_too_few_for_the_pinned_amount(capsys: pytest.CaptureFixture[str]) -> None:
+    pins = ["memory.cpu_offload_gib=30", "memory.offload_params=[mlp]"]
+    assert main(["plan", "hardware=rtx4090", "model=qwen14b", "memory=hybrid", *pins]) == 2
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the parameters of a card that memory.offload_params=[mlp] names hold 18.98 GiB" in told
+
+
+def test_a_backend_that_the_release_lacks_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["plan", "hardware=rtx4090", "model=qwen14b", "memory=hybrid", "engine.version=0.16.0"]
+    assert main([*run, "memory.offload_backend=prefetch"]) == 2
+    assert capsys.readouterr().out.startswith("refused: ")

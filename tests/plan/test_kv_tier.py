@@ -71,6 +71,14 @@ def test_little_ram_is_not_filled_with_kv_blocks() -> None:
     assert plan.settings.get("memory.kv_offload_gib", 0) <= 3
 
 
+def test_a_tier_that_is_smaller_than_what_is_needed_names_its_cap() -> None:
+    for ram_gib, is_capped in ((12, True), (128, False)):
+        choice = _plan(HYBRID, ram_gib=ram_gib).choice("memory.kv_offload_gib")
+        assert choice is not None
+        assert ("half of the available RAM" in choice.reason) is is_capped
+        assert (f"no more than {choice.value} GiB" in choice.reason) is is_capped
+
+
 def test_a_folder_is_a_tier_below_the_ram() -> None:
     plan = _plan({**HYBRID, "memory.kv_offload_dir": "/data/kv"}, requests=1)
     assert plan.fits

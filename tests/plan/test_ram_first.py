@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from nexus_orch.plan.make import make_plan
-from nexus_orch.plan.ram_first import CHANNELS, ENABLED, RESERVE, choose_channels
+from nexus_orch.plan.ram_first import CHANNELS, ENABLED, RESERVE, choose_channels, reads_ahead
 from nexus_orch.types import GIB, CheckpointFacts, Facts, Plan, PreloadSpec, Storage
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec
+from tests.plugins.plans import render
 
 MODEL = "Qwen/Qwen2.5-7B-Instruct"
 
@@ -64,10 +65,21 @@ def test_weights_that_are_elsewhere_or_in_memory_are_not() -> None:
 def test_a_pin_is_kept_and_told_when_it_has_no_use() -> None:
     plan = _plan(make_facts(MODEL, make_gpu()), PreloadSpec(enabled=True, channels=3))
     assert plan.fits
-    assert (_value(plan, ENABLED), _value(plan, CHANNELS)) == (True, 3)
-    assert any(note.startswith(f"{ENABLED}=true, but nothing is read ahead") for note in plan.notes)
+    assert (_value(plan, ENABLED), _value(plan, CHANNELS)) == (True, None)
+    assert any(note.startswith(f"{ENABLED}=true and {CHANNELS}=3, but nothing is read ahead") for note in plan.notes)
     without = _plan(_with_checkpoint(make_facts(MODEL, make_gpu())), PreloadSpec(enabled=False, channels=3))
     assert f"{CHANNELS}=3 has no use: {ENABLED}=false" in without.notes
+
+
+def test_nothing_says_that_weights_which_are_not_here_were_read_ahead() -> None:
+    away = _plan(make_facts(MODEL, make_gpu(), version="0.33.0"), PreloadSpec(enabled=True))
+    assert any(note.startswith(f"{ENABLED}=true, but nothing is read ahead") for note in away.notes)
+    assert away.choice(CHANNELS) is None
+    assert not reads_ahead(away)
+    assert "--safetensors-load-strategy" not in render(away, "0.33.0").argv
+    here = _plan(_with_checkpoint(make_facts(MODEL, make_gpu(), version="0.33.0")), PreloadSpec(enabled=True))
+    assert reads_ahead(here)
+    assert "--safetensors-load-strategy" in render(here, "0.33.0").argv
 
 
 def test_ram_is_tried_out_when_some_of_it_must_be_locked() -> None:

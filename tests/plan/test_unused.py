@@ -35,11 +35,39 @@ def test_no_pin_is_dropped_without_a_word(hardware: str, key: str, capsys: pytes
         return
     plan = json.loads(told.out)
     chosen = {choice["key"]: choice for choice in plan["choices"] if choice["value"] is not None}
-    assert key in chosen or plan["problems"], plan["choices"]
+    is_noted = any(note.startswith(f"{key}=") for note in plan["prediction"]["notes"])
+    assert key in chosen or plan["problems"] or is_noted, plan["choices"]
     assert key not in chosen or chosen[key]["origin"] == "pinned"
 
 
 @pytest.mark.parametrize("key", ["memory.gpu_memory_utilization", "memory.offload_backend"])
 def test_what_a_cpu_has_no_use_for_is_named(key: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "hardware=cpu", "model=qwen0_5b", f"{key}={VALUES[key]}"]) == 3
+    assert main(["plan", "hardware=cpu", "model=qwen0_5b", f"{key}={VALUES[key]}"]) == 2
     assert key in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("strategy", ["hybrid", "auto"])
+@pytest.mark.parametrize(
+    ("pin", "told"),
+    [
+        ("memory.offload_backend=uva", "memory.offload_backend=uva"),
+        ("memory.offload_backend=prefetch", "memory.offload_backend=prefetch"),
+        ("memory.offload_params=[mlp]", "memory.offload_params=[mlp]"),
+    ],
+)
+def test_a_way_of_offloading_does_no_harm_where_everything_fits(
+    strategy: str, pin: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A profile names it for all models: one that needs no offload is served without."""
+    run = ["plan", "hardware=rtx4090", "model=qwen14b_awq", f"memory={strategy}", pin, "--format", "json"]
+    assert main(run) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["problems"] == []
+    assert f"{told} has no use: all weights fit on the cards" in plan["prediction"]["notes"]
+    assert not any("offload" in word for word in plan["argv"])
+
+
+def test_a_way_of_offloading_has_its_use_where_weights_leave(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["plan", "hardware=rtx4090", "model=qwen14b", "memory=hybrid", "memory.offload_backend=uva"]
+    assert main([*run, "--format", "json"]) == 0
+    assert "has no use" not in capsys.readouterr().out

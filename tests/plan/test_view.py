@@ -35,6 +35,32 @@ def test_the_verdict_comes_first() -> None:
     assert "the card ends here" in bad
 
 
+def test_on_a_cpu_it_is_the_ram_that_ends() -> None:
+    bad = _text(plan_of("Qwen/Qwen2.5-7B-Instruct", settings={"memory.kv_cache.size_gib": 30}, ram_gib=16))
+    assert "the RAM ends here" in bad
+    assert "card" not in bad
+
+
+@pytest.mark.parametrize("kv_gib", [1, 2, 3, 5, 9, 30])
+def test_the_mark_of_the_end_stands_on_one_line(kv_gib: int) -> None:
+    """However little is too much: where there is no room behind the mark, the words stand before it."""
+    settings = {"memory.kv_cache.size_gib": kv_gib}
+    shown = _text(plan_of("Qwen/Qwen2.5-7B-Instruct", settings=settings, ram_gib=15.8))
+    (line,) = [line for line in shown.splitlines() if "▲" in line]
+    assert "the RAM ends here" in line
+
+
+def test_values_are_spelled_as_they_are_written() -> None:
+    settings = {
+        "memory.strategy": "hybrid",
+        "memory.offload_params": ("nothing", "experts"),
+        "memory.cpu_offload_gib": 8,
+    }
+    assert "memory.offload_params = [nothing,experts]  (command line)" in _text(
+        plan_of(Q32, make_gpu(), settings=settings)
+    )
+
+
 def test_a_pipe_gets_plain_text_of_at_most_its_width() -> None:
     text = _text(plan_of(Q32, make_gpu(), make_gpu()))
     assert "\x1b" not in text

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from nexus_orch.adapt.extra_args import parse_extra_args
+from nexus_orch.cli import main
 from nexus_orch.errors import render_problems
 from tests.plugins.plans import plan_of, render
 
@@ -92,6 +95,62 @@ def test_an_option_given_both_ways_is_a_problem(key: str, value: object, extra_a
     (problem,) = render(plan_of({key: value}, "derived", extra_args=extra_args), "0.32.0").problems
     assert f"{key} says" in problem.message
     assert f"set {key} instead" in (problem.remedy or "")
+
+
+GROUPS = {
+    "memory.offload_backend": "prefetch",
+    "memory.prefetch.group_size": 19,
+    "memory.prefetch.num_in_group": 7,
+    "memory.prefetch.step": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "option", "remedy"),
+    [
+        (GROUPS, ["--cpu-offload-gb", "9"], "set memory.cpu_offload_gib instead"),
+        (GROUPS, ["--cpu_offload_gb=9"], "set memory.cpu_offload_gib instead"),
+        (GROUPS, ["--offload-params", "experts"], "set memory.offload_params instead"),
+        (GROUPS, ["--offload-group-size", "4"], "leave --offload-group-size out: the planner works it out"),
+        ({"memory.cpu_offload_gib": 7}, ["--offload-group-size", "4"], "the planner works it out"),
+        ({"memory.cpu_offload_gib": 7}, ["--offload-backend", "prefetch"], "set memory.offload_backend instead"),
+    ],
+)
+def test_an_option_beside_others_of_its_subject_is_a_problem(
+    settings: dict[str, object], option: list[str], remedy: str
+) -> None:
+    """A plan that offloads by groups of layers has no --cpu-offload-gb: one by hand would be obeyed all the same."""
+    (problem,) = render(plan_of(settings, "derived", extra_args=option), "0.33.0").problems
+    assert (problem.key, problem.origin) == ("serve.extra_args", "my.yaml")
+    assert remedy in (problem.remedy or "")
+
+
+def test_offloading_by_extra_arguments_alone_stands() -> None:
+    extra_args = ["--offload-backend", "prefetch", "--offload-group-size", "4"]
+    assert render(plan_of({}, extra_args=extra_args), "0.33.0").problems == ()
+
+
+@pytest.mark.parametrize(
+    ("pin", "extra_args", "names"),
+    [
+        ("memory.cpu_offload_gib=0", "['--cpu-offload-gb','9']", "memory.cpu_offload_gib says --cpu-offload-gb"),
+        ("memory.cpu_offload_gib=7", "['--cpu-offload-gb','9']", "memory.cpu_offload_gib says --cpu-offload-gb"),
+        ("memory.cpu_offload_gib=7", "['--offload-group-size','4']", "says --offload-group-size already"),
+        ("memory.kv_cache.calculate_scales=false", "['--calculate-kv-scales']", "memory.kv_cache.calculate_scales"),
+    ],
+)
+def test_a_pin_that_goes_without_its_option_is_contradicted_all_the_same(
+    pin: str, extra_args: str, names: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ["plan", "hardware=rtx4090", "model=qwen14b", "memory=auto", "engine.version=0.25.1"]
+    assert main([*run, pin, f"serve.extra_args={extra_args}", "--format", "json"]) == 2
+    assert any(names in problem["message"] for problem in json.loads(capsys.readouterr().out)["problems"])
+
+
+def test_a_default_is_no_pin(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["plan", "hardware=rtx4090", "model=qwen7b", "serve.extra_args=['--trust-remote-code']"]
+    assert main([*run, "--format", "json"]) == 0
+    assert "--trust-remote-code" in json.loads(capsys.readouterr().out)["argv"]
 
 
 @pytest.mark.parametrize("extra_args", [["--api-key", "s3cret"], ["--api-key=s3cret"], ["--hf-token", "s3cret"]])

@@ -84,6 +84,16 @@ def test_a_file_that_is_cut_off_ends_it(tmp_path: Path) -> None:
     assert preload.problem.cause == "weights_missing"
 
 
+def test_the_end_of_a_file_that_was_cut_off_is_told_and_not_that_of_a_reader(tmp_path: Path) -> None:
+    """It was cut off before this piece begins: the piece's begin is no news of the file."""
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(bytes(1234))
+    preload = Preload(_reading(Piece(file, 32 * MIB, MIB)), 1)
+    _wait(lambda: preload.is_over)
+    assert preload.problem is not None
+    assert f"it ends at byte 1234, {33 * MIB} or more were planned" in preload.problem.message
+
+
 def test_an_error_of_the_disk_is_told_with_its_place(tmp_path: Path) -> None:
     unreadable = Path("/proc/self/mem")  # at address 0 nothing is mapped: the kernel answers EIO
     preload = Preload(_reading(Piece(unreadable, 0, 4096)), 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nexus_orch.errors import ConfigError
 from nexus_orch.facts.flags_catalogue import catalogue_flags
 from nexus_orch.judge.advice import Advice
 from nexus_orch.judge.measured import Measured, RankMeasured
@@ -17,6 +18,8 @@ from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.adjust import Adviser
 from nexus_orch.session.course import Course, is_same_launch
 from nexus_orch.session.prepare import Preparation, make_preparation
+from nexus_orch.session.refuse import refusal_of
+from nexus_orch.session.run import NOT_PLANNED
 from nexus_orch.types import GIB, Cause, Failed, Lesson, LimitsSpec, MemorySpec, Ready, Stopped
 from tests.judge.histories import History
 from tests.judge.logs import lines_of
@@ -122,6 +125,16 @@ def test_an_ignored_offload_is_tried_the_other_way_and_then_given_up(plugins: Pl
     assert choice is not None and choice.value != used and choice.origin == "learned"
     assert not is_same_launch(prepared, again)
     assert course.after(_failed("offload_ignored"), _state(), None, again) is None
+
+
+def test_the_other_way_on_a_release_that_lacks_it_ends_the_run_with_what_failed(plugins: Plugins) -> None:
+    """Before 0.19.1 there is UVA alone: what was learned asks for what cannot be had, and no attempt follows."""
+    lesson = Lesson("memory.offload_backend", "prefetch", "the engine did not offload what was planned with uva")
+    facts = make_facts(LARGE, make_gpu(), ram_gib=128, version="0.16.0")
+    spec = make_spec({"memory.strategy": "hybrid"})
+    refusal = refusal_of(make_preparation(spec, facts, plugins.engines()["local"], plugins, (lesson,)))
+    assert isinstance(refusal, ConfigError) and isinstance(refusal, NOT_PLANNED)
+    assert "has no prefetch offloader" in refusal.problems[0].message
 
 
 def test_a_pinned_backend_ends_the_run(plugins: Plugins) -> None:

@@ -65,6 +65,11 @@ def choose_kv_tier(needs: Sequence[Need], spec: RunSpec, facts: Facts) -> KvTier
             f"{spec.workload.concurrency} requests at once need {lacking / GIB:.1f} GiB more KV cache than the cards "
             "have: blocks that make room wait in host RAM and are copied back instead of computed again"
         )
+        if gib * GIB < lacking:
+            reason += (
+                f"; no more than {gib} GiB, because they may take half of the available RAM, and pinning them up to "
+                f"{RAM_FACTOR:g} times their size"
+            )
     else:
         reason = "the tier in RAM through which blocks go to the disk: room for one request"
     choice = Choice("memory.kv_offload_gib", gib, "derived", reason)

@@ -18,6 +18,9 @@ HOST_PAGE_BYTES = 4 * KIB
 PAGE_ENTRY_BYTES = 8
 """What a GPU's page table holds for each page of host memory that it can reach."""
 
+MOST_SEGMENTS = 6
+"""As many of a model's segments are named in a remedy."""
+
 _FEED_FORWARD = frozenset({"mlp", "block_sparse_moe", "feed_forward", "ffn", "mixer"})
 """What different models call the module that the planner names `mlp`."""
 
@@ -213,3 +216,14 @@ def find_unmatched(needs: Sequence[Need], wanted: Sequence[str]) -> dict[str, st
             near = difflib.get_close_matches(segment, known, n=1) or [name for name in known if segment in name]
             found[segment] = near[0] if near else None
     return found
+
+
+def main_segments(needs: Sequence[Need]) -> list[str]:
+    """The segments that name most of what may leave the cards, the largest first: modules, not single tensors."""
+    held: dict[str, int] = {}
+    for need in needs:
+        for names, sizes in zip(need.parameter_names, need.parameter_bytes, strict=True):
+            for name, size in zip(names, sizes, strict=True):
+                for segment in dict.fromkeys(name.split(".")[:-1]):
+                    held[segment] = held.get(segment, 0) + size
+    return sorted(held, key=lambda segment: -held[segment])[:MOST_SEGMENTS]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from nexus_orch.contracts import Need
-from nexus_orch.errors import Problem
-from nexus_orch.plan.offload.parameters import RankParts, find_unmatched
+from nexus_orch.errors import Problem, render_value
+from nexus_orch.plan.offload.parameters import RankParts, find_unmatched, main_segments
 from nexus_orch.plan.offload.releases import has_prefetch
 from nexus_orch.types import GIB, Facts, RunSpec
 
@@ -29,18 +29,21 @@ def _judge_params(needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Iterato
             PARAMS_KEY,
             list(wanted),
             spec.origin(PARAMS_KEY),
-            f"{PARAMS_KEY}=null",
+            f"{PARAMS_KEY}=auto",
             "offload_unsupported",
+            is_mistake=True,
         )
         return
     for name, near in find_unmatched(needs, wanted).items():
         remedy = f"did you mean {near}? " if near else ""
+        segments = ", ".join(main_segments(needs))
         yield Problem(
             f'no parameter of the model\'s layers has the segment "{name}": nothing would be offloaded by it',
             PARAMS_KEY,
             list(wanted),
             spec.origin(PARAMS_KEY),
-            f"{remedy}whole segments count, such as experts, experts.w2_weight or self_attn",
+            f"{remedy}whole segments count; those of this model: {segments}; or {PARAMS_KEY}=auto",
+            is_mistake=True,
         )
 
 
@@ -50,11 +53,13 @@ def _judge_amount(ranks: Sequence[RankParts], spec: RunSpec) -> Iterator[Problem
     if pinned is None or not most or pinned * GIB <= most:
         return
     whole = most // (GIB // 100) / 100
-    what = "the parameters that may leave" if spec.memory.offload_params else "the layers of"
+    wanted = spec.memory.offload_params
+    what = f"the parameters of a card that {PARAMS_KEY}={render_value(wanted)} names" if wanted else "a card's layers"
     yield Problem(
-        f"{what} a card hold {most / GIB:.2f} GiB: there is no more to offload",
+        f"{what} hold {most / GIB:.2f} GiB: there is no more to offload",
         AMOUNT_KEY,
         pinned,
         spec.origin(AMOUNT_KEY),
         f"{AMOUNT_KEY}={whole:g} or less, or {AMOUNT_KEY}=auto for the least that makes room",
+        is_mistake=True,
     )
