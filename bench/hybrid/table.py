@@ -12,6 +12,7 @@ from nexus_orch.view.words import render_markdown_table
 GIB = 1 << 30
 SIZES = ("launch", "in host RAM", "weights on the card", "KV cache, tokens", "resident host RAM")
 SPEEDS = ("launch", "1 x 32", "16 x 128", "1 x 1,000", "16 x 1,000")
+BUS = ("launch", "GB/s, 32 and 1,000 tokens before", "of a copy alone")
 NOTHING = "-"
 
 
@@ -23,7 +24,7 @@ def render_sizes(data: Mapping[str, Any]) -> str:
             launch["case"],
             _pair(launch["planned"]["offloaded_bytes"] / GIB, launch["measured"]["offloaded_bytes"] / GIB, ".2f"),
             _pair(launch["planned"]["weights_gib"], launch["measured"]["weights_gib"], ".2f"),
-            _pair(launch["planned"]["kv_tokens"], launch["measured"]["kv_tokens"], ",.0f"),
+            _disturbed(launch) or _pair(launch["planned"]["kv_tokens"], launch["measured"]["kv_tokens"], ",.0f"),
             _pair(launch["planned"]["host_bytes"] / GIB, launch["host_rss_bytes"] / GIB, ".1f"),
         )
         for launch in data["launches"]
@@ -38,7 +39,7 @@ def render_speeds(speeds: Iterable[Speed]) -> str:
     for speed in speeds:
         column = f"{'1' if speed.requests == 1 else '16'} x {speed.input_tokens:,}"
         note = "" if speed.requests in (1, 16) else f" ({speed.requests} requests)"
-        text = f"{speed.predicted:.3g} / {speed.measured:.3g} ({speed.error:+.0%}){note}"
+        text = f"{_render(speed.predicted)} / {_render(speed.measured)} ({speed.error:+.0%}){note}"
         rows.setdefault(speed.case, {})[column] = text
     lines = [(case, *(found.get(column, NOTHING) for column in SPEEDS[1:])) for case, found in rows.items()]
     return render_markdown_table(SPEEDS, lines, range(1, len(SPEEDS)))
@@ -57,6 +58,28 @@ def render_summary(speeds: Sequence[Speed]) -> str:
     return render_markdown_table(("offload", "workload", "timed", "median error", "worst"), rows, range(2, 5))
 
 
+def render_bus(data: Mapping[str, Any]) -> str:
+    """What of a copy's rate one request with prefetched weights got, between its tokens."""
+    rows = []
+    for launch in data["launches"]:
+        if launch["backend"] != "prefetch":
+            continue
+        copied = data["bus"][launch["date"]]["copy_bytes_per_second"]
+        offloaded = launch["measured"]["offloaded_bytes"]
+        rates = [load["decode_tokens_per_second"] * offloaded for load in launch["workloads"] if load["requests"] == 1]
+        gigabytes = ", ".join(f"{rate / 1e9:.1f}" for rate in rates)
+        rows.append((launch["case"], gigabytes, ", ".join(f"{rate / copied:.0%}" for rate in rates)))
+    return render_markdown_table(BUS, rows, range(1, len(BUS)))
+
+
+def _disturbed(launch: Mapping[str, Any]) -> str:
+    return "disturbed" if launch.get("disturbed") else ""
+
+
+def _render(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 1000 else f"{speed:.3g}"
+
+
 def _pair(planned: float, measured: float, form: str) -> str:
     return f"{planned:{form}} / {measured:{form}}"
 
@@ -64,7 +87,7 @@ def _pair(planned: float, measured: float, form: str) -> str:
 def main() -> int:
     data = read_data()
     speeds = list(predict_speeds(data))
-    sys.stdout.write(f"{render_sizes(data)}\n{render_speeds(speeds)}\n{render_summary(speeds)}")
+    sys.stdout.write(f"{render_sizes(data)}\n{render_speeds(speeds)}\n{render_summary(speeds)}\n{render_bus(data)}")
     return 0
 
 

@@ -13,6 +13,7 @@ from nexus_orch.plan.host import estimate_host, host_notes, judge_host, lacks_ra
 from nexus_orch.plan.host_remedies import find_host_remedy
 from nexus_orch.plan.inputs import Inputs, read_inputs
 from nexus_orch.plan.loaders import LoaderChoice, choose_loader
+from nexus_orch.plan.offload.releases import has_prefetch
 from nexus_orch.plan.parallel import choose_division
 from nexus_orch.plan.ram_first import with_ram_first
 from nexus_orch.plan.remedies import find_remedies
@@ -173,14 +174,19 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
 
 
 def _unsupported(inputs: Inputs, chosen: LoaderChoice) -> list[Problem]:
-    """No strategy can serve: each with its reason."""
+    """No strategy can serve: each with its reason. A mechanism that the release lacks is the mistake, not the strategy
+    that would have used it."""
+    if inputs.spec.memory.offload_backend == "prefetch" and not has_prefetch(inputs.facts):
+        key, remedy = "memory.offload_backend", "memory.offload_backend=auto, or vLLM 0.19.1 or later"
+    else:
+        key, remedy = "memory.strategy", "choose another strategy, or leave memory.strategy unset"
     return [
         Problem(
             f"{name} cannot serve this run: {reason}",
-            key="memory.strategy",
-            value=name,
-            origin=inputs.wishes.problem_origin("memory.strategy"),
-            remedy="choose another strategy, or leave memory.strategy unset",
+            key=key,
+            value=name if key == "memory.strategy" else inputs.spec.get(key),
+            origin=inputs.wishes.problem_origin(key),
+            remedy=remedy,
             cause="offload_unsupported" if name == "hybrid" else None,
         )
         for name, reason in chosen.refused.items()

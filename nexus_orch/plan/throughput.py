@@ -112,12 +112,12 @@ class Pace:
         """
         layers = len(self._stage(card).layer_bytes)
         size, chosen = self.placement.prefetch_group or self._even_group(card)
-        copied = layers // size * chosen + max(0, layers % size - (size - chosen))
-        groups = layers // size + (layers % size > size - chosen)
+        copied = max(1, layers // size * chosen + max(0, layers % size - (size - chosen)))
+        groups = max(1, layers // size + (layers % size > size - chosen))
         each = max(compute / layers, self._constants["layer_seconds"])
-        copy = bus / max(1, copied)
+        copy = bus / copied
         hidden = max(copy, (size - chosen) * each)
-        return copied * each + (copied - groups) * copy + groups * hidden
+        return max(compute, copied * each + (copied - groups) * copy + groups * hidden)
 
     def _even_group(self, card: int) -> tuple[int, int]:
         """A grouping of one layer each that offloads about as much, where the engine's own is not known."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.hybrid.predict import Speed, predict_speeds, read_data
-from bench.hybrid.table import render_sizes, render_speeds, render_summary
+from bench.hybrid.table import render_bus, render_sizes, render_speeds, render_summary
 from nexus_orch.plan.make import make_plan
 from nexus_orch.types import COPY_RATE, GIB, READ_RATE, Lesson, Plan
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec
@@ -63,13 +63,16 @@ def test_warm_experts_are_predicted() -> None:
 
 def test_the_documented_tables_are_those_of_the_data() -> None:
     text = MEASUREMENTS.read_text(encoding="utf-8")
-    sizes, speeds = (
-        re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", text, re.DOTALL) for name in ("sizes", "speeds")
-    )
-    assert sizes is not None
-    assert speeds is not None
-    assert sizes[1].strip() == render_sizes(read_data()).strip()
-    assert speeds[1].strip() == f"{render_speeds(_speeds())}\n{render_summary(_speeds())}".strip()
+    data = read_data()
+    expected = {
+        "sizes": render_sizes(data),
+        "speeds": f"{render_speeds(_speeds())}\n{render_summary(_speeds())}",
+        "bus": render_bus(data),
+    }
+    for name, table in expected.items():
+        found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
+        assert found is not None
+        assert found[1].strip() == table.strip()
 
 
 def _plan(model: str, *lessons: Lesson, bus: float | None = 25e9, settings: Mapping[str, object] | None = None) -> Plan:
