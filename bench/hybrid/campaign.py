@@ -34,6 +34,7 @@ from bench.hybrid.grid import Case, make_case
 from bench.hybrid.load import measure
 
 READY_SECONDS = 420.0
+ALIVE = 2
 QUIET_SECONDS = 2.0
 """nexus-run asks a freshly ready server one completion itself; nothing is timed beside it."""
 
@@ -110,15 +111,18 @@ def start(case: Case, place: Place, gpu: str, number: int) -> Launch:
     return Launch(case, process, f"http://127.0.0.1:{port}", log, time.time())
 
 
-def await_ready(launch: Launch) -> bool:
-    """True when it is ready; False when nexus-run has ended or nothing came in time."""
+def await_one(launches: Sequence[Launch]) -> tuple[Launch, bool]:
+    """The first of them that is ready, or that has ended or brought nothing in time (False)."""
     deadline = time.time() + READY_SECONDS
-    while time.time() < deadline and launch.process.poll() is None:
-        with suppress(httpx.HTTPError):
-            if httpx.get(f"{launch.url}/health", timeout=2).status_code == 200:
-                return True
+    while time.time() < deadline:
+        for launch in launches:
+            if launch.process.poll() is not None:
+                return launch, False
+            with suppress(httpx.HTTPError):
+                if httpx.get(f"{launch.url}/health", timeout=2).status_code == 200:
+                    return launch, True
         time.sleep(0.2)
-    return False
+    return launches[0], False
 
 
 def run_case(launch: Launch, ready: bool) -> dict[str, Any]:
@@ -153,32 +157,31 @@ def stop(launch: Launch) -> int:
 
 
 def run_card(gpu: str, queue: Queue, place: Place, out: Path, timing: threading.Lock) -> None:
-    """Cases of the queue on one card, until there are no more."""
-    current = _start_next(queue, place, gpu)
-    while current is not None:
-        following = _start_next(queue, place, gpu)
-        ready = await_ready(current)
-        with timing, _paused(following):
-            row = run_case(current, ready)
-        row["exit_code"] = stop(current)
+    """Cases of the queue on one card, until there are no more. Which of two launches passes the gate first is left to
+    them."""
+    alive: list[Launch] = []
+    while True:
+        while len(alive) < ALIVE and (found := queue.take(place.models)) is not None:
+            alive.append(start(found[1], place, gpu, found[0]))
+        if not alive:
+            return
+        launch, ready = await_one(alive)
+        alive.remove(launch)
+        with timing, _paused(alive):
+            row = run_case(launch, ready)
+        row["exit_code"] = stop(launch)
         row["gpu"] = gpu
-        row["seconds"] = round(time.time() - current.started, 1)
+        row["seconds"] = round(time.time() - launch.started, 1)
         with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         sys.stdout.write(f"{time.strftime('%H:%M:%S')} gpu {gpu} {_describe(row)}\n")
         sys.stdout.flush()
-        current = following or _start_next(queue, place, gpu)
-
-
-def _start_next(queue: Queue, place: Place, gpu: str) -> Launch | None:
-    found = queue.take(place.models)
-    return None if found is None else start(found[1], place, gpu, found[0])
 
 
 @contextmanager
-def _paused(launch: Launch | None) -> Iterator[None]:
-    """That launch's processes do not run meanwhile."""
-    family = [] if launch is None else _list_family(launch.process.pid)
+def _paused(launches: Sequence[Launch]) -> Iterator[None]:
+    """Their processes do not run meanwhile."""
+    family = [process for launch in launches for process in _list_family(launch.process.pid)]
     for process in family:
         with suppress(psutil.Error):
             process.suspend()

@@ -33,7 +33,8 @@ def wait() -> None:
 
 def _await_quiet_card() -> None:
     """The driver gives memory back some moments after the process that had it is gone: vLLM must not measure
-    meanwhile. Quiet is a card whose memory has not moved for a second and a half."""
+    meanwhile. Quiet is a card whose memory has not moved for a second and a half; the lock alone is not enough, because
+    a process that ends gives it back before its memory."""
     pynvml: Any = importlib.import_module("pynvml")
     pynvml.nvmlInit()
     card = pynvml.nvmlDeviceGetHandleByIndex(int(os.environ.get("CUDA_VISIBLE_DEVICES", "0")))
