@@ -1,4 +1,4 @@
-"""What would make a run fit into the host's RAM, each tried out: a shorter context, more cards, more RAM."""
+"""What would make a run fit into the host's RAM, each tried out: another mechanism, a shorter context, more cards."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nexus_orch.plan.parallel import choose_division
 from nexus_orch.plan.wishes import Wishes, with_value
 from nexus_orch.types import GIB, HostEstimate
 
+BACKEND = "memory.offload_backend"
 SHORTEST_CONTEXT = 1024
 MORE_CARDS = (1, 2, 3, 4, 6, 8)
 
@@ -20,11 +21,20 @@ MORE_CARDS = (1, 2, 3, 4, 6, 8)
 def find_host_remedy(inputs: Inputs, failed: Attempt, loader: Loader, estimate: HostEstimate) -> str:
     """One sentence with the ways that were found; more RAM is always one."""
     short = estimate.required_bytes - estimate.available_bytes
-    ways = [*_shorter(inputs, failed, loader), *_more_cards(inputs, loader)]
+    ways = [*_other_backend(inputs, loader), *_shorter(inputs, failed, loader), *_more_cards(inputs, loader)]
     if short > 0:
         total = inputs.facts.machine.host.ram_total_bytes + short
         ways.append(f"{short / GIB:.1f} GiB more RAM (in all {total / GIB:.0f} GiB)")
     return f"fits with {', or '.join(ways)}" if ways else "choose a smaller or more strongly quantized model"
+
+
+def _other_backend(inputs: Inputs, loader: Loader) -> Iterator[str]:
+    """The choice of the mechanism left to the planner: reading in place takes no copies while loading."""
+    if inputs.spec.memory.offload_backend is None:
+        return
+    spec = with_value(inputs.wishes.original, BACKEND, None)
+    if _holds(replace(inputs, wishes=Wishes(spec, tuple(inputs.wishes.lessons.values()))), loader):
+        yield f"{BACKEND}=auto"
 
 
 def _shorter(inputs: Inputs, failed: Attempt, loader: Loader) -> Iterator[str]:

@@ -52,4 +52,4 @@ def test_a_cell_has_its_reason() -> None:
     result, reason = cells["0.25.1"]
     assert result == "good"
     assert reason.startswith("engine.env.VLLM_USE_V2_MODEL_RUNNER = 0: the second model runner of the release ignores")
-    assert cells["0.4.3"][0] == "does not fit"
+    assert cells["0.4.3"][0] == "refused"

@@ -67,6 +67,14 @@ def test_reading_in_place_is_taken_where_the_copies_while_loading_do_not_fit() -
     assert "copying ahead would take" in choice.reason
 
 
+def test_a_pinned_mechanism_that_takes_too_much_ram_is_refused_with_what_would_do() -> None:
+    plan = _plan(Q14, {"memory.offload_backend": "prefetch"}, ram_gib=20)
+    (problem,) = plan.problems
+    assert problem.cause == "host_oom"
+    assert "memory.offload_backend=auto" in (problem.remedy or "")
+    assert _plan(Q14, ram_gib=20).fits
+
+
 def test_a_pinned_prefetch_stays_prefetch_where_no_grouping_frees_enough() -> None:
     work = WorkloadSpec(concurrency=64, input_tokens=2000, output_tokens=256)
     plan = _plan(Q14, {"memory.offload_backend": "prefetch"}, work=work, gpu=SMALL_CARD)
