@@ -169,7 +169,10 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
             f"{limit:,}: planned for as many as fit"
         )
     if settled.fits_context and not settled.holds_concurrency:
-        notes.append("the KV cache holds fewer requests at once than workload.concurrency asks for")
+        notes.append(
+            f"the KV cache holds {settled.requests_held} requests at once, and workload.concurrency asks for "
+            f"{settled.draft.want.requests}: the others wait"
+        )
     return tuple(notes)
 
 

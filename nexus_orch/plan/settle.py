@@ -147,17 +147,18 @@ class Settled:
     @property
     def requests_at_once(self) -> int:
         """Requests of the workload that are served together: no more than the batch and the KV cache hold."""
-        draft, want = self.draft, self.draft.want
-        held = min(cache.concurrency(self.num_blocks, want.request_tokens) for cache in draft.caches)
-        return max(1, min(want.requests, draft.requests, int(held)))
+        return max(1, min(self.draft.want.requests, self.draft.requests, self.requests_held))
+
+    @property
+    def requests_held(self) -> int:
+        """Requests of the workload whose keys and values fit at once."""
+        tokens = self.draft.want.request_tokens
+        return int(min(cache.concurrency(self.num_blocks, tokens) for cache in self.draft.caches))
 
     @property
     def holds_concurrency(self) -> bool:
         """Whether the wanted number of requests fits at once."""
-        want = self.draft.want
-        return all(
-            cache.concurrency(self.num_blocks, want.request_tokens) >= want.requests for cache in self.draft.caches
-        )
+        return self.requests_held >= self.draft.want.requests
 
     def estimate(self, card: int) -> GpuEstimate:
         """The breakdown of one card. The parts that are counted inside the budget and the headroom add up to it."""

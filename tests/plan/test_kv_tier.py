@@ -49,7 +49,7 @@ def test_releases_without_it_serve_fewer_at_once() -> None:
         moved = _plan({**HYBRID, "memory.cpu_offload_gib": 8.0}, version=version)
         assert "memory.kv_offload_gib" not in plan.settings
         assert plan.per_gpu[0].offloaded_bytes == 0
-        assert any("fewer requests at once" in note for note in plan.notes)
+        assert any("the others wait" in note for note in plan.notes)
         assert plan.prediction.requests_at_once < moved.prediction.requests_at_once
         assert (plan.prediction.tokens_per_second or 0) > 2 * (moved.prediction.tokens_per_second or 0)
 
