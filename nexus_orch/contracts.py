@@ -70,8 +70,10 @@ class Placement:
     page_table_bytes: tuple[int, ...] = ()
     """Device memory of each GPU that maps the host memory pinned for its weights; empty when the loader does not
     say."""
-    prefetch_group: tuple[int, int] | None = None
-    """Of every so many layers, the last so many are copied ahead of use; None where none are."""
+    idle_bytes: tuple[int, ...] = ()
+    """The part of `offloaded_bytes` that no token of text reads: a vision tower."""
+    copied_layer_bytes: tuple[tuple[int, ...], ...] = ()
+    """What is copied to each GPU ahead of use, layer by layer, 0 for those that stay; empty where nothing is."""
 
 
 class Loader(Protocol):

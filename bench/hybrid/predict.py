@@ -106,11 +106,20 @@ def _as_launched(settled: Settled, launch: Mapping[str, Any]) -> Pace:
     if share is None:
         planned = sum(placement.offloaded_bytes)
         share = sum(placement.active_offloaded_bytes) / planned if planned else 1.0
-    groups = measured.get("groups")
     as_launched = replace(
         placement,
         offloaded_bytes=(offloaded,),
         active_offloaded_bytes=(int(offloaded * share),),
-        prefetch_group=(groups[0], groups[1]) if groups else placement.prefetch_group,
+        copied_layer_bytes=_copied_layers(settled, measured) or placement.copied_layer_bytes,
     )
     return Pace(settled.draft, as_launched, launch["backend"])
+
+
+def _copied_layers(settled: Settled, measured: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+    """The layers that the engine said it copies, all of one size."""
+    if "groups" not in measured:
+        return ()
+    size, chosen, _ = measured["groups"]
+    copied = [place % size >= size - chosen for place in range(len(settled.draft.weights.stages[0].layer_bytes))]
+    each = measured["offloaded_bytes"] // sum(copied)
+    return (tuple(int(each) if is_copied else 0 for is_copied in copied),)

@@ -11,7 +11,7 @@ from nexus_orch.plan.draft import HIGHEST_UTILIZATION, Draft
 from nexus_orch.plan.generations import default_batching
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.narrow import make_narrow, narrow_choice
-from nexus_orch.plan.offers import make_worth, settle
+from nexus_orch.plan.offers import is_better, make_worth, settle
 from nexus_orch.plan.settle import Settled
 from nexus_orch.plan.want import make_want
 from nexus_orch.types import Choice
@@ -130,7 +130,7 @@ def _try(inputs: Inputs, division: Division, loader: Loader, batching: Batching,
 
 def _gains_by_graphs(graphs: Settled, eager: Settled) -> bool:
     """Whether a run that offloads is clearly faster with CUDA graphs, and fits as well."""
-    if (graphs.is_comfortable, graphs.fits_context) < (eager.is_comfortable, eager.fits_context):
+    if is_better(eager, graphs):
         return False
     return make_worth(graphs) > LEAST_GRAPH_GAIN * make_worth(eager)
 

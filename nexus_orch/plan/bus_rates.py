@@ -17,6 +17,7 @@ from nexus_orch.plan.weights import WeightLayout
 from nexus_orch.plan.wishes import Wishes
 from nexus_orch.types import COPY_RATE, LAYER_READS, READ_RATE, GpuFacts, LayerRead
 
+MEASURED_DTYPE_BYTES = 2
 FEW_TOKENS = 16
 """Up to so many tokens a product reads each weight once."""
 
@@ -62,7 +63,11 @@ def layer_matrices(layout: WeightLayout) -> tuple[tuple[int, int], ...]:
     """Rows and columns of the matrices of the model's most common layer on one rank; empty for quantized weights and
     for layers of routed experts, whose kernels read otherwise."""
     layer, _ = max(layout.architecture.distinct_layers, key=lambda pair: pair[1])
-    if layout.scheme.method is not None or any(parameter.copies > 1 for parameter in layer.parameters):
+    if (
+        layout.scheme.method is not None
+        or layout.dtype_bytes != MEASURED_DTYPE_BYTES
+        or any(parameter.copies > 1 for parameter in layer.parameters)
+    ):
         return ()
     shapes = (parameter.shape_on_rank(layout.tensor_parallel) for parameter in layer.parameters)
     return tuple((rows, columns) for rows, columns in shapes if columns > 1)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from nexus_orch.contracts import Loader
 from nexus_orch.plan.attempts import Attempt, attempt
-from nexus_orch.plan.host import estimate_host, lacks_ram
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.parallel import choose_division
 from nexus_orch.plan.wishes import Wishes, with_value
@@ -74,6 +73,4 @@ def _holds(inputs: Inputs, loader: Loader) -> bool:
     if division.problems:
         return False
     tried = attempt(inputs, division, loader)
-    return tried.is_comfortable and not lacks_ram(
-        inputs, estimate_host(inputs, tried.settled.placement, division.ranks)
-    )
+    return tried.is_comfortable and tried.settled.fits_host

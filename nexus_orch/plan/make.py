@@ -9,7 +9,7 @@ from nexus_orch.errors import Problem
 from nexus_orch.plan.cpu import make_cpu_plan
 from nexus_orch.plan.division import Division
 from nexus_orch.plan.elsewhere import judge_elsewhere
-from nexus_orch.plan.host import estimate_host, host_notes, judge_host, lacks_ram
+from nexus_orch.plan.host import host_notes, judge_host
 from nexus_orch.plan.host_remedies import find_host_remedy
 from nexus_orch.plan.inputs import Inputs, read_inputs
 from nexus_orch.plan.loaders import LoaderChoice, choose_loader
@@ -68,8 +68,8 @@ def _complete(
         # A context beyond the model's own limit is told once, not as a lack of memory too.
         told = {"context_too_long"} if any(p.cause == "context_exceeds_model" for p in problems) else set()
         problems += [problem for problem in found if problem.cause not in told]
-    host = _estimate_host(inputs, settled)
-    remedy = find_host_remedy(inputs, taken, loaders[taken.loader], host) if lacks_ram(inputs, host) else None
+    host = settled.host
+    remedy = None if settled.fits_host else find_host_remedy(inputs, taken, loaders[taken.loader], host)
     problems += [*judge_host(inputs, host, remedy), *settled.placement.problems]
     return Plan(
         spec=inputs.wishes.original,
@@ -97,12 +97,6 @@ def _offload_notes(inputs: Inputs, settled: Settled, host: HostEstimate) -> tupl
         *host_notes(inputs, settled.placement, host),
         *((elsewhere,) if elsewhere else ()),
     )
-
-
-def _estimate_host(inputs: Inputs, settled: Settled) -> HostEstimate:
-    cards = range(len(settled.draft.gpus))
-    model_bytes = sum(settled.draft.weights_bytes(card) for card in cards)
-    return estimate_host(inputs, settled.placement, len(cards), model_bytes)
 
 
 def _choices(

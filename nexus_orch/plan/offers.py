@@ -11,14 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from nexus_orch.contracts import Loader, Placement
+from nexus_orch.errors import PluginError, Problem
 from nexus_orch.plan.draft import Draft, kv_bytes
-from nexus_orch.plan.host import estimate_host, lacks_ram
 from nexus_orch.plan.settle import Settled
-from nexus_orch.types import GIB, Choice, HostEstimate
+from nexus_orch.types import GIB, Choice
 
 TIE = 1.1
 """What a loader offers first is taken unless another way is better by more than a tenth: less is within the error of a
 prediction."""
+MOST_ROUNDS = 4
 BACKEND = "memory.offload_backend"
 
 
@@ -30,14 +31,22 @@ def settle(draft: Draft, loader: Loader, highest_utilization: float) -> Settled:
 def choose_way(ways: Sequence[Settled]) -> Settled:
     """The way that fits the cards, then the host, then the one that is worth most; where none fits, the one that
     leaves most for the KV cache."""
-    standings = [(way.is_comfortable, way.fits_context, _fits_host(way)) for way in ways]
-    best = max(standings)
-    left = [way for way, standing in zip(ways, standings, strict=True) if standing == best]
+    best = max(map(_standing, ways))
+    left = [way for way in ways if _standing(way) == best]
     if not left[0].fits_context:
         return max(left, key=lambda way: min(way.kv))
     worths = [make_worth(way) for way in left]
     chosen = next(way for way, worth in zip(left, worths, strict=True) if worth * TIE >= max(worths))
     return _with_reason(chosen, ways)
+
+
+def is_better(one: Settled, other: Settled) -> bool:
+    """Whether it fits where the other does not, or more surely."""
+    return _standing(one) > _standing(other)
+
+
+def _standing(way: Settled) -> tuple[bool, ...]:
+    return way.fits_context and way.fits_host, way.is_comfortable, way.fits_context, way.fits_host
 
 
 def make_worth(settled: Settled) -> float:
@@ -57,34 +66,50 @@ def _speed(settled: Settled) -> float | None:
     return settled.pace.together(settled.requests_at_once, work.input_tokens, work.output_tokens)
 
 
-def _fits_host(settled: Settled) -> bool:
-    return not lacks_ram(settled.draft.inputs, _estimate_host(settled))
-
-
-def _estimate_host(settled: Settled) -> HostEstimate:
-    return estimate_host(settled.draft.inputs, settled.placement, len(settled.draft.gpus))
-
-
 def _settle_all(draft: Draft, loader: Loader, highest: float) -> Iterator[Settled]:
-    """Every offer. Offers whose buffers come on top of the engine's budget are made once more within what they leave
-    of it."""
+    """Every offer, at least one; those that offload by the rules of the runner that can."""
     usual = draft.outside_bytes()
     offered = _offer(draft, loader, highest, usual)
-    ignored = draft.generation.offload_ignored
-    kept = [way for way in offered if not (ignored and any(way.offloaded_bytes))]
-    yield from (_settle_one(draft, way, highest, usual) for way in kept if draft.outside_bytes(way) <= usual)
-    largest = max(map(draft.outside_bytes, kept), default=usual)
-    if largest > usual:
-        again = _offer(draft, loader, highest, largest)
-        yield from (_settle_one(draft, way, highest, largest) for way in again if draft.outside_bytes(way) > usual)
-    if len(kept) < len(offered):
-        offloading = replace(draft, generation=draft.inputs.generation(offloading=True))
-        yield from (way for way in _settle_all(offloading, loader, highest) if way.offloads)
+    if not (draft.generation.offload_ignored and any(any(way.offloaded_bytes) for way in offered)):
+        yield from _settle_within(draft, loader, highest, offered)
+        return
+    kept = [way for way in offered if not any(way.offloaded_bytes)]
+    yield from (_settle_one(draft, way, highest, usual) for way in kept)
+    other = replace(draft, generation=draft.inputs.generation(offloading=True))
+    offloading = list(_settle_within(other, loader, highest, _offer(other, loader, highest, other.outside_bytes())))
+    for way in offloading:
+        if way.offloads:
+            yield way
+        elif not kept:  # that runner needs no offload: but without one, it is not taken
+            yield _settle_one(draft, way.placement, highest, usual)
+
+
+def _settle_within(draft: Draft, loader: Loader, highest: float, offered: Sequence[Placement]) -> Iterator[Settled]:
+    """Offers whose buffers come on top of the engine's budget are made once more within what they leave of it, until
+    they do."""
+    usual = assumed = draft.outside_bytes()
+    found = False
+    for _ in range(MOST_ROUNDS):
+        needed = [draft.outside_bytes(way) for way in offered]
+        for way, outside in zip(offered, needed, strict=True):
+            if outside <= assumed and (assumed == usual or outside > usual):
+                found = True
+                yield _settle_one(draft, way, highest, assumed)
+        if max(needed) <= assumed:
+            break
+        assumed = max(needed)
+        offered = _offer(draft, loader, highest, assumed)
+    if not found:
+        yield from (_settle_one(draft, way, highest, assumed) for way in offered)
 
 
 def _offer(draft: Draft, loader: Loader, highest: float, outside: int) -> Sequence[Placement]:
     share = float(_choose_utilization(draft, highest, outside).value)
-    return loader.offer(draft.needs(share), draft.inputs.spec, draft.inputs.facts)
+    offered = loader.offer(draft.needs(share), draft.inputs.spec, draft.inputs.facts)
+    if not offered:
+        message = f"the loader {loader.name} supports this run and offers no way to place its weights"
+        raise PluginError(Problem(message, "memory.strategy", loader.name, remedy="return at least one placement"))
+    return offered
 
 
 def _settle_one(draft: Draft, placement: Placement, highest: float, outside: int) -> Settled:
@@ -102,7 +127,7 @@ def _with_reason(chosen: Settled, ways: Sequence[Settled]) -> Settled:
     others = [way for way in ways if way.offloads and way.backend != chosen.backend]
     if not chosen.offloads or not others:
         return chosen
-    against = _compare(chosen, max(others, key=lambda way: (way.fits_context, _fits_host(way), make_worth(way))))
+    against = _compare(chosen, max(others, key=lambda way: (*_standing(way), make_worth(way))))
     choices = tuple(
         replace(choice, reason=f"{choice.reason}{against}")
         if choice.key == BACKEND and choice.origin == "derived"
@@ -116,9 +141,8 @@ def _compare(chosen: Settled, other: Settled) -> str:
     way = {"uva": "reading in place", "prefetch": "copying ahead"}.get(str(other.backend), str(other.backend))
     if chosen.fits_context and not other.fits_context:
         return f"; {way} would not leave enough room on the card"
-    if _fits_host(chosen) and not _fits_host(other):
-        host = _estimate_host(other)
-        needed, there = host.required_bytes / GIB, host.available_bytes / GIB
+    if chosen.fits_host and not other.fits_host:
+        needed, there = other.host.required_bytes / GIB, other.host.available_bytes / GIB
         return f"; {way} would take {needed:.1f} GiB of host RAM, and {there:.1f} are available"
     mine, theirs = _speed(chosen), _speed(other)
     if mine is None or theirs is None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from nexus_orch.contracts import Loader
 from nexus_orch.plan.attempts import Attempt, attempt
-from nexus_orch.plan.host import estimate_host, judge_host
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.parallel import choose_division
 from nexus_orch.types import GIB
@@ -58,11 +57,9 @@ def _hybrid(inputs: Inputs, failed: Attempt, loaders: Mapping[str, Loader]) -> s
     for name, loader in loaders.items():
         if name == failed.loader or loader.supports(inputs.spec, inputs.facts) is not None:
             continue
-        settled = failed.settled
-        other = attempt(inputs, settled.draft.division, loader)
-        host = estimate_host(inputs, other.settled.placement, settled.draft.division.ranks)
+        other = attempt(inputs, failed.settled.draft.division, loader)
         surely = other.fits and not other.settled.is_borderline
-        if not surely or not other.settled.offloads or judge_host(inputs, host):
+        if not surely or not other.settled.offloads or not other.settled.fits_host:
             continue
         moved = sum(other.settled.placement.offloaded_bytes) / GIB
         seconds = other.settled.pace.step_seconds()

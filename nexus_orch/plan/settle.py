@@ -7,8 +7,9 @@ from functools import cached_property
 
 from nexus_orch.contracts import Placement
 from nexus_orch.plan.draft import Draft, kv_bytes
+from nexus_orch.plan.host import estimate_host, lacks_ram
 from nexus_orch.plan.throughput import Pace
-from nexus_orch.types import GIB, Choice, GpuEstimate
+from nexus_orch.types import GIB, Choice, GpuEstimate, HostEstimate
 
 CONTEXT_STEP = 256
 """A derived context that is shorter than the model's is cut to a multiple of this."""
@@ -41,6 +42,17 @@ class Settled:
     def pace(self) -> Pace:
         """How fast it will be."""
         return Pace(self.draft, self.placement, self.backend)
+
+    @cached_property
+    def host(self) -> HostEstimate:
+        """What it takes of the host's RAM."""
+        cards = range(len(self.draft.gpus))
+        weights = sum(map(self.draft.weights_bytes, cards))
+        return estimate_host(self.draft.inputs, self.placement, len(cards), weights)
+
+    @cached_property
+    def fits_host(self) -> bool:
+        return not lacks_ram(self.draft.inputs, self.host)
 
     @cached_property
     def num_blocks(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from nexus_orch.contracts import Placement
 from nexus_orch.plan.accounting import measured
@@ -84,8 +85,7 @@ class Pace:
 
     def _kind(self, card: int) -> tuple[object, ...]:
         """Equal for ranks of one stage that take the same time."""
-        gpu, rates = self.draft.gpus[card], self._rates(card)
-        return gpu.name, rates.copy, rates.read, self.placement.offloaded_bytes[card]
+        return self.draft.gpus[card].name, self._rates(card), self.placement.offloaded_bytes[card]
 
     def _pass_seconds(self, card: int, tokens: int, requests: int) -> float | None:
         """One pass of so many tokens, of so many requests, on that card."""
@@ -97,32 +97,42 @@ class Pace:
         if not self.placement.offloaded_bytes[card]:
             return max(memory, arithmetic, launch)
         if self.backend == "prefetch":
-            return max(launch, self._prefetched_seconds(card, max(memory, arithmetic), bus))
+            captured = not self.draft.eager and tokens <= requests
+            copied = self._prefetched_seconds(card, max(memory, arithmetic), captured=captured)
+            return None if copied is None else max(launch, copied)
         # A product that reads in place computes meanwhile; all others come before and after it.
         in_place = self.moved_bytes(card, tokens) / max(1.0, self._used_bytes(card, tokens))
         rest = max(memory, arithmetic * (1 - in_place)) + self._routing_seconds(card)
         return max(launch, max(bus, arithmetic * in_place) + rest)
 
-    def _prefetched_seconds(self, card: int, compute: float, bus: float) -> float:
-        """Layers whose copies share one buffer: the next copy begins when the layer before it has been computed, and
-        goes on while layers that stay on the card are (offloader/prefetch.py of 0.25.1, one layer ahead).
+    def _prefetched_seconds(self, card: int, compute: float, *, captured: bool) -> float | None:
+        """Layers whose copies share one buffer: the next copy begins when the copied layer before it has been computed,
+        and goes on while layers that stay on the card are (offloader/prefetch.py of 0.25.1, one layer ahead).
 
-        Of a group the last layers are copied, so that one copy hides behind all layers that stay, and the others
-        behind none.
+        The first copy of a pass goes on through the end of the pass before; where a pass is a CUDA graph, the graph
+        ends only when that copy has (compilation/cuda_graph.py: join_after_forward).
         """
-        layers = len(self._stage(card).layer_bytes)
-        size, chosen = self.placement.prefetch_group or self._even_group(card)
-        copied = max(1, layers // size * chosen + max(0, layers % size - (size - chosen)))
-        groups = max(1, layers // size + (layers % size > size - chosen))
-        each = max(compute / layers, self._constants["layer_seconds"])
-        copy = bus / copied
-        hidden = max(copy, (size - chosen) * each)
-        return max(compute, copied * each + (copied - groups) * copy + groups * hidden)
+        sizes, rate = self._copied_layers(card), self._rates(card).copy
+        if not rate:
+            return None
+        each = max(compute / len(sizes), self._constants["layer_seconds"])
+        places = [place for place, size in enumerate(sizes) if size]
+        ahead, behind = places[0], len(sizes) - 1 - places[-1]
+        first = sizes[places[0]] / rate
+        if captured:
+            seconds = max(first, behind * each) + (ahead + 1) * each
+        else:
+            seconds = max(first, (behind + ahead) * each) + each
+        for before, place in pairwise(places):
+            seconds += max(sizes[place] / rate, (place - before - 1) * each) + each
+        return max(compute, seconds)
 
-    def _even_group(self, card: int) -> tuple[int, int]:
-        """A grouping of one layer each that offloads about as much, where the engine's own is not known."""
-        share = self.placement.offloaded_bytes[card] / max(1, sum(map(sum, self._stage(card).parameter_bytes)))
-        return max(1, round(1 / max(share, 1e-9))), 1
+    def _copied_layers(self, card: int) -> tuple[int, ...]:
+        """What is copied, layer by layer; spread evenly where the loader does not say."""
+        if self.placement.copied_layer_bytes:
+            return self.placement.copied_layer_bytes[card]
+        count = len(self._stage(card).layer_bytes)
+        return (-(-self.placement.offloaded_bytes[card] // count),) * count
 
     def moved_bytes(self, card: int, tokens: int = 1) -> int:
         """What one pass brings over the bus, each weight counted once: all that is offloaded when layers are copied;
@@ -131,7 +141,7 @@ class Pace:
         if self.backend == "prefetch" or not offloaded:
             return offloaded
         experts = self._expert_bytes(card)
-        return int(offloaded - experts + experts * _used_share(self._expert_share, tokens))
+        return int(offloaded - self._idle_bytes(card) - experts + experts * _used_share(self._expert_share, tokens))
 
     def bus_seconds(self, card: int, tokens: int) -> float | None:
         """What a pass of so many tokens brings over the bus of that card, copied or read in place."""
@@ -152,15 +162,22 @@ class Pace:
 
     @cached_property
     def _matrices(self) -> tuple[tuple[int, int], ...]:
-        return layer_matrices(self.draft.weights)
+        """Those of a layer, where whole layers are read: each matrix has a rate of its own."""
+        chooses = any(choice.key == "memory.offload_params" for choice in self.placement.choices)
+        return () if chooses else layer_matrices(self.draft.weights)
 
     def _expert_bytes(self, card: int) -> int:
         """Offloaded bytes of routed experts: what one token does not use of the offloaded bytes tells how many."""
         offloaded = self.placement.offloaded_bytes[card]
         if not self.placement.active_offloaded_bytes or self._expert_share >= 1:
             return 0
-        unused = offloaded - self.placement.active_offloaded_bytes[card]
-        return min(offloaded, int(unused / (1 - self._expert_share)))
+        read = offloaded - self._idle_bytes(card)
+        unused = read - self.placement.active_offloaded_bytes[card]
+        return min(read, int(unused / (1 - self._expert_share)))
+
+    def _idle_bytes(self, card: int) -> int:
+        """What lies in host RAM and is not read by tokens of text."""
+        return self.placement.idle_bytes[card] if self.placement.idle_bytes else 0
 
     @cached_property
     def _expert_share(self) -> float:

@@ -105,6 +105,8 @@ class Moved:
     active_bytes: int = 0
     pinned_bytes: int = 0
     page_table_bytes: int = 0
+    idle_bytes: int = 0
+    """What no token of text reads of it."""
 
 
 @dataclass(frozen=True, eq=False)

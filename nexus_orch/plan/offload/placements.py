@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nexus_orch.contracts import Placement
-from nexus_orch.plan.offload.parameters import Moved, RankParts
+from nexus_orch.plan.offload.parameters import Moved, RankParts, StageParts
 from nexus_orch.plan.offload.prefetch import Grouping
 from nexus_orch.plan.offload.uva import budget_bytes, choose_gib, move_in_order
 from nexus_orch.types import GIB
@@ -41,17 +42,20 @@ def place_by_prefetch(ranks: Sequence[RankParts], grouping: Grouping, *, copies:
     base = _placement(grouping.moved, grouping.pools, copies=copies)
     largest = sum(max((layer.pinned_bytes for layer in rank.layers), default=0) for rank in ranks)
     extra = base.pinned_bytes if copies > 1 else min(largest, base.pinned_bytes)
-    return Placement(
-        base.offloaded_bytes,
-        base.static_pool_bytes,
-        base.host_bytes + extra,
-        base.pinned_bytes + extra,
-        active_offloaded_bytes=base.active_offloaded_bytes,
-        page_table_bytes=base.page_table_bytes,
+    return replace(
+        base,
+        host_bytes=base.host_bytes + extra,
+        pinned_bytes=base.pinned_bytes + extra,
         loading_bytes=0 if copies > 1 else sum(base.offloaded_bytes),
         copies_bytes=extra,
-        prefetch_group=(grouping.size, grouping.chosen),
+        copied_layer_bytes=tuple(_copied_layers(rank.stage, grouping) for rank in ranks),
     )
+
+
+def _copied_layers(stage: StageParts, grouping: Grouping) -> tuple[int, ...]:
+    """The bytes of each layer of a stage that is copied; layers of which nothing is wanted stay whole."""
+    stays = grouping.size - grouping.chosen
+    return tuple(layer.bytes if place % grouping.size >= stays else 0 for place, layer in enumerate(stage.layers))
 
 
 def _placement(moved: Sequence[Moved], pools: tuple[int, ...], *, copies: int = 1) -> Placement:
@@ -63,4 +67,5 @@ def _placement(moved: Sequence[Moved], pools: tuple[int, ...], *, copies: int = 
         pinned,
         active_offloaded_bytes=tuple(each.active_bytes for each in moved),
         page_table_bytes=tuple(copies * each.page_table_bytes for each in moved),
+        idle_bytes=tuple(each.idle_bytes for each in moved),
     )

@@ -37,7 +37,8 @@ def move_in_order(rank: RankParts, budget: int) -> Moved:
             if moved < budget:
                 moved, active = moved + size, active + part
                 pinned, tables = pinned + pinned_size(size), tables + page_table_bytes(size)
-    return Moved(moved, active, pinned, tables)
+    idle = min(moved, rank.tower.bytes) if rank.tower is not None else 0  # the tower comes first
+    return Moved(moved, active, pinned, tables, idle)
 
 
 def choose_gib(ranks: Sequence[RankParts]) -> float | None:
