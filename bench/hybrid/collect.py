@@ -1,6 +1,7 @@
 """What a campaign left, as launches of bench/data: `python -m bench.hybrid.collect ROWS RUNS`.
 
 ROWS is the campaign's file of JSON lines, RUNS the folder of run records that its launches wrote (`NEXUS_HOME`/runs).
+What the bus of that day gave is added to the data by hand, under the launches' date.
 Prints the launches that were measured, and on standard error those that were not and why.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from nexus_orch.judge.reading import LogReading, follow_starts
 from nexus_orch.observe.log_text import read_log_lines
 from nexus_orch.record.run_record import RunRecord, read_run
 
+RATES = ("tokens_per_second", "first_token_seconds", "decode_tokens_per_second")
 GIB = 1 << 30
 GB = 10**9
 
@@ -42,6 +45,7 @@ def _make_launch(row: Mapping[str, Any], record: RunRecord) -> dict[str, Any]:
     settings = {choice["key"]: choice["value"] for choice in plan["choices"]}
     return {
         "case": row["case"],
+        "date": None if record.started is None else time.strftime("%Y-%m-%d", time.gmtime(record.started)),
         "model": row["model"],
         "overrides": row["overrides"],
         "backend": settings.get("memory.offload_backend") if rank.offloaded_bytes else None,
@@ -49,7 +53,7 @@ def _make_launch(row: Mapping[str, Any], record: RunRecord) -> dict[str, Any]:
         "measured": {**_measured(rank, record.measured), **_groups(settings)},
         "host_rss_bytes": row["host"]["family_rss_bytes"],
         "ready_seconds": _ready_seconds(record),
-        "workloads": [{**each.pop("workload"), **_without_seconds(each)} for each in row["workloads"]],
+        "workloads": [_flatten(each) for each in row["workloads"]],
     }
 
 
@@ -86,14 +90,18 @@ def _groups(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ready_seconds(record: RunRecord) -> float | None:
-    """From the launch of the engine to the first answer, less nothing: with the wait at the gate."""
+    """From the launch of the engine to the first answer, the wait at the gate included."""
     attempt = record.attempts[-1]
     ready = next((when for stage, when in attempt.stages if stage.value == "ready"), None)
     return None if ready is None or attempt.started is None else round(ready - attempt.started, 1)
 
 
-def _without_seconds(measured: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in measured.items() if name != "seconds"}
+def _flatten(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """The workload and its rates as one record; the seconds follow from them."""
+    return {
+        **measured["workload"],
+        **{name: measured[name] for name in measured if name not in ("workload", "seconds")},
+    }
 
 
 def main() -> int:

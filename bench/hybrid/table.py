@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -54,7 +55,7 @@ def render_summary(speeds: Sequence[Speed]) -> str:
             errors = sorted(abs(speed.error) for speed in found)
             if errors:
                 who = "several requests" if several else "one request"
-                rows.append((name, who, str(len(errors)), f"{errors[len(errors) // 2]:.1%}", f"{errors[-1]:.0%}"))
+                rows.append((name, who, str(len(errors)), f"{statistics.median(errors):.1%}", f"{errors[-1]:.0%}"))
     return render_markdown_table(("offload", "workload", "timed", "median error", "worst"), rows, range(2, 5))
 
 

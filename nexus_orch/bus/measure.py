@@ -14,7 +14,7 @@ from typing import Any
 
 from nexus_orch.errors import ConfigError, LaunchError, Problem
 from nexus_orch.judge.bus import CardBus
-from nexus_orch.types import GpuFacts, LayerRead
+from nexus_orch.types import EngineFacts, GpuFacts, LayerRead
 
 SCRIPT = Path(__file__).with_name("probe_script.py")
 Matrices = tuple[tuple[int, int], ...]
@@ -54,10 +54,10 @@ def measure_bus(
     return Measured(tuple(cards), ram)
 
 
-def require_python(python: str | None) -> str:
-    """The interpreter. Raises ConfigError without an installed engine: the probe needs its PyTorch."""
-    if python is not None:
-        return python
+def require_engine(engine: EngineFacts | None) -> tuple[EngineFacts, str]:
+    """The engine and its interpreter. Raises ConfigError without an installed one: the probe needs its PyTorch."""
+    if engine is not None and engine.python is not None:
+        return engine, engine.python
     remedy = "nexus engine install cuda, or engine.python=PATH of an environment with vLLM"
     raise ConfigError(
         Problem("the bus is measured with the engine's PyTorch, and no engine is installed", remedy=remedy)

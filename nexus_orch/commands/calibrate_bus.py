@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from nexus_orch.bus.measure import measure_bus, require_python
+from nexus_orch.bus.measure import measure_bus, require_engine
 from nexus_orch.choose import choose_engine
 from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ConfigError, ExitCode, Problem
@@ -35,9 +35,7 @@ def run_bus(args: argparse.Namespace, project: Path | None, out: Path | None) ->
     machine = read_machine(spec.hardware, spec.origins)
     gpus = _require_cards(machine)
     provider = choose_engine(plugins.engines(), spec.engine.kind, spec.origins)
-    engine = provider.find(spec.engine, cpu=False)
-    python = require_python(None if engine is None else engine.python)
-    assert engine is not None
+    engine, python = require_engine(provider.find(spec.engine, cpu=False))
     measured = measure_bus(python, gpus, _tell, layer=_find_layer(spec, machine, engine))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     found = BusMeasurement(today, make_machine_key(machine), measured.cards, measured.ram_bytes_per_second)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nexus_orch.judge.case import make_machine_key
@@ -40,23 +40,17 @@ class BusMeasurement:
 
 
 def choose_bus_lessons(measurements: Sequence[BusMeasurement], facts: Facts) -> tuple[Lesson, ...]:
-    """What the newest measurement of this very machine says of each card that the run may use, and of its RAM; of
-    layers, what each measurement says."""
+    """What the newest measurement on this very machine says of each card that the run may use, of each layer that was
+    measured, and of its RAM."""
     machine = facts.machine
     if not machine.is_this_machine or not machine.gpus:
         return ()
     wanted = make_machine_key(machine)
     of_here = [found for found in measurements if found.machine == wanted]
-    if not of_here:
-        return ()
-    newest, used = of_here[-1], {gpu.index for gpu in machine.gpus}
-    lessons = [lesson for card in newest.cards if card.index in used for lesson in _make_lessons(card, newest.source)]
-    for index in used:
-        layers = _newest_layers(of_here, index)
-        if layers:
-            lessons.append(Lesson(f"{LAYER_READS}.{index}", layers, newest.source))
-    if newest.ram_bytes_per_second is not None:
-        lessons.append(Lesson(RAM_RATE, int(newest.ram_bytes_per_second), newest.source))
+    lessons = [lesson for gpu in machine.gpus for lesson in _make_lessons(of_here, gpu.index)]
+    ram = next((found for found in reversed(of_here) if found.ram_bytes_per_second is not None), None)
+    if ram is not None and ram.ram_bytes_per_second is not None:
+        lessons.append(Lesson(RAM_RATE, int(ram.ram_bytes_per_second), ram.source))
     return tuple(lessons)
 
 
@@ -69,14 +63,16 @@ def describe_bus(lessons: Sequence[Lesson]) -> tuple[str, ...]:
     return (f"learned: {slowest:.1f} GB/s from RAM to a card ({rates[0].source})",)
 
 
-def _newest_layers(measurements: Sequence[BusMeasurement], index: int) -> tuple[LayerRead, ...]:
-    """What was measured of each layer last."""
-    cards = (card for found in measurements for card in found.cards if card.index == index)
-    return tuple({card.layer.matrices: card.layer for card in cards if card.layer is not None}.values())
-
-
-def _make_lessons(card: CardBus, source: str) -> list[Lesson]:
-    found = [Lesson(f"{COPY_RATE}.{card.index}", int(card.copy_bytes_per_second), source)]
+def _make_lessons(measurements: Sequence[BusMeasurement], index: int) -> Iterator[Lesson]:
+    """The newest of a card; of each layer the newest that was measured of it."""
+    found = [(card, measured.source) for measured in measurements for card in measured.cards if card.index == index]
+    if not found:
+        return
+    card, source = found[-1]
+    yield Lesson(f"{COPY_RATE}.{index}", int(card.copy_bytes_per_second), source)
     if card.read_bytes_per_second is not None:
-        found.append(Lesson(f"{READ_RATE}.{card.index}", int(card.read_bytes_per_second), source))
-    return found
+        yield Lesson(f"{READ_RATE}.{index}", int(card.read_bytes_per_second), source)
+    layers = {card.layer.matrices: (card.layer, source) for card, source in found if card.layer is not None}
+    if layers:
+        sources = dict.fromkeys(source for _, source in layers.values())
+        yield Lesson(f"{LAYER_READS}.{index}", tuple(layer for layer, _ in layers.values()), "; ".join(sources))

@@ -45,7 +45,8 @@ def with_unused_pins(plan: Plan) -> Plan:
     """The plan, refused when it leaves out a setting that asks for something (neither null, false nor 0); with a note
     where the setting says how something is done that this run need not do."""
     unused = _find_unused(plan)
-    idle = [key for key in unused if key in WAYS_OF_OFFLOADING and plan.per_gpu and plan.loader != "cpu"]
+    stays = plan.loader != "cpu" and plan.per_gpu and not any(gpu.offloaded_bytes for gpu in plan.per_gpu)
+    idle = [key for key in unused if key in WAYS_OF_OFFLOADING and stays]
     problems = tuple(_make_problem(plan, key) for key in unused if key not in idle)
     plan = replace(plan, fits=False, problems=(*plan.problems, *problems)) if problems else plan
     if not idle or plan.problems:  # what is wrong comes first: why nothing is offloaded is no news beside it

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus_orch.bus.measure import Measured, measure_bus, require_python
+from nexus_orch.bus.measure import Measured, measure_bus, require_engine
 from nexus_orch.errors import ConfigError, LaunchError
 from nexus_orch.judge.bus import CardBus
 from tests.bus.probes import ANSWER, COPY, RAM, READ, write_answering, write_python
@@ -92,4 +92,4 @@ def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
 
 def test_no_engine_is_no_probe() -> None:
     with pytest.raises(ConfigError, match="no engine is installed"):
-        require_python(None)
+        require_engine(None)

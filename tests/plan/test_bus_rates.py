@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_orch.plan.bus_rates import BusRates, interpolate, read_rates
+from nexus_orch.plan.bus_rates import BusRates, interpolate, layer_matrices, read_rates
+from nexus_orch.plan.inputs import read_inputs
 from nexus_orch.plan.wishes import Wishes
 from nexus_orch.types import COPY_RATE, LAYER_READS, READ_RATE, LayerRead, Lesson
-from tests.plan.cases import make_gpu, make_spec
+from tests.plan.cases import make_facts, make_gpu, make_spec
 
 SHAPES = ((4608, 3584), (3584, 3584), (37888, 3584), (3584, 18944))
 RATES = ((1, 34e9), (16, 41e9), (2048, 6e9))
@@ -48,11 +49,27 @@ def test_a_layer_that_was_measured_with_few_tokens_only() -> None:
     assert interpolate({1: 34e9, 16: 41e9}, 500) == 41e9
 
 
-@given(st.integers(1, 16_384), st.integers(1, 16_384))
-def test_a_pass_of_more_tokens_never_reads_the_same_weights_sooner(one: int, other: int) -> None:
-    for rates in (BusRates(55e9, 49e9, LayerRead(SHAPES, ((1, 41e9), (16, 41e9), (2048, 6e9)))), BusRates(55e9, 49e9)):
+@given(st.integers(16, 16_384), st.integers(16, 16_384))
+def test_a_longer_pass_never_reads_the_same_weights_sooner(one: int, other: int) -> None:
+    """Among few tokens it may: another kernel is taken, which gets more of the bus."""
+    for rates in (BusRates(55e9, 49e9, LayerRead(SHAPES, RATES)), BusRates(55e9, 49e9)):
         fewer, more = sorted((one, other))
         assert (rates.read_seconds(10**9, fewer) or 0) <= (rates.read_seconds(10**9, more) or 0) * (1 + 1e-9)
+
+
+def test_only_plain_16_bit_layers_are_known_by_their_matrices() -> None:
+    for model, dtype, known in (
+        ("Qwen/Qwen2.5-7B-Instruct", "bfloat16", True),
+        ("Qwen/Qwen2.5-7B-Instruct", "float32", False),
+        ("Qwen/Qwen2.5-7B-Instruct-AWQ", "float16", False),
+        ("Qwen/Qwen3-30B-A3B", "bfloat16", False),
+    ):
+        spec = make_spec({"model.dtype": dtype})
+        layout = read_inputs(spec, make_facts(model, CARD), ()).weight_layout(1, 1, whole_segments=True)
+        assert bool(layer_matrices(layout)) is known, model
+    halved = read_inputs(make_spec(), make_facts("Qwen/Qwen2.5-7B-Instruct", CARD), ())
+    assert layer_matrices(halved.weight_layout(1, 1, whole_segments=True)) == SHAPES
+    assert layer_matrices(halved.weight_layout(2, 1, whole_segments=True))[0] == (2304, 3584)
 
 
 def test_without_a_bus_nothing_is_said() -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 
+from nexus_orch.contracts import Need, Placement
+from nexus_orch.errors import PluginError
+from nexus_orch.plan.inputs import read_inputs
+from nexus_orch.plan.loaders import choose_loader
 from nexus_orch.plan.make import make_plan
-from nexus_orch.types import GIB, Plan, WorkloadSpec
+from nexus_orch.plan.parallel import choose_division
+from nexus_orch.types import GIB, Facts, Plan, RunSpec, WorkloadSpec
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec
 
 Q14, MOE, SMALL = "Qwen/Qwen2.5-14B-Instruct", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen2.5-1.5B-Instruct"
@@ -52,10 +59,11 @@ def test_no_pinned_back_end_is_predicted_to_be_clearly_faster(
 
 
 def test_more_ram_never_turns_a_run_that_fits_into_one_that_does_not() -> None:
-    fits = [_plan(Q14, version=version, ram_gib=ram).fits for version in ("0.33.0",) for ram in range(12, 40, 2)]
-    assert sorted(fits) == fits
-    assert fits[-1]
-    assert not fits[0]
+    for version in ("0.16.0", "0.25.1", "0.33.0"):
+        fits = [_plan(Q14, version=version, ram_gib=ram).fits for ram in range(12, 40, 2)]
+        assert sorted(fits) == fits
+        assert fits[-1]
+        assert not fits[0]
 
 
 def test_reading_in_place_is_taken_where_the_copies_while_loading_do_not_fit() -> None:
@@ -111,3 +119,51 @@ def test_cuda_graphs_stay_where_the_bus_is_not_the_limit() -> None:
     assert "memory.enforce_eager" not in little.settings
     much = _plan(Q14)
     assert much.settings["memory.enforce_eager"] is True
+
+
+@given(
+    model=st.sampled_from([Q14, MOE, SMALL, "google/gemma-3-12b-it", "Qwen/Qwen3-VL-8B-Instruct"]),
+    version=st.sampled_from(["0.16.0", "0.19.1", "0.25.1", "0.27.1", "0.33.0"]),
+    card=st.tuples(st.integers(6, 100), st.floats(0.4, 1.0)),
+    ram=st.integers(8, 200),
+    work=st.tuples(st.sampled_from([1, 16, 128]), st.sampled_from(["auto", "uva", "prefetch"])),
+)
+@example(Q14, "0.27.1", (8, 0.724), 16, (1, "auto"))
+@example(MOE, "0.25.1", (80, 0.734), 64, (128, "prefetch"))
+@settings(max_examples=40)
+def test_every_plan_has_a_placement_and_stays_within_what_is_free(
+    model: str, version: str, card: tuple[int, float], ram: int, work: tuple[int, str]
+) -> None:
+    """Budget and what comes on top of it: CUDA graphs, buffers, page tables. A card is its GiB and what is free."""
+    (total, free), (requests, backend) = card, work
+    assume(backend != "prefetch" or version != "0.16.0")
+    gpu = make_gpu(total_bytes=total * GIB, free_bytes=int(total * free * GIB))
+    spec = make_spec({**HYBRID, "memory.offload_backend": backend})
+    spec = replace(spec, workload=WorkloadSpec(requests, 1000, 32))
+    facts = make_facts(model, gpu, version=version, ram_gib=ram)
+    plan = make_plan(spec, facts, LOADERS)
+    inputs = read_inputs(spec, facts, ())
+    division = choose_division(inputs)
+    chosen = choose_loader(inputs, division, LOADERS)
+    assert chosen.attempt is not None
+    settled = chosen.attempt.settled
+    outside = settled.draft.outside_bytes(settled.placement)
+    if plan.fits:
+        assert settled.budgets[0] + outside <= gpu.free_bytes
+
+
+class _Silent:
+    name = "silent"
+
+    def supports(self, spec: RunSpec, facts: Facts) -> str | None:
+        return None
+
+    def offer(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Sequence[Placement]:
+        return []
+
+
+def test_a_loader_that_offers_nothing_is_named() -> None:
+    spec = make_spec({"memory.strategy": "silent"})
+    with pytest.raises(PluginError) as caught:
+        make_plan(spec, make_facts(Q14, CARD), {"silent": _Silent()})
+    assert "the loader silent" in str(caught.value)
