@@ -30,19 +30,17 @@ _SECRETS = {
 }
 
 
-SUBJECTS: tuple[Mapping[str, str], ...] = (
-    {
-        "--cpu-offload-gb": "memory.cpu_offload_gib",
-        "--cpu-offload-params": "memory.offload_params",
-        "--offload-backend": "memory.offload_backend",
-        "--offload-group-size": "memory.prefetch.group_size",
-        "--offload-num-in-group": "memory.prefetch.num_in_group",
-        "--offload-prefetch-step": "memory.prefetch.step",
-        "--offload-params": "memory.offload_params",
-    },
-)
-"""Options that decide one thing together, here which weights leave the cards and how, each with its setting: where the
-plan says one of them, another one by hand contradicts it."""
+OFFLOAD_OPTIONS: Mapping[str, str] = {
+    "--cpu-offload-gb": "memory.cpu_offload_gib",
+    "--cpu-offload-params": "memory.offload_params",
+    "--offload-backend": "memory.offload_backend",
+    "--offload-group-size": "memory.prefetch.group_size",
+    "--offload-num-in-group": "memory.prefetch.num_in_group",
+    "--offload-prefetch-step": "memory.prefetch.step",
+    "--offload-params": "memory.offload_params",
+}
+"""Options that decide together which weights leave the cards and how, each with its setting: where the plan says one of
+them, another one by hand contradicts it."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +144,8 @@ def read_pin(spec: RunSpec, key: str) -> Any:
 
 def _find_same_subject(flag: Flag, said: Mapping[str, str]) -> tuple[str, list[str]] | None:
     """The setting of this option, and the options by which the plan decides its subject already."""
-    for subject in SUBJECTS:
-        others = [other for other in subject if other in said]
-        if flag.name in subject and others:
-            return subject[flag.name], others
-    return None
+    others = [other for other in OFFLOAD_OPTIONS if other in said]
+    return (OFFLOAD_OPTIONS[flag.name], others) if flag.name in OFFLOAD_OPTIONS and others else None
 
 
 def _find_repeated(options: Sequence[Given], engine: EngineFacts) -> Iterator[_Mistake]:
