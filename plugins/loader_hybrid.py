@@ -6,6 +6,7 @@ offer is taken follows from what the planner predicts of each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,6 +31,9 @@ from nexus_orch.plan.offload.releases import has_prefetch, moves_towers, pinned_
 from nexus_orch.plan.quantization import Scheme
 from nexus_orch.plan.wishes import pinned_choice
 from nexus_orch.types import GIB, Choice, Facts, RunSpec
+
+SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)
+"""Of the requests that are wanted at once, those for which weights leave the cards."""
 
 
 class Hybrid:
@@ -86,13 +90,28 @@ class _Case:
         return any(sum(need.active_layer_bytes) < need.movable_bytes * 0.9 for need in self.needs)
 
     def wants(self) -> list[list[int]]:
-        """What each card lacks: for all requests that are wanted at once, and for one alone. Where only further
-        requests lack room and the release can keep their KV blocks in host RAM, no weights leave the card for them."""
-        whole = [missing_bytes(need, need.kv_cache_bytes) for need in self.needs]
-        one = [missing_bytes(need, need.context_cache_bytes) for need in self.needs]
+        """What each card lacks: for all requests that are wanted at once, for fewer, and for one alone. Where only
+        further requests lack room and the release can keep their KV blocks in host RAM, no weights leave the card for
+        them."""
+        whole, one = self._missing(1.0), self._missing(0.0)
         if max(whole) > max(one) == 0 and self.spec.memory.kv_offload_gib != 0 and can_offload_kv(self.facts):
             return [one]
-        return [whole] if whole == one else [whole, one]
+        found: list[list[int]] = []
+        for share in SHARES:
+            missing = self._missing(share)
+            if missing not in found:
+                found.append(missing)
+        return found
+
+    def _missing(self, share: float) -> list[int]:
+        """With one request of the wanted context, and so much of what all wanted requests take beyond it."""
+        return [
+            missing_bytes(
+                need,
+                need.context_cache_bytes + math.ceil(share * (need.kv_cache_bytes - need.context_cache_bytes)),
+            )
+            for need in self.needs
+        ]
 
     def ranks(self, wanted: Sequence[str], missing: Sequence[int], *, towers: bool = False) -> tuple[RankParts, ...]:
         return make_ranks(self.needs, wanted, missing, moves_towers=towers and moves_towers(self.facts))

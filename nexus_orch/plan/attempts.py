@@ -1,4 +1,4 @@
-"""Tries one loader: the engine's own batching first, then leaner settings, until the wanted context fits."""
+"""Tries one loader: the engine's own batching first, then leaner settings, until all that is wanted fits."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from nexus_orch.plan.draft import HIGHEST_UTILIZATION, Draft
 from nexus_orch.plan.generations import default_batching
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.narrow import make_narrow, narrow_choice
-from nexus_orch.plan.offers import is_better, make_worth, settle
+from nexus_orch.plan.offers import find_best, is_better, make_worth, settle
 from nexus_orch.plan.settle import Settled
 from nexus_orch.plan.want import make_want
-from nexus_orch.types import Choice
+from nexus_orch.types import GIB, Choice
 
 LEAN_BATCHED_TOKENS = 2048
 LEAN_REQUESTS = 16
 EAGER = "memory.enforce_eager"
-LEAST_GRAPH_GAIN = 1.1
-"""How much faster CUDA graphs must make a run that offloads: they take memory, and minutes at the first start."""
+LEAST_GRAPH_GAIN = 0.1
+"""By how much a run that offloads must be faster with CUDA graphs, which take memory, and minutes at the first start;
+and any other one without them."""
+LEAST_TOLD_GAIN = 0.01
 RAISED_UTILIZATION = 0.95
 """How much of a card is used when the engine's own share is not enough."""
 
@@ -72,13 +74,17 @@ def attempt(inputs: Inputs, division: Division, loader: Loader) -> Attempt:
 
 
 def _attempt(inputs: Inputs, division: Division, loader: Loader) -> Attempt:
-    last: Attempt | None = None
+    """The engine's own settings where all that is wanted fits with them, on the cards; else what serves best of these
+    and leaner ones."""
+    tried: list[Attempt] = []
     for batching, highest in _variations(inputs, division):
-        last = _try(inputs, division, loader, batching, highest)
-        if last.is_comfortable and not last.settled.offloads:
-            return last
-    assert last is not None
-    return last
+        tried.append(_try(inputs, division, loader, batching, highest))
+        settled = tried[-1].settled
+        if settled.is_comfortable and not settled.offloads and settled.holds_concurrency:
+            return tried[-1]
+    staying = [one for one in tried if one.is_comfortable and not one.settled.offloads]
+    ranked = staying or tried[::-1]  # the leanest offloads least
+    return ranked[find_best([one.settled for one in ranked])]
 
 
 def _variations(inputs: Inputs, division: Division) -> Iterator[tuple[Batching, float]]:
@@ -119,20 +125,32 @@ def _try(inputs: Inputs, division: Division, loader: Loader, batching: Batching,
     settled = settle(_draft(inputs, division, batching, eager=bool(pinned)), loader, highest)
     if pinned is not None:
         return Attempt(loader.name, settled, (*batching.choices, inputs.wishes.choice(EAGER, pinned, "")))
-    if not settled.offloads:
+    if not settled.offloads and settled.holds_concurrency:
         return Attempt(loader.name, settled, batching.choices)
     eager = settle(_draft(inputs, division, batching, eager=True), loader, highest)
-    if _gains_by_graphs(settled, eager):
+    reason = _find_eager_reason(settled, eager)
+    if reason is None:
         return Attempt(loader.name, settled, batching.choices)
-    reason = "the bus is the limit: CUDA graphs gain little when weights are offloaded, and take memory"
     return Attempt(loader.name, eager, (*batching.choices, inputs.wishes.choice(EAGER, True, reason)))
 
 
-def _gains_by_graphs(graphs: Settled, eager: Settled) -> bool:
-    """Whether a run that offloads is clearly faster with CUDA graphs, and fits as well."""
+def _find_eager_reason(graphs: Settled, eager: Settled) -> str | None:
+    """Why this run does without CUDA graphs; None when it keeps them."""
+    if is_better(graphs, eager):
+        return None
+    size = f"{graphs.draft.graph_bytes / GIB:.2f} GiB"
     if is_better(eager, graphs):
-        return False
-    return make_worth(graphs) > LEAST_GRAPH_GAIN * make_worth(eager)
+        return f"CUDA graphs take {size} that the run needs to fit"
+    gain = make_worth(graphs) / make_worth(eager) - 1
+    if graphs.offloads and eager.offloads and gain <= LEAST_GRAPH_GAIN:
+        little = f"little ({gain:.0%} here)" if gain >= LEAST_TOLD_GAIN else "nothing"
+        return f"CUDA graphs gain {little} when weights come over the bus, and take {size}"
+    if gain >= -LEAST_GRAPH_GAIN:
+        return None
+    if graphs.offloads and not eager.offloads:
+        return f"CUDA graphs take {size}: without them no weights must leave the card"
+    held = f"{eager.requests_at_once} requests run at once instead of {graphs.requests_at_once}"
+    return f"CUDA graphs take {size}: without them {held}"
 
 
 def _draft(inputs: Inputs, division: Division, batching: Batching, *, eager: bool) -> Draft:

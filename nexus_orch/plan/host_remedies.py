@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ def find_host_remedy(inputs: Inputs, failed: Attempt, loader: Loader, estimate: 
     ways = [*_other_backend(inputs, loader), *_shorter(inputs, failed, loader), *_more_cards(inputs, loader)]
     if short > 0:
         total = inputs.facts.machine.host.ram_total_bytes + short
-        ways.append(f"{short / GIB:.1f} GiB more RAM (in all {total / GIB:.0f} GiB)")
+        ways.append(f"{math.ceil(short / GIB * 10) / 10:.1f} GiB more RAM (in all {math.ceil(total / GIB)} GiB)")
     return f"fits with {', or '.join(ways)}" if ways else "choose a smaller or more strongly quantized model"
 
 

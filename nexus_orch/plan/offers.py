@@ -29,15 +29,22 @@ def settle(draft: Draft, loader: Loader, highest_utilization: float) -> Settled:
 
 
 def choose_way(ways: Sequence[Settled]) -> Settled:
-    """The way that fits the cards, then the host, then the one that is worth most; where none fits, the one that
-    leaves most for the KV cache."""
+    """The way that fits the cards and the host, then the one that is worth most. Where none fits the cards, the one
+    that leaves most for the KV cache; where none fits the host, the one that takes least of it."""
+    return _with_reason(ways[find_best(ways)], ways)
+
+
+def find_best(ways: Sequence[Settled]) -> int:
+    """The place of the best; of those that are as good, the first."""
     best = max(map(_standing, ways))
-    left = [way for way in ways if _standing(way) == best]
-    if not left[0].fits_context:
-        return max(left, key=lambda way: min(way.kv))
-    worths = [make_worth(way) for way in left]
-    chosen = next(way for way, worth in zip(left, worths, strict=True) if worth * TIE >= max(worths))
-    return _with_reason(chosen, ways)
+    left = [place for place, way in enumerate(ways) if _standing(way) == best]
+    if not ways[left[0]].fits_context:
+        return max(left, key=lambda place: min(ways[place].kv))
+    if not ways[left[0]].fits_host:
+        fitting = [place for place, way in enumerate(ways) if way.fits_context]
+        return min(fitting, key=lambda place: ways[place].host.required_bytes)
+    worths = {place: make_worth(ways[place]) for place in left}
+    return next(place for place in left if worths[place] * TIE >= max(worths.values()))
 
 
 def is_better(one: Settled, other: Settled) -> bool:
@@ -67,40 +74,39 @@ def _speed(settled: Settled) -> float | None:
 
 
 def _settle_all(draft: Draft, loader: Loader, highest: float) -> Iterator[Settled]:
-    """Every offer, at least one; those that offload by the rules of the runner that can."""
+    """Every offer in the loader's order, at least one; those that offload by the rules of the runner that can."""
     usual = draft.outside_bytes()
     offered = _offer(draft, loader, highest, usual)
     if not (draft.generation.offload_ignored and any(any(way.offloaded_bytes) for way in offered)):
         yield from _settle_within(draft, loader, highest, offered)
         return
     kept = [way for way in offered if not any(way.offloaded_bytes)]
-    yield from (_settle_one(draft, way, highest, usual) for way in kept)
     other = replace(draft, generation=draft.inputs.generation(offloading=True))
-    offloading = list(_settle_within(other, loader, highest, _offer(other, loader, highest, other.outside_bytes())))
-    for way in offloading:
+    for way in _settle_within(other, loader, highest, _offer(other, loader, highest, other.outside_bytes())):
         if way.offloads:
             yield way
         elif not kept:  # that runner needs no offload: but without one, it is not taken
             yield _settle_one(draft, way.placement, highest, usual)
+    yield from (_settle_one(draft, way, highest, usual) for way in kept)
 
 
-def _settle_within(draft: Draft, loader: Loader, highest: float, offered: Sequence[Placement]) -> Iterator[Settled]:
+def _settle_within(draft: Draft, loader: Loader, highest: float, offered: Sequence[Placement]) -> list[Settled]:
     """Offers whose buffers come on top of the engine's budget are made once more within what they leave of it, until
     they do."""
     usual = assumed = draft.outside_bytes()
-    found = False
+    found: list[tuple[int, Settled]] = []
     for _ in range(MOST_ROUNDS):
         needed = [draft.outside_bytes(way) for way in offered]
-        for way, outside in zip(offered, needed, strict=True):
+        for place, (way, outside) in enumerate(zip(offered, needed, strict=True)):
             if outside <= assumed and (assumed == usual or outside > usual):
-                found = True
-                yield _settle_one(draft, way, highest, assumed)
+                found.append((place, _settle_one(draft, way, highest, assumed)))
         if max(needed) <= assumed:
             break
         assumed = max(needed)
         offered = _offer(draft, loader, highest, assumed)
     if not found:
-        yield from (_settle_one(draft, way, highest, assumed) for way in offered)
+        return [_settle_one(draft, way, highest, assumed) for way in offered]
+    return [way for _, way in sorted(found, key=lambda entry: entry[0])]
 
 
 def _offer(draft: Draft, loader: Loader, highest: float, outside: int) -> Sequence[Placement]:
@@ -127,7 +133,7 @@ def _with_reason(chosen: Settled, ways: Sequence[Settled]) -> Settled:
     others = [way for way in ways if way.offloads and way.backend != chosen.backend]
     if not chosen.offloads or not others:
         return chosen
-    against = _compare(chosen, max(others, key=lambda way: (*_standing(way), make_worth(way))))
+    against = _compare(chosen, others[find_best(others)])
     choices = tuple(
         replace(choice, reason=f"{choice.reason}{against}")
         if choice.key == BACKEND and choice.origin == "derived"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -73,6 +74,60 @@ def test_reading_in_place_is_taken_where_the_copies_while_loading_do_not_fit() -
     choice = plan.choice("memory.offload_backend")
     assert choice is not None
     assert "copying ahead would take" in choice.reason
+
+
+def test_a_buffer_on_top_of_the_budget_does_not_put_prefetch_behind_reading_in_place() -> None:
+    """Up to 0.27 the buffers come on top, so that what is copied ahead is planned twice: ties still go to it."""
+    card = make_gpu(total_bytes=80 * GIB, free_bytes=79 * GIB)
+    for version in ("0.19.1", "0.25.1", "0.33.0"):
+        work = WorkloadSpec(1, 8000, 256, "latency")
+        plan = _plan("meta-llama/Llama-3.1-70B-Instruct", work=work, gpu=card, version=version)
+        in_place = _plan(
+            "meta-llama/Llama-3.1-70B-Instruct",
+            {"memory.offload_backend": "uva"},
+            work=work,
+            gpu=card,
+            version=version,
+        )
+        assert plan.settings["memory.offload_backend"] == "prefetch"
+        first, other = (found.prediction.time_to_first_token_seconds or 0 for found in (plan, in_place))
+        assert first < other / 4
+
+
+@pytest.mark.parametrize("version", ["0.25.1", "0.33.0"])
+@pytest.mark.parametrize(("model", "ram"), [("Qwen/Qwen2.5-32B-Instruct", 64), (Q14, 12)])
+def test_the_ram_that_a_remedy_asks_for_is_enough_and_hardly_less_would_do(model: str, ram: int, version: str) -> None:
+    work = WorkloadSpec(concurrency=8, input_tokens=500, output_tokens=128)
+    plan = _plan(model, work=work, ram_gib=ram, version=version)
+    assert not plan.fits
+    told = re.search(r"in all (\d+) GiB", plan.problems[0].remedy or "")
+    assert told is not None
+    assert _plan(model, work=work, ram_gib=int(told[1]), version=version).fits
+    assert not _plan(model, work=work, ram_gib=int(told[1]) - 2, version=version).fits
+
+
+def test_the_strategy_left_open_is_never_clearly_slower_than_a_pinned_one() -> None:
+    card = make_gpu(total_bytes=int(31.4 * GIB), free_bytes=31 * GIB)
+    work = WorkloadSpec(concurrency=64, input_tokens=2000, output_tokens=256)
+    spec = replace(make_spec(), workload=work)
+    for version in ("0.25.1", "0.33.0"):
+        facts = make_facts(Q14, card, version=version, ram_gib=512)
+        chosen = make_plan(spec, facts, LOADERS)
+        pinned = [
+            make_plan(replace(make_spec({"memory.strategy": name}), workload=work), facts, LOADERS) for name in LOADERS
+        ]
+        assert _speed(chosen) * 1.11 >= max(map(_speed, pinned))
+
+
+def test_a_plan_without_offload_does_not_speak_of_the_bus() -> None:
+    card = make_gpu(total_bytes=int(31.4 * GIB), free_bytes=31 * GIB)
+    work = WorkloadSpec(concurrency=64, input_tokens=2000, output_tokens=256)
+    plan = _plan(Q14, work=work, gpu=card, version="0.33.0")
+    choice = plan.choice("memory.enforce_eager")
+    assert plan.per_gpu[0].offloaded_bytes == 0
+    assert choice is not None
+    assert "bus" not in choice.reason
+    assert "requests run at once instead of" in choice.reason
 
 
 def test_a_pinned_mechanism_that_takes_too_much_ram_is_refused_with_what_would_do() -> None:
