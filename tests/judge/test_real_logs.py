@@ -93,6 +93,27 @@ KNOWN: dict[str, Known] = {
         version="0.25.1",
         measured={"offloaded_bytes": round(28.88 * GIB), "weights_bytes": round(28.06 * GIB)},
     ),
+    "0.25.1-h200-q30a3b_experts_first": Known(
+        None,
+        remedy="was shut down as it was told to",
+        version="0.25.1",
+        measured={
+            "offloaded_bytes": round(42.75 * GIB),
+            "weights_bytes": round(14.18 * GIB),
+            "kv_cache_tokens": 81_632,
+        },
+    ),
+    "0.25.1-h200-q30a3b_experts_prefetched": Known(
+        None,
+        remedy="was shut down as it was told to",
+        version="0.25.1",
+        measured={
+            "offloaded_bytes": 31_406_900_000,
+            "static_pool_bytes": 1_208_000_000,
+            "weights_bytes": round(27.68 * GIB),
+            "kv_cache_tokens": 90_304,
+        },
+    ),
     "0.25.1-h200-q32_no_offload": Known(
         None,
         remedy="was shut down as it was told to",

@@ -75,6 +75,27 @@ LAUNCHES: Mapping[str, Launch] = {
         ),
         (1_193_881_600, 17_068_032, 44_773_060_608),
     ),
+    "q30a3b_experts_first": Launch(
+        (
+            "model=qwen3_30b_a3b",
+            "memory=hybrid",
+            "memory.gpu_memory_utilization=0.159",
+            "memory.offload_backend=uva",
+            "memory.cpu_offload_gib=42.65",
+        ),
+        (1_203_617_792, 16_932_864, 64_621_273_088),
+    ),
+    "q30a3b_experts_prefetched": Launch(
+        (
+            "model=qwen3_30b_a3b",
+            "memory=hybrid",
+            "memory.gpu_memory_utilization=0.261",
+            "memory.offload_backend=prefetch",
+            "memory.cpu_offload_gib=28.43",
+            "memory.offload_params=[experts]",
+        ),
+        (1_203_200_000, 16_830_464, 45_231_714_304),
+    ),
     "q32_no_offload": Launch(
         ("model=qwen32b", "memory=vram_only", "memory.gpu_memory_utilization=0.494"),
         (1_200_316_416, 16_912_384, 1_771_569_152),
@@ -107,7 +128,7 @@ def test_the_plan_of_a_real_launch_is_proved(name: str) -> None:
     proof = {line.name: line for line in make_proof(plan, state.numbers, state.footprint) if line.planned}
     wanted = {"weights on the device", "KV cache", "concurrency"}
     wanted |= {"weights in host RAM", "host RAM"} if launch.offloads else set()
-    wanted |= {"offload buffer"} if name == "q14_prefetch" else set()
+    wanted |= {"offload buffer"} if name in ("q14_prefetch", "q30a3b_experts_prefetched") else set()
     off = {line.name: line.difference for line in proof.values() if line.name in wanted}
     assert off.keys() == wanted
     assert all(error is not None and abs(error) < MOST for error in off.values()), off
@@ -120,3 +141,13 @@ def test_the_log_of_a_launch_without_offload_does_not_prove_one() -> None:
     failed = judge_offload(_watch("q32_no_offload", launch, plan).reading, make_expected(plan))
     assert failed is not None and failed.cause == "offload_ignored"
     assert "13.84 GiB of each card were planned" in failed.evidence[0]
+
+
+def test_experts_leave_first_and_are_planned_to_the_last_digit() -> None:
+    plan = _plan(LAUNCHES["q30a3b_experts_first"])
+    choice = plan.choice("memory.offload_params")
+    assert choice is not None
+    assert (choice.value, choice.origin) == (("experts",), "derived")
+    state = _watch("q30a3b_experts_first", LAUNCHES["q30a3b_experts_first"], plan)
+    assert state.numbers["kv_cache_tokens"] == pytest.approx(plan.kv_cache_tokens, rel=0.002)
+    assert state.numbers["offloaded_bytes"] == pytest.approx(plan.per_gpu[0].offloaded_bytes, rel=0.001)
