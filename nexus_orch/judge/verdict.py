@@ -174,6 +174,8 @@ def _take_health(state: RunState, probed: Probed) -> RunState:
 
 
 def _take_completion(state: RunState, probed: Probed) -> RunState:
+    if isinstance(state.verdict, Failed):
+        return state  # it has failed and is being stopped: an answer meanwhile does not make it one that was ready
     if probed.ok:
         numbers = {**state.numbers, **probed.values}
         return replace(state, completed=probed.time, failing_completion=None, shown_failure=None, numbers=numbers)

@@ -266,6 +266,15 @@ def test_a_hybrid_start_without_proof_fails_at_once() -> None:
     assert failed(history, Expected(offloaded_bytes=(8 * GIB,))).cause == "offload_ignored"
 
 
+def test_an_answer_after_the_failure_does_not_make_a_start_one_that_was_ready() -> None:
+    """The engine may still answer while it is being stopped; what failed at the start can be tried another way."""
+    version = INFO + "Initializing a V1 LLM engine (v0.28.0) with config: a=1"
+    history = History().started().log(version, INFO + "Available KV cache memory: 2.00 GiB")
+    state = history.health(ok=True).completion(ok=True).state(Expected(offloaded_bytes=(8 * GIB,)))
+    assert isinstance(state.verdict, Failed)
+    assert not state.was_ready
+
+
 def test_a_hybrid_start_that_fails_for_want_of_memory_failed_for_want_of_offload() -> None:
     history = History().started().log(*lines_of("0.25.1-h100-q14_off8p5_eager"), after=0).exited(1)
     assert failed(history).cause == "offload_ignored"
