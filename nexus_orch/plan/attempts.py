@@ -11,7 +11,7 @@ from nexus_orch.plan.draft import HIGHEST_UTILIZATION, Draft
 from nexus_orch.plan.generations import default_batching
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.narrow import make_narrow, narrow_choice
-from nexus_orch.plan.offers import find_best, is_better, make_worth, settle
+from nexus_orch.plan.offers import find_best, is_better, settle
 from nexus_orch.plan.settle import Settled
 from nexus_orch.plan.want import make_want
 from nexus_orch.types import GIB, Choice
@@ -77,8 +77,10 @@ def _attempt(inputs: Inputs, division: Division, loader: Loader) -> Attempt:
     """The engine's own settings where all that is wanted fits with them, on the cards; else what serves best of these
     and leaner ones."""
     tried: list[Attempt] = []
-    for batching, highest in _variations(inputs, division):
-        tried.append(_try(inputs, division, loader, batching, highest))
+    variations = list(_variations(inputs, division))
+    for place, (batching, highest) in enumerate(variations):
+        is_raised_next = place + 1 < len(variations) and variations[place + 1][0] is batching
+        tried.append(_try(inputs, division, loader, batching, highest, is_final=not is_raised_next))
         settled = tried[-1].settled
         if settled.is_comfortable and not settled.offloads and settled.holds_concurrency:
             return tried[-1]
@@ -120,12 +122,17 @@ def _batching(inputs: Inputs, division: Division, *, lean: bool) -> Batching:
     )
 
 
-def _try(inputs: Inputs, division: Division, loader: Loader, batching: Batching, highest: float) -> Attempt:
+def _try(
+    inputs: Inputs, division: Division, loader: Loader, batching: Batching, highest: float, *, is_final: bool
+) -> Attempt:
+    """`is_final`: no larger share of memory is tried with this batching. What offloads with a smaller one is not worth
+    to be looked at without CUDA graphs."""
     pinned = inputs.wishes.spec.memory.enforce_eager
     settled = settle(_draft(inputs, division, batching, eager=bool(pinned)), loader, highest)
     if pinned is not None:
         return Attempt(loader.name, settled, (*batching.choices, inputs.wishes.choice(EAGER, pinned, "")))
-    if not settled.offloads and settled.holds_concurrency:
+    idle = settled.holds_concurrency or not settled.fits_context
+    if not is_final if settled.offloads else idle:
         return Attempt(loader.name, settled, batching.choices)
     eager = settle(_draft(inputs, division, batching, eager=True), loader, highest)
     reason = _find_eager_reason(settled, eager)
@@ -141,7 +148,7 @@ def _find_eager_reason(graphs: Settled, eager: Settled) -> str | None:
     size = f"{graphs.draft.graph_bytes / GIB:.2f} GiB"
     if is_better(eager, graphs):
         return f"CUDA graphs take {size} that the run needs to fit"
-    gain = make_worth(graphs) / make_worth(eager) - 1
+    gain = graphs.worth / eager.worth - 1
     if graphs.offloads and eager.offloads and gain <= LEAST_GRAPH_GAIN:
         little = f"little ({gain:.0%} here)" if gain >= LEAST_TOLD_GAIN else "nothing"
         return f"CUDA graphs gain {little} when weights come over the bus, and take {size}"

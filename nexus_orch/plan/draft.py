@@ -121,8 +121,7 @@ class Draft:
     def freed_bytes(self, card: int, offloaded: int) -> int:
         """Device memory that offloading so many bytes of parameters frees: what the allocator added goes with them."""
         stage = self.weights.stages[self.stage_of(card)]
-        plain = sum(map(sum, stage.parameter_bytes))
-        return offloaded * sum(stage.layer_bytes) // plain if plain else 0
+        return offloaded * stage.layers_bytes // stage.plain_bytes if stage.plain_bytes else 0
 
     def kept_bytes(self, card: int, offloaded: int) -> int:
         """The weights that stay on this card."""
@@ -204,7 +203,7 @@ class Draft:
         return Need(
             budget_bytes=self.budget_bytes(card, utilization),
             weights_bytes=self.weights_bytes(card),
-            movable_bytes=sum(stage.layer_bytes),
+            movable_bytes=stage.layers_bytes,
             layer_bytes=stage.layer_bytes,
             fixed_bytes=self.fixed_bytes(card),
             kv_cache_bytes=self.wanted_cache_bytes(card),

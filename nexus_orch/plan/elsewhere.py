@@ -57,5 +57,5 @@ def _used_bytes(pace: Pace, card: int) -> int:
     if pace.backend != "prefetch":
         return pace.moved_bytes(card)
     stage = pace.draft.weights.stages[pace.draft.stage_of(card)]
-    share = sum(stage.active_layer_bytes) / max(1, sum(map(sum, stage.parameter_bytes)))
+    share = stage.active_bytes / max(1, stage.plain_bytes)
     return int(pace.placement.offloaded_bytes[card] * share)

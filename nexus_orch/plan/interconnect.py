@@ -103,7 +103,7 @@ class _Pass:
     @classmethod
     def over(cls, inputs: Inputs, stages: Sequence[Stage], tokens: int) -> _Pass | None:
         whole, layers = inputs.whole, inputs.architecture.layers
-        active, everything = sum(whole.active_layer_bytes), sum(map(sum, whole.parameter_bytes))
+        active, everything = whole.active_bytes, whole.plain_bytes
         used = everything * (1 - (1 - min(1.0, active / max(1, everything))) ** tokens) + whole.active_fixed_bytes
         operations = 2 * tokens * sum(layer.active_elements for layer in layers)
         seconds, waited = [], 0.0

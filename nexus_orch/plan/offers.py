@@ -25,52 +25,28 @@ BACKEND = "memory.offload_backend"
 
 def settle(draft: Draft, loader: Loader, highest_utilization: float) -> Settled:
     """The best of what the loader offers within the largest share of memory that is free, up to the highest allowed."""
-    return choose_way(tuple(_settle_all(draft, loader, highest_utilization)))
-
-
-def choose_way(ways: Sequence[Settled]) -> Settled:
-    """The way that fits the cards and the host, then the one that is worth most. Where none fits the cards, the one
-    that leaves most for the KV cache; where none fits the host, the one that takes least of it."""
+    ways = tuple(_settle_all(draft, loader, highest_utilization))
     return _with_reason(ways[find_best(ways)], ways)
 
 
 def find_best(ways: Sequence[Settled]) -> int:
-    """The place of the best; of those that are as good, the first."""
-    best = max(map(_standing, ways))
-    left = [place for place, way in enumerate(ways) if _standing(way) == best]
+    """The place of the way that fits the cards and the host, then of the one that is worth most; of those that are as
+    good, the first. Where none fits the cards, the one that leaves most for the KV cache; where none fits the host, the
+    one that takes least of it."""
+    best = max(way.standing for way in ways)
+    left = [place for place, way in enumerate(ways) if way.standing == best]
     if not ways[left[0]].fits_context:
         return max(left, key=lambda place: min(ways[place].kv))
     if not ways[left[0]].fits_host:
         fitting = [place for place, way in enumerate(ways) if way.fits_context]
         return min(fitting, key=lambda place: ways[place].host.required_bytes)
-    worths = {place: make_worth(ways[place]) for place in left}
+    worths = {place: ways[place].worth for place in left}
     return next(place for place in left if worths[place] * TIE >= max(worths.values()))
 
 
 def is_better(one: Settled, other: Settled) -> bool:
     """Whether it fits where the other does not, or more surely."""
-    return _standing(one) > _standing(other)
-
-
-def _standing(way: Settled) -> tuple[bool, ...]:
-    return way.fits_context and way.fits_host, way.is_comfortable, way.fits_context, way.fits_host
-
-
-def make_worth(settled: Settled) -> float:
-    """Tokens per second: of one request where latency is the objective, else of the workload's requests together, as
-    many of them at once as the KV cache holds. Where no speed is known, less over the bus is worth more."""
-    speed = _speed(settled)
-    if speed is not None:
-        return speed
-    return 1 / (1 + sum(settled.pace.moved_bytes(card) for card in range(len(settled.draft.gpus))))
-
-
-def _speed(settled: Settled) -> float | None:
-    work = settled.draft.inputs.spec.workload
-    if work.objective == "latency":
-        seconds = settled.pace.step_seconds()
-        return 1 / seconds if seconds else None
-    return settled.pace.together(settled.requests_at_once, work.input_tokens, work.output_tokens)
+    return one.standing > other.standing
 
 
 def _settle_all(draft: Draft, loader: Loader, highest: float) -> Iterator[Settled]:
@@ -150,7 +126,7 @@ def _compare(chosen: Settled, other: Settled) -> str:
     if chosen.fits_host and not other.fits_host:
         needed, there = other.host.required_bytes / GIB, other.host.available_bytes / GIB
         return f"; {way} would take {needed:.1f} GiB of host RAM, and {there:.1f} are available"
-    mine, theirs = _speed(chosen), _speed(other)
+    mine, theirs = chosen.speed, other.speed
     if mine is None or theirs is None:
         return ""
     what = "one request" if chosen.draft.inputs.spec.workload.objective == "latency" else "the workload"

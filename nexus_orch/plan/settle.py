@@ -55,6 +55,29 @@ class Settled:
         return not lacks_ram(self.draft.inputs, self.host)
 
     @cached_property
+    def standing(self) -> tuple[bool, ...]:
+        """What fits, the more important first: greater is better."""
+        return self.fits_context and self.fits_host, self.is_comfortable, self.fits_context, self.fits_host
+
+    @cached_property
+    def speed(self) -> float | None:
+        """Tokens per second: of one request where latency is the objective, else of the workload's requests together,
+        as many of them at once as the KV cache holds. None where a bandwidth is not known."""
+        work = self.draft.inputs.spec.workload
+        if work.objective == "latency":
+            seconds = self.pace.step_seconds()
+            return 1 / seconds if seconds else None
+        return self.pace.together(self.requests_at_once, work.input_tokens, work.output_tokens)
+
+    @cached_property
+    def worth(self) -> float:
+        """What it gives for the workload's objective: its speed; where none is known, less over the bus is worth
+        more."""
+        if self.speed is not None:
+            return self.speed
+        return 1 / (1 + sum(self.pace.moved_bytes(card) for card in range(len(self.draft.gpus))))
+
+    @cached_property
     def num_blocks(self) -> int:
         """Blocks on every card: the engine takes the least over its ranks, or the pinned number."""
         pinned = self.draft.inputs.spec.memory.kv_cache.max_blocks

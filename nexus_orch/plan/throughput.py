@@ -158,7 +158,12 @@ class Pace:
         return None if dense is None or sparse is None else dense + sparse
 
     def _rates(self, card: int) -> BusRates:
-        return read_rates(self.draft.inputs.wishes, self.draft.gpus[card], self._matrices)
+        return self._all_rates[card]
+
+    @cached_property
+    def _all_rates(self) -> tuple[BusRates, ...]:
+        wishes, matrices = self.draft.inputs.wishes, self._matrices
+        return tuple(read_rates(wishes, gpu, matrices) for gpu in self.draft.gpus)
 
     @cached_property
     def _matrices(self) -> tuple[tuple[int, int], ...]:
@@ -193,7 +198,7 @@ class Pace:
     def _used_bytes(self, card: int, tokens: int) -> float:
         """The weights of the layers of one card that so many tokens use."""
         stage = self._stage(card)
-        whole, active = sum(map(sum, stage.parameter_bytes)), sum(stage.active_layer_bytes)
+        whole, active = stage.plain_bytes, stage.active_bytes
         experts = (whole - active) / (1 - self._expert_share) if self._expert_share < 1 else 0.0
         return whole - experts + experts * _used_share(self._expert_share, tokens)
 

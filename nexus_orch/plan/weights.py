@@ -36,7 +36,22 @@ class RankWeights:
 
     @cached_property
     def total_bytes(self) -> int:
-        return self.fixed_bytes + sum(self.layer_bytes)
+        return self.fixed_bytes + self.layers_bytes
+
+    @cached_property
+    def layers_bytes(self) -> int:
+        """All layers as PyTorch counts them."""
+        return sum(self.layer_bytes)
+
+    @cached_property
+    def plain_bytes(self) -> int:
+        """The parameters of all layers, without what the allocator adds."""
+        return sum(map(sum, self.parameter_bytes))
+
+    @cached_property
+    def active_bytes(self) -> int:
+        """What one token reads of all layers."""
+        return sum(self.active_layer_bytes)
 
     @cached_property
     def active_layer_bytes(self) -> tuple[int, ...]:
