@@ -120,9 +120,11 @@ class _Case:
 def _place_weights(case: _Case) -> Iterator[Placement]:
     """Copied ahead first: batches and prompts that are longer than planned hurt that less than reading in place."""
     pinned = case.pinned_gib
-    for missing in case.wants() if pinned is None else [[0] * len(case.needs)]:
+    wants = case.wants() if pinned is None else [[0] * len(case.needs)]
+    for missing in wants:
         if not max(missing) and not pinned:
-            reason = "everything fits on the card" if pinned is None else "pinned to nothing"
+            fits = "everything fits on the card" if missing == wants[0] else "all weights fit on the card"
+            reason = fits if pinned is None else "pinned to nothing"
             yield replace(place_nothing(len(case.needs)), choices=(_choice(case, "cpu_offload_gib", 0.0, reason),))
             continue
         problems = _judge_pins(case, missing)
@@ -156,7 +158,9 @@ def _by_uva(case: _Case, missing: Sequence[int]) -> Placement:
     gib = choose_uva_gib(ranks, case.pinned_gib)
     placement = place_by_uva(ranks, gib)
     most = max(placement.offloaded_bytes) / GIB
-    reason = f"the least that makes room on the fullest card ({most:.2f} GiB in whole parameters)"
+    is_enough = all(rank.has_enough for rank in ranks)
+    why = "the least that makes room on the fullest card" if is_enough else "all that may leave, and not enough"
+    reason = f"{why} ({most:.2f} GiB in whole parameters)"
     choices = [_choice(case, "cpu_offload_gib", gib, reason)]
     if wanted:
         why = "a token reads only some of the routed experts: they wait in host RAM, all else stays on the card"
@@ -182,18 +186,19 @@ def _by_prefetch(case: _Case, missing: Sequence[int]) -> Placement | None:
     ]
     if found:
         grouping, wanted, ranks = min(found, key=lambda entry: entry[0].bytes)
+        reason = "{} of each card's layers in host RAM is the least that makes room"
+        if case.pinned_gib is not None:
+            reason = "{}: the fewest whole layers with the pinned amount"
     else:
         wanted, ranks = parts[0]
         grouping = choose_largest_grouping(ranks, copies=copies)
+        reason = "{}: no grouping of layers frees more, and it is not enough"
     placement = place_by_prefetch(ranks, grouping, copies=copies)
-    return replace(placement, choices=_prefetch_choices(case, grouping, wanted))
+    total = f"{max(moved.bytes for moved in grouping.moved) / GIB:.2f} GiB"
+    return replace(placement, choices=_prefetch_choices(case, grouping, wanted, reason.format(total)))
 
 
-def _prefetch_choices(case: _Case, grouping: Grouping, wanted: tuple[str, ...]) -> tuple[Choice, ...]:
-    total = max(moved.bytes for moved in grouping.moved) / GIB
-    reason = f"{total:.2f} GiB of each card's layers in host RAM is the least that makes room"
-    if case.pinned_gib is not None:
-        reason = f"{total:.2f} GiB: the fewest whole layers with the pinned amount"
+def _prefetch_choices(case: _Case, grouping: Grouping, wanted: tuple[str, ...], reason: str) -> tuple[Choice, ...]:
     choices = [
         Choice("memory.prefetch.group_size", grouping.size, "derived", reason),
         Choice("memory.prefetch.num_in_group", grouping.chosen, "derived", reason),

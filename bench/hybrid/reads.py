@@ -1,6 +1,6 @@
 """How fast a matrix product reads weights in place over the bus, by shape and tokens: run by the engine's Python.
 
-    python bench/hybrid/reads.py [CARD]        (a card as CUDA counts; prints one JSON line for each shape)
+    PYTHONPATH=. python bench/hybrid/reads.py [CARD]        (a card as CUDA counts; prints one JSON line for each shape)
 
 Shapes are those of the layers that vLLM 0.25.1 makes of Qwen2.5-7B, 14B and 32B; `bytes_per_second` counts each weight
 once, however often the card fetches it.
@@ -13,18 +13,21 @@ import json
 import sys
 from typing import Any
 
+from nexus_orch.bus.probe_script import find_view, time_copy, time_read
+
 SHAPES = {
     "qwen7b": {"qkv": (4608, 3584), "o": (3584, 3584), "gate_up": (37888, 3584), "down": (3584, 18944)},
     "qwen14b": {"qkv": (7168, 5120), "o": (5120, 5120), "gate_up": (27648, 5120), "down": (5120, 13824)},
     "qwen32b": {"qkv": (7168, 5120), "o": (5120, 5120), "gate_up": (55296, 5120), "down": (5120, 27648)},
 }
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
-REPEATS = 3
 
 
 def main() -> int:
     torch: Any = importlib.import_module("torch")
-    view: Any = importlib.import_module("vllm.utils.torch_utils").get_accelerator_view_from_cpu_tensor
+    view = find_view()
+    if view is None:
+        sys.exit("this vLLM has no view of host memory")
     device = torch.device("cuda", int(sys.argv[1]) if len(sys.argv) > 1 else 0)
     torch.cuda.set_device(device)
     for model, shapes in SHAPES.items():
@@ -33,32 +36,10 @@ def main() -> int:
             weights[:] = torch.randn(columns, dtype=torch.bfloat16)
             seen = view(weights)
             row: dict[str, Any] = {"model": model, "matrix": name, "rows": rows, "columns": columns}
-            target = torch.empty_like(weights, device=device)
-            row["copy"] = weights.nbytes / _median(torch, lambda: target.copy_(weights, non_blocking=True))  # noqa: B023
-            row["bytes_per_second"] = {
-                tokens: weights.nbytes / _time_product(torch, seen, tokens, device) for tokens in TOKENS
-            }
+            row["copy"] = time_copy(torch, weights, device)
+            row["bytes_per_second"] = {tokens: time_read(torch, [seen], device, tokens) for tokens in TOKENS}
             print(json.dumps(row), flush=True)
     return 0
-
-
-def _time_product(torch: Any, weights: Any, tokens: int, device: Any) -> float:
-    inputs = torch.randn(tokens, weights.shape[1], dtype=torch.bfloat16, device=device)
-    return _median(torch, lambda: torch.nn.functional.linear(inputs, weights))
-
-
-def _median(torch: Any, work: Any) -> float:
-    work()
-    torch.cuda.synchronize()
-    seconds = []
-    for _ in range(REPEATS):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        work()
-        end.record()
-        end.synchronize()
-        seconds.append(start.elapsed_time(end) / 1000)
-    return float(sorted(seconds)[len(seconds) // 2])
 
 
 if __name__ == "__main__":

@@ -39,24 +39,24 @@ def main() -> int:
     weights = torch.randn(ROWS, COLUMNS, dtype=torch.bfloat16).pin_memory()
     found: dict[str, Any] = {
         "card": torch.cuda.get_device_name(device),
-        "copy_bytes_per_second": _time_copy(torch, weights, device),
+        "copy_bytes_per_second": time_copy(torch, weights, device),
         "ram_bytes_per_second": _time_ram(torch),
     }
-    view = _find_view()
+    view = find_view()
     if view is not None:
         seen = view(weights)
-        found["read_bytes_per_second"] = {str(tokens): _time_read(torch, [seen], device, tokens) for tokens in TOKENS}
+        found["read_bytes_per_second"] = {str(tokens): time_read(torch, [seen], device, tokens) for tokens in TOKENS}
         layer = json.loads(sys.argv[1]) if len(sys.argv) > 1 else []
         if layer:
             kept = [torch.empty(*shape, dtype=torch.bfloat16, pin_memory=True).fill_(0.01) for shape in layer]
             views = [view(matrix) for matrix in kept] * LAYERS_IN_A_ROW
-            rates = {str(tokens): _time_read(torch, views, device, tokens) for tokens in LAYER_TOKENS}
+            rates = {str(tokens): time_read(torch, views, device, tokens) for tokens in LAYER_TOKENS}
             found["layer_bytes_per_second"] = rates
     print(json.dumps(found))  # noqa: T201 - the answer to the process that started this one
     return 0
 
 
-def _time_copy(torch: Any, source: Any, device: Any) -> float:
+def time_copy(torch: Any, source: Any, device: Any) -> float:
     """The median over repeats of several copies, one behind the other."""
     target = torch.empty_like(source, device=device)
     stream = torch.cuda.Stream(device)
@@ -80,7 +80,7 @@ def _time_ram(torch: Any) -> float:
     return float(numbers.nbytes / sorted(seconds)[len(seconds) // 2])
 
 
-def _time_read(torch: Any, matrices: Sequence[Any], device: Any, tokens: int) -> float:
+def time_read(torch: Any, matrices: Sequence[Any], device: Any, tokens: int) -> float:
     """The median over repeats of a product with each of the matrices, one behind the other."""
     widths = {matrix.shape[1] for matrix in matrices}
     inputs = {width: torch.randn(tokens, width, dtype=torch.bfloat16, device=device) for width in widths}
@@ -107,7 +107,7 @@ def _median_seconds(torch: Any, work: Any, stream: Any) -> float:
     return float(sorted(seconds)[len(seconds) // 2])
 
 
-def _find_view() -> Any:
+def find_view() -> Any:
     """vLLM's own view of pinned memory, under the names that it had (vllm/utils*.py of 0.8.5 to 0.33.0)."""
     for home in ("vllm.utils.torch_utils", "vllm.utils"):
         for name in ("get_accelerator_view_from_cpu_tensor", "get_cuda_view_from_cpu_tensor"):

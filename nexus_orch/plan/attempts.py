@@ -38,7 +38,7 @@ class Batching:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a loader achieves. `batching` and `eager` are the choices that it took."""
+    """What a loader achieves, and the choices of batching and mode that it took."""
 
     loader: str
     settled: Settled
@@ -55,7 +55,7 @@ class Attempt:
 
 
 def attempt(inputs: Inputs, division: Division, loader: Loader) -> Attempt:
-    """The first setting whose wanted context fits without offload, else the leanest one (with the least offload).
+    """What this loader achieves at best.
 
     Keys and values in 8 bits are tried last, and only for a run that fits in no other way on the cards.
     """
@@ -125,8 +125,8 @@ def _batching(inputs: Inputs, division: Division, *, lean: bool) -> Batching:
 def _try(
     inputs: Inputs, division: Division, loader: Loader, batching: Batching, highest: float, *, is_final: bool
 ) -> Attempt:
-    """`is_final`: no larger share of memory is tried with this batching. What offloads with a smaller one is not worth
-    to be looked at without CUDA graphs."""
+    """With these settings, and without CUDA graphs where that is better. `is_final`: no larger share of memory is tried
+    with this batching; what offloads with a smaller one is not looked at without CUDA graphs."""
     pinned = inputs.wishes.spec.memory.enforce_eager
     settled = settle(_draft(inputs, division, batching, eager=bool(pinned)), loader, highest)
     if pinned is not None:

@@ -146,6 +146,28 @@ def test_a_pinned_prefetch_stays_prefetch_where_no_grouping_frees_enough() -> No
     assert plan.per_gpu[0].static_pool_bytes > 0
 
 
+def test_each_offer_says_what_is_true_of_it() -> None:
+    """A 14B model on a card that holds one request by offloading, and 64 by no means; one that fits for fewer."""
+    work = WorkloadSpec(concurrency=64, input_tokens=2000, output_tokens=256)
+    told = _reasons(Q14, SMALL_CARD, work)
+    assert any("it is not enough" in reason or "and not enough" in reason for reason in told)
+    assert any("the least that makes room" in reason for reason in told)
+    told = _reasons("Qwen/Qwen2.5-7B-Instruct", CARD, replace(work, input_tokens=8000), version="0.11.2")
+    assert "all weights fit on the card" in told
+    assert "everything fits on the card" not in told
+
+
+def _reasons(model: str, gpu: Any, work: WorkloadSpec, version: str = "0.25.1") -> list[str]:
+    """Those of all offers of the loader."""
+    spec = replace(make_spec(HYBRID), workload=work)
+    facts = make_facts(model, gpu, version=version, ram_gib=512)
+    inputs = read_inputs(spec, facts, ())
+    chosen = choose_loader(inputs, choose_division(inputs), LOADERS)
+    assert chosen.attempt is not None
+    offers = LOADERS["hybrid"].offer(chosen.attempt.settled.draft.needs(0.95), spec, facts)
+    return [choice.reason for offer in offers for choice in offer.choices]
+
+
 def test_more_wanted_requests_do_not_serve_all_of_them_slower() -> None:
     """What cannot be held at once is not bought with weights that every step fetches."""
     speeds = [

@@ -45,26 +45,21 @@ class Desk:
 
     def run(self, *overrides: str, patience_seconds: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
-        return subprocess.run(
-            self._argv(overrides),
-            cwd=self.folder,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=patience_seconds,
-            check=False,
-        )
+        return self.call(self._argv(overrides), patience_seconds=patience_seconds)
 
     def nexus(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Any command of `nexus`."""
-        argv = [str(BIN / "nexus"), *arguments]
+        return self.call([str(BIN / "nexus"), *arguments])
+
+    def call(self, argv: list[str], *, patience_seconds: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
+        """Any program, in this desk's folder and environment."""
         return subprocess.run(
             argv,
             cwd=self.folder,
             env=self.environ,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=patience_seconds,
             check=False,
         )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.record.find import find_runs
-from tests.session.conftest import PATIENCE_SECONDS, Desk
+from tests.session.conftest import Desk
 
 PAGE = 4096
 
@@ -22,19 +22,11 @@ def _states(desk: Desk) -> list[str]:
     return [run["state"] for run in json.loads(listed.stdout)]
 
 
-@pytest.mark.parametrize("blocks", [0, 1])
-def test_a_run_that_cannot_write_its_record_leaves_no_folder(desk: Desk, blocks: int) -> None:
+@pytest.mark.parametrize("kib", [0, 1, 3])
+def test_a_run_that_cannot_write_its_record_leaves_no_folder(desk: Desk, kib: int) -> None:
     """The system refuses every file beyond so many KiB: nothing at all is written, or no whole spec.yaml."""
-    limited = ["sh", "-c", f'ulimit -f {2 * blocks}; exec "$@"', "sh", *desk._argv(("probe.then=stop",))]
-    done = subprocess.run(
-        limited,
-        cwd=desk.folder,
-        env=desk.environ,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    limited = ["sh", "-c", f'ulimit -f {2 * kib}; exec "$@"', "sh", *desk._argv(("probe.then=stop",))]
+    done = desk.call(limited)
     assert done.returncode == 5, done.stderr
     assert "writing failed: File too large" in done.stderr
     assert desk.run_folders == []
@@ -43,13 +35,15 @@ def test_a_run_that_cannot_write_its_record_leaves_no_folder(desk: Desk, blocks:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 pages of its own, where this user may mount one."""
+    """A file system of 64 pages of its own, where this user may mount one. What needs none is tested above, and with
+    /dev/full in tests/record and tests/launch."""
     folder = tmp_path / "small"
     folder.mkdir()
     size = f"size={64 * PAGE}"
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", folder], capture_output=True, check=False)
+    mount = ["mount", "-t", "tmpfs", "-o", size, "none", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
     if mounted.returncode != 0:
-        pytest.skip("this user may not mount a file system")
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", folder], check=True)
 
