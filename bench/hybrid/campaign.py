@@ -1,13 +1,15 @@
-"""Launch cases with nexus-run, one after another on each card, measure each, append one JSON line per case.
+"""Launch cases with nexus-run, several side by side, time one at a time, append one JSON line per case.
 
-    python -m bench.hybrid.campaign --models DIR --out FILE --logs DIR --queue FILE --gpu 0 --gpu 1
+    python -m bench.hybrid.campaign --models DIR --out FILE --logs DIR --queue FILE --gpu 0 --gpu 1 --host-gib 150
 
 The queue is a text file of case names (`grid.py`), read again before each launch, so that it may be changed meanwhile;
 a line that is not there any more when its turn comes is not launched, and a name that two lines have is launched twice.
+A case waits for its model to be there. A line `host-gib N` changes the RAM that all launches may take together.
 
-Two launches of a card are alive at a time: the next engine imports its modules while the one before it loads, and waits
-at a gate (`gate.py`, a plugin that vLLM loads before it touches the card) until that one is gone. While something is
-timed, all other launches of that card are paused, and on no other card anything is timed: the cards share host RAM.
+Loading takes many times as long as timing. So a case is launched as soon as a card and host RAM have room for it, by
+the planner's own account (`room.py`), and its KV cache is given, not what is left of the card: vLLM measures that
+wrongly beside others. A line that ends in `alone` has a card to itself and the KV cache that vLLM finds. While a case
+is timed all others are stopped, on every card: the cards share the processors and host RAM.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +34,56 @@ import psutil
 
 from bench.hybrid.grid import Case, make_case
 from bench.hybrid.load import measure
+from bench.hybrid.room import Need, Room, find_need
 
-READY_SECONDS = 420.0
-ALIVE = 2
-QUIET_SECONDS = 2.0
+READY_SECONDS = 900.0
+TRIAL_SECONDS = 90.0
 """nexus-run asks a freshly ready server one completion itself; nothing is timed beside it."""
+QUIET_SECONDS = 1.0
+HOST_WORD = "host-gib"
+KV_CACHE = "memory.kv_cache.size_gib=6"
+"""Of a launch beside others: 16 requests of 1,024 tokens of each model of the grid."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the queue."""
+
+    case: Case
+    is_alone: bool
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        return self.case.overrides if self.is_alone else (*self.case.overrides, KV_CACHE)
 
 
 @dataclass
 class Launch:
     """A case whose nexus-run has been started."""
 
-    case: Case
+    entry: Entry
+    gpu: str
     process: subprocess.Popen[bytes]
     url: str
     log: Path
     started: float
+    answered: float | None = None
+    """When it was first seen ready."""
+
+    def is_ready(self) -> bool:
+        """Whether the server answers and nexus-run's own trial is over."""
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        if "ready after" not in text:
+            return False
+        self.answered = self.answered or time.time()
+        return text.count("plan and measurement:") >= 2 or time.time() - self.answered > TRIAL_SECONDS
+
+    def has_ended(self) -> bool:
+        """Whether its engine has: nexus-run itself waits longer where a neighbour has taken the card's memory."""
+        return self.process.poll() is not None or b"the engine exited with" in self.log.read_bytes()
+
+    def is_late(self) -> bool:
+        return time.time() - self.started > READY_SECONDS
 
 
 @dataclass(frozen=True)
@@ -62,30 +98,35 @@ class Place:
 
 @dataclass
 class Queue:
-    """The cases of a file that have not been taken yet, in its order."""
+    """The entries of a file that have not been taken yet, in its order."""
 
     path: Path
     taken: Counter[str] = field(default_factory=Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, models: Path) -> tuple[int, Case] | None:
-        """The next case whose model lies in that folder, with a number of its own; None when there is none."""
-        with self._lock:
-            seen: Counter[str] = Counter()
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                name = line.partition("#")[0].strip()
-                seen[name] += 1
-                if not name or seen[name] <= self.taken[name]:
-                    continue
-                case = make_case(name)
-                if not (models / case.model / "model.safetensors.index.json").exists():
-                    continue
-                self.taken[name] += 1
-                return self.taken.total(), case
-            return None
+    def waiting(self) -> Iterator[Entry]:
+        seen: Counter[str] = Counter()
+        for name, manner in self._lines():
+            seen[name] += 1
+            if name != HOST_WORD and seen[name] > self.taken[name]:
+                yield Entry(make_case(name), manner == "alone")
+
+    def host_gib(self) -> float | None:
+        """What the file says of host RAM, the last line that does."""
+        return next((float(number) for name, number in reversed(self._lines()) if name == HOST_WORD), None)
+
+    def _lines(self) -> list[tuple[str, str]]:
+        """First word and the rest of each line that says something."""
+        lines = [line.partition("#")[0].split(maxsplit=1) for line in self.path.read_text("utf-8").splitlines()]
+        return [(words[0], words[1].strip() if words[1:] else "") for words in lines if words]
+
+    def take(self, entry: Entry) -> int:
+        """A number of its own for an entry that is launched."""
+        self.taken[entry.case.name] += 1
+        return self.taken.total()
 
 
-def start(case: Case, place: Place, gpu: str, number: int) -> Launch:
+def start(entry: Entry, place: Place, gpu: str, number: int) -> Launch:
+    case = entry.case
     slug = f"{case.name.replace('/', '-')}-{number:02d}"
     port = place.first_port + number
     argv = [
@@ -96,85 +137,133 @@ def start(case: Case, place: Place, gpu: str, number: int) -> Launch:
         "model=local",
         f"model.path={place.models / case.model}",
         f"serve.port={port}",
-        "limits.startup_stall_seconds=600",
+        f"limits.startup_stall_seconds={READY_SECONDS:.0f}",
         "limits.attempts=1",
         "probe.then=serve",
-        *case.overrides,
+        *entry.overrides,
         *place.extra,
     ]
     log = place.logs / f"{slug}.log"
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpu, "GATE_FILE": f"/tmp/gate.{gpu}"}
     with log.open("wb") as file:
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
         process = subprocess.Popen(
             argv, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
         )
-    return Launch(case, process, f"http://127.0.0.1:{port}", log, time.time())
+    return Launch(entry, gpu, process, f"http://127.0.0.1:{port}", log, time.time())
 
 
-def await_one(launches: Sequence[Launch]) -> tuple[Launch, bool]:
-    """The first of them that is ready, or that has ended or brought nothing in time (False)."""
-    deadline = time.time() + READY_SECONDS
-    while time.time() < deadline:
-        for launch in launches:
-            if launch.process.poll() is not None:
-                return launch, False
-            with suppress(httpx.HTTPError):
-                if httpx.get(f"{launch.url}/health", timeout=2).status_code == 200:
-                    return launch, True
-        time.sleep(0.2)
-    return launches[0], False
-
-
-def run_case(launch: Launch, ready: bool) -> dict[str, Any]:
-    """The measurements of a case that serves; what it said last of one that does not."""
-    row: dict[str, Any] = {"case": launch.case.name, "model": launch.case.model, "overrides": launch.case.overrides}
-    row["run"] = launch.log.stem
-    row["ready_seconds"] = round(time.time() - launch.started, 1)
-    if not ready:
-        row["failed"] = launch.log.read_text(errors="replace")[-1500:]
-        return row
+def run_case(launch: Launch) -> dict[str, Any]:
+    """The measurements of a case that serves."""
+    row = _describe_launch(launch)
     row["workloads"] = []
     try:
         time.sleep(QUIET_SECONDS)
-        for workload in launch.case.warm_up:
+        for workload in launch.entry.case.warm_up:
             measure(launch.url, workload)
         row["host"] = _read_host(launch.process.pid)
-        for workload in launch.case.workloads:
+        for workload in launch.entry.case.workloads:
             row["workloads"].append(asdict(measure(launch.url, workload)))
     except (httpx.HTTPError, OSError, psutil.Error) as error:
         row["failed"] = repr(error)
     return row
 
 
-def stop(launch: Launch) -> int:
-    if launch.process.poll() is None:
-        launch.process.send_signal(signal.SIGINT)
-    try:
-        return launch.process.wait(timeout=90)
-    except subprocess.TimeoutExpired:
-        launch.process.kill()
-        return launch.process.wait()
+def _describe_launch(launch: Launch) -> dict[str, Any]:
+    entry = launch.entry
+    return {
+        "case": entry.case.name,
+        "model": entry.case.model,
+        "overrides": entry.overrides,
+        "alone": entry.is_alone,
+        "run": launch.log.stem,
+        "gpu": launch.gpu,
+        "ready_seconds": None if launch.answered is None else round(launch.answered - launch.started, 1),
+    }
 
 
-def run_card(gpu: str, queue: Queue, place: Place, out: Path, timing: threading.Lock) -> None:
-    """Cases of the queue on one card, until there are no more. Which of two launches passes the gate first is left to
-    them."""
-    alive: list[Launch] = []
-    while True:
-        while len(alive) < ALIVE and (found := queue.take(place.models)) is not None:
-            alive.append(start(found[1], place, gpu, found[0]))
-        if not alive:
-            return
-        launch, ready = await_one(alive)
-        alive.remove(launch)
-        with timing, _paused(alive):
-            row = run_case(launch, ready)
-        row["exit_code"] = stop(launch)
-        row["gpu"] = gpu
-        row["seconds"] = round(time.time() - launch.started, 1)
-        with out.open("a", encoding="utf-8") as file:
+def stop(launch: Launch) -> None:
+    """Tell it to stop; who waits for it is a thread of its own."""
+    launch.process.send_signal(signal.SIGINT)
+
+    def wait() -> None:
+        try:
+            launch.process.wait(timeout=90)
+        except subprocess.TimeoutExpired:
+            launch.process.kill()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@dataclass
+class Campaign:
+    """What is alive, and what it leaves of the machine."""
+
+    queue: Queue
+    place: Place
+    out: Path
+    room: Room
+    most: int
+    alive: list[Launch] = field(default_factory=list)
+    ending: list[Launch] = field(default_factory=list)
+    needs: dict[tuple[str, bool], Need] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Until the queue is empty and all that was launched has been timed."""
+        while self._start_what_fits() or self.alive or self.ending:
+            self._forget_ended()
+            launch = next((launch for launch in self.alive if launch.is_ready() or launch.is_late()), None)
+            if launch is None:
+                time.sleep(0.3)
+                continue
+            self.alive.remove(launch)
+            with _paused([*self.alive, *self.ending]):
+                row = run_case(launch)
+            stop(launch)
+            self.ending.append(launch)
+            self._write(row)
+
+    def _start_what_fits(self) -> bool:
+        """Start the first case that has room; whether any is left, or was until now."""
+        entry = None
+        for entry in self.queue.waiting():
+            gpu = self._find_card(entry)
+            if gpu is not None:
+                self.alive.append(start(entry, self.place, gpu, self.queue.take(entry)))
+                break
+        return entry is not None
+
+    def _find_card(self, entry: Entry) -> str | None:
+        is_there = (self.place.models / entry.case.model / "model.safetensors.index.json").exists()
+        if not is_there or len(self.alive) >= self.most:
+            return None
+        room = replace(self.room, host_gib=self.queue.host_gib() or self.room.host_gib)
+        return room.find_card(self._need(entry), self._taken())
+
+    def _need(self, entry: Entry) -> Need:
+        key = (entry.case.name, entry.is_alone)
+        if key not in self.needs:
+            self.needs[key] = find_need(entry.case.model, entry.overrides, is_alone=entry.is_alone)
+        return self.needs[key]
+
+    def _taken(self) -> list[tuple[str, Need]]:
+        """By card: of those that serve already, what loading takes is free again."""
+        found = []
+        for launch in [*self.alive, *self.ending]:
+            need = self._need(launch.entry)
+            found.append((launch.gpu, need if launch.answered is None else need.after_loading()))
+        return found
+
+    def _forget_ended(self) -> None:
+        self.ending = [launch for launch in self.ending if not launch.has_ended()]
+        for launch in [launch for launch in self.alive if launch.has_ended()]:
+            self.alive.remove(launch)
+            said = launch.log.read_text(encoding="utf-8", errors="replace")[-1500:]
+            self._write({**_describe_launch(launch), "failed": said})
+
+    def _write(self, row: dict[str, Any]) -> None:
+        with self.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        sys.stdout.write(f"{time.strftime('%H:%M:%S')} gpu {gpu} {_describe(row)}\n")
+        sys.stdout.write(f"{time.strftime('%H:%M:%S')} gpu {row['gpu']} {_render(row)}\n")
         sys.stdout.flush()
 
 
@@ -208,15 +297,15 @@ def _read_host(pid: int) -> dict[str, int]:
     }
 
 
-def _describe(row: dict[str, Any]) -> str:
+def _render(row: dict[str, Any]) -> str:
     if "failed" in row:
-        return f"{row['case']}: exit {row['exit_code']}: {row['failed'][-300:]!r}"
+        return f"{row['case']}: {row['failed'][-300:]!r}"
     speeds = [
         f"{w['workload']['requests']}x{w['workload']['input_tokens']}: {w['tokens_per_second']:.2f}"
         f" ({w['decode_tokens_per_second']}, ttft {w['first_token_seconds']:.2f})"
         for w in row["workloads"]
     ]
-    return f"{row['case']}: ready {row['ready_seconds']:.0f} s, all {row['seconds']:.0f} s; {'; '.join(speeds)}"
+    return f"{row['case']}: ready {row['ready_seconds']} s; {'; '.join(speeds)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -226,17 +315,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--logs", type=Path, required=True)
     parser.add_argument("--queue", type=Path, required=True)
     parser.add_argument("--gpu", action="append", default=[])
+    parser.add_argument("--host-gib", type=float, required=True, help="host RAM for all launches together")
+    parser.add_argument("--most", type=int, default=8, help="as many launches are alive at most")
     parser.add_argument("--port", type=int, default=8100)
     parser.add_argument("--extra", action="append", default=[], help="an override for every launch")
     args = parser.parse_args(argv)
     args.logs.mkdir(parents=True, exist_ok=True)
     place = Place(args.models, args.logs, args.port, tuple(args.extra))
-    queue, timing = Queue(args.queue), threading.Lock()
-    cards = [threading.Thread(target=run_card, args=(gpu, queue, place, args.out, timing)) for gpu in args.gpu or ["0"]]
-    for card in cards:
-        card.start()
-    for card in cards:
-        card.join()
+    room = Room(tuple(args.gpu or ["0"]), args.host_gib)
+    Campaign(Queue(args.queue), place, args.out, room, args.most).run()
     return 0
 
 

@@ -52,7 +52,8 @@ def _make_launch(row: Mapping[str, Any], record: RunRecord) -> dict[str, Any]:
         "planned": _planned(plan),
         "measured": {**_measured(rank, record.measured), **_groups(settings)},
         "host_rss_bytes": row["host"]["family_rss_bytes"],
-        "ready_seconds": _ready_seconds(record),
+        **({} if row["alone"] else {"kv_cache": "given"}),
+        "ready_seconds": _ready_seconds(record) if row["alone"] else None,
         "workloads": [_flatten(each) for each in row["workloads"]],
     }
 
@@ -90,7 +91,7 @@ def _groups(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ready_seconds(record: RunRecord) -> float | None:
-    """From the launch of the engine to the first answer, the wait at the gate included."""
+    """From the launch of the engine to the first answer."""
     attempt = record.attempts[-1]
     ready = next((when for stage, when in attempt.stages if stage.value == "ready"), None)
     return None if ready is None or attempt.started is None else round(ready - attempt.started, 1)

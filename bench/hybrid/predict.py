@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from nexus_orch.plan.loaders import choose_loader
 from nexus_orch.plan.parallel import choose_division
 from nexus_orch.plan.settle import Settled
 from nexus_orch.plan.throughput import Pace
-from nexus_orch.plugin_manager import Plugins, load_plugins
+from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.session.prepare import read_facts
 from nexus_orch.types import COPY_RATE, LAYER_READS, READ_RATE, LayerRead, Lesson
 
 LAYER_TOKENS = (1, 16, 2048)
 DATA = Path(__file__).parent.parent / "data" / "hybrid_h200.json"
+
+_plugins = cache(lambda: load_plugins(None))
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,8 @@ def read_data() -> dict[str, Any]:
 def predict_speeds(data: Mapping[str, Any]) -> Iterator[Speed]:
     """Each workload of each launch, with the offload that the engine's log told. One request is judged by its decode
     rate, several by all their tokens over all the time, prompts included."""
-    plugins = load_plugins(None)
     for launch in data["launches"]:
-        settled = _settle(launch, _make_lessons(data, launch), plugins)
+        settled = settle_case(launch["model"], launch["overrides"], _make_lessons(data, launch))
         pace = _as_launched(settled, launch)
         for load in launch["workloads"]:
             requests, tokens = load["requests"], load["input_tokens"]
@@ -86,9 +88,11 @@ def _make_layer_read(rows: Sequence[Mapping[str, Any]], model: str) -> LayerRead
     return LayerRead(tuple((row["rows"], row["columns"]) for row in found), tuple(rates))
 
 
-def _settle(launch: Mapping[str, Any], lessons: Sequence[Lesson], plugins: Plugins) -> Settled:
-    words = ["hardware=h200", "hardware.host.ram_gib=256", "engine.version=0.25.1", f"model={launch['model']}"]
-    spec = compose_run([*words, *launch["overrides"]], project=None)
+def settle_case(model: str, overrides: Sequence[str], lessons: Sequence[Lesson]) -> Settled:
+    """The plan's choice for a launch on one card of the machine that the launches ran on."""
+    plugins = _plugins()
+    words = ["hardware=h200", "hardware.host.ram_gib=256", "engine.version=0.25.1", f"model={model}"]
+    spec = compose_run([*words, *overrides], project=None)
     facts, _ = read_facts(spec, plugins)
     inputs = read_inputs(spec, facts, lessons)
     division = choose_division(inputs)

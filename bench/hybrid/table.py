@@ -25,7 +25,7 @@ def render_sizes(data: Mapping[str, Any]) -> str:
             launch["case"],
             _pair(launch["planned"]["offloaded_bytes"] / GIB, launch["measured"]["offloaded_bytes"] / GIB, ".2f"),
             _pair(launch["planned"]["weights_gib"], launch["measured"]["weights_gib"], ".2f"),
-            _disturbed(launch) or _pair(launch["planned"]["kv_tokens"], launch["measured"]["kv_tokens"], ",.0f"),
+            launch.get("kv_cache") or _pair(launch["planned"]["kv_tokens"], launch["measured"]["kv_tokens"], ",.0f"),
             _pair(launch["planned"]["host_bytes"] / GIB, launch["host_rss_bytes"] / GIB, ".1f"),
         )
         for launch in data["launches"]
@@ -71,10 +71,6 @@ def render_bus(data: Mapping[str, Any]) -> str:
         gigabytes = ", ".join(f"{rate / 1e9:.1f}" for rate in rates)
         rows.append((launch["case"], gigabytes, ", ".join(f"{rate / copied:.0%}" for rate in rates)))
     return render_markdown_table(BUS, rows, range(1, len(BUS)))
-
-
-def _disturbed(launch: Mapping[str, Any]) -> str:
-    return "disturbed" if launch.get("disturbed") else ""
 
 
 def _render(speed: float) -> str:
