@@ -8,8 +8,9 @@ A case waits for its model to be there. A line `host-gib N` changes the RAM that
 
 Loading takes many times as long as timing. So a case is launched as soon as a card and host RAM have room for it, by
 the planner's own account (`room.py`), and its KV cache is given, not what is left of the card: vLLM measures that
-wrongly beside others. A line that ends in `alone` has a card to itself and the KV cache that vLLM finds. While a case
-is timed all others are stopped, on every card: the cards share the processors and host RAM.
+wrongly beside others. A line that ends in `alone` has a card to itself and the KV cache that vLLM finds. One case is
+timed at a time, and all others of its card are stopped meanwhile; those of all cards where nothing is offloaded: then
+the processors decide, which they share. A case that fails is launched once more, some time later.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +41,9 @@ from bench.hybrid.room import Need, Room, find_need
 READY_SECONDS = 900.0
 TRIAL_SECONDS = 90.0
 """nexus-run asks a freshly ready server one completion itself; nothing is timed beside it."""
+_TRIAL_IS_OVER = re.compile(r"^ +one request  +", re.MULTILINE)
+TRIES = 2
+BEFORE_NEXT_TRY_SECONDS = 40.0
 QUIET_SECONDS = 1.0
 HOST_WORD = "host-gib"
 KV_CACHE = "memory.kv_cache.size_gib=6"
@@ -76,7 +81,7 @@ class Launch:
         if "ready after" not in text:
             return False
         self.answered = self.answered or time.time()
-        return text.count("plan and measurement:") >= 2 or time.time() - self.answered > TRIAL_SECONDS
+        return bool(_TRIAL_IS_OVER.search(text)) or time.time() - self.answered > TRIAL_SECONDS
 
     def has_ended(self) -> bool:
         """Whether its engine has: nexus-run itself waits longer where a neighbour has taken the card's memory."""
@@ -102,6 +107,8 @@ class Queue:
 
     path: Path
     taken: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    not_before: dict[str, float] = field(default_factory=dict)
 
     def waiting(self) -> Iterator[Entry]:
         seen: Counter[str] = Counter()
@@ -122,7 +129,18 @@ class Queue:
     def take(self, entry: Entry) -> int:
         """A number of its own for an entry that is launched."""
         self.taken[entry.case.name] += 1
-        return self.taken.total()
+        return self.taken.total() + self.failures.total()
+
+    def give_back(self, entry: Entry) -> None:
+        """It failed: it is launched again, if it has not failed too often."""
+        name = entry.case.name
+        self.failures[name] += 1
+        if self.failures[name] < TRIES:
+            self.taken[name] -= 1
+            self.not_before[name] = time.time() + BEFORE_NEXT_TRY_SECONDS
+
+    def is_due(self, entry: Entry) -> bool:
+        return time.time() >= self.not_before.get(entry.case.name, 0.0)
 
 
 def start(entry: Entry, place: Place, gpu: str, number: int) -> Launch:
@@ -216,25 +234,28 @@ class Campaign:
                 time.sleep(0.3)
                 continue
             self.alive.remove(launch)
-            with _paused([*self.alive, *self.ending]):
+            with _paused(self._rivals(launch)):
                 row = run_case(launch)
             stop(launch)
             self.ending.append(launch)
             self._write(row)
 
+    def _rivals(self, timed: Launch) -> list[Launch]:
+        offloads = "memory=hybrid" in timed.entry.overrides
+        return [each for each in [*self.alive, *self.ending] if not offloads or each.gpu == timed.gpu]
+
     def _start_what_fits(self) -> bool:
-        """Start the first case that has room; whether any is left, or was until now."""
-        entry = None
-        for entry in self.queue.waiting():
+        """Start every case that has room, in the queue's order; whether any was left."""
+        waiting = list(self.queue.waiting())
+        for entry in waiting:
             gpu = self._find_card(entry)
             if gpu is not None:
                 self.alive.append(start(entry, self.place, gpu, self.queue.take(entry)))
-                break
-        return entry is not None
+        return bool(waiting)
 
     def _find_card(self, entry: Entry) -> str | None:
         is_there = (self.place.models / entry.case.model / "model.safetensors.index.json").exists()
-        if not is_there or len(self.alive) >= self.most:
+        if not is_there or not self.queue.is_due(entry) or len(self.alive) >= self.most:
             return None
         room = replace(self.room, host_gib=self.queue.host_gib() or self.room.host_gib)
         return room.find_card(self._need(entry), self._taken())
@@ -257,6 +278,7 @@ class Campaign:
         self.ending = [launch for launch in self.ending if not launch.has_ended()]
         for launch in [launch for launch in self.alive if launch.has_ended()]:
             self.alive.remove(launch)
+            self.queue.give_back(launch.entry)
             said = launch.log.read_text(encoding="utf-8", errors="replace")[-1500:]
             self._write({**_describe_launch(launch), "failed": said})
 
