@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench.hybrid.grid import EXPERTS
 from nexus_orch.compose.run import compose_run
 from nexus_orch.plan.division import Division
 from nexus_orch.plan.inputs import read_inputs
@@ -36,6 +37,17 @@ class Speed:
     input_tokens: int
     predicted: float
     measured: float
+    disturbed: str | None = None
+    """Why the measurement says nothing, where it does not."""
+
+    @property
+    def kind(self) -> str:
+        """How the weights come to the card, and what decides beside that."""
+        if self.backend is None:
+            return "none, CUDA graphs" if self.case.endswith("graphs") else "none, eager"
+        if self.backend == "prefetch":
+            return "prefetch"
+        return "in place, experts" if self.case.startswith(EXPERTS) else "in place, dense"
 
     @property
     def error(self) -> float:
@@ -52,7 +64,9 @@ def predict_speeds(data: Mapping[str, Any]) -> Iterator[Speed]:
     """Each workload of each launch, with the offload that the engine's log told. One request is judged by its decode
     rate, several by all their tokens over all the time, prompts included."""
     for launch in data["launches"]:
-        settled = settle_case(launch["model"], launch["overrides"], _make_lessons(data, launch))
+        # Where nothing was pinned, that plan chose for itself, and perhaps otherwise than today's.
+        eager = ["memory.enforce_eager=true"] if launch.get("eager") else []
+        settled = settle_case(launch["model"], [*launch["overrides"], *eager], _make_lessons(data, launch))
         pace = _as_launched(settled, launch)
         for load in launch["workloads"]:
             requests, tokens = load["requests"], load["input_tokens"]
@@ -62,19 +76,28 @@ def predict_speeds(data: Mapping[str, Any]) -> Iterator[Speed]:
             else:
                 predicted = pace.together(requests, tokens, load["output_tokens"]) or 0.0
                 measured = load["tokens_per_second"]
-            yield Speed(launch["case"], launch["backend"], requests, tokens, predicted, measured)
+            disturbed = load.get("disturbed")
+            yield Speed(launch["case"], launch["backend"], requests, tokens, predicted, measured, disturbed)
 
 
 def _make_lessons(data: Mapping[str, Any], launch: Mapping[str, Any]) -> tuple[Lesson, ...]:
-    """What `nexus calibrate --bus` says on that machine. Of the layers, those that were measured."""
-    bus = data["bus"][launch["date"]]
+    """What `nexus calibrate --bus` says on that machine: of the layers, what was measured there, else elsewhere."""
+    bus = data["bus"][launch["host"]]
+    there = {row["model"]: row for row in data["layers"] if row["host"] == launch["host"]}
     models = dict.fromkeys(row["model"] for row in data["reads"])
-    layers = tuple(_make_layer_read(data["reads"], model) for model in models)
+    layers = tuple(
+        _read_layer(there[model]) if model in there else _make_layer_read(data["reads"], model) for model in models
+    )
     return (
         Lesson(f"{COPY_RATE}.0", bus["copy_bytes_per_second"], "measured"),
         Lesson(f"{READ_RATE}.0", bus["read_bytes_per_second"], "measured"),
         Lesson(f"{LAYER_READS}.0", layers, "measured"),
     )
+
+
+def _read_layer(row: Mapping[str, Any]) -> LayerRead:
+    matrices = tuple((rows, columns) for rows, columns in row["matrices"])
+    return LayerRead(matrices, tuple((tokens, rate) for tokens, rate in row["rates"]))
 
 
 def _make_layer_read(rows: Sequence[Mapping[str, Any]], model: str) -> LayerRead:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bench.hybrid.predict import Speed, predict_speeds, read_data
@@ -14,6 +14,7 @@ GIB = 1 << 30
 SIZES = ("launch", "in host RAM", "weights on the card", "KV cache, tokens", "resident host RAM")
 SPEEDS = ("launch", "1 x 32", "16 x 128", "1 x 1,000", "16 x 1,000")
 BUS = ("launch", "GB/s, 32 and 1,000 tokens before", "of a copy alone")
+KINDS = ("prefetch", "in place, dense", "in place, experts", "none, CUDA graphs", "none, eager")
 NOTHING = "-"
 
 
@@ -40,22 +41,24 @@ def render_speeds(speeds: Iterable[Speed]) -> str:
     for speed in speeds:
         column = f"{'1' if speed.requests == 1 else '16'} x {speed.input_tokens:,}"
         note = "" if speed.requests in (1, 16) else f" ({speed.requests} requests)"
-        text = f"{_render(speed.predicted)} / {_render(speed.measured)} ({speed.error:+.0%}){note}"
+        error = "disturbed" if speed.disturbed else f"{speed.error:+.0%}"
+        text = f"{_render(speed.predicted)} / {_render(speed.measured)} ({error}){note}"
         rows.setdefault(speed.case, {})[column] = text
     lines = [(case, *(found.get(column, NOTHING) for column in SPEEDS[1:])) for case, found in rows.items()]
     return render_markdown_table(SPEEDS, lines, range(1, len(SPEEDS)))
 
 
-def render_summary(speeds: Sequence[Speed]) -> str:
-    """Median and worst error, by mechanism, of one request and of several."""
-    rows = []
-    for name in ("prefetch", "uva", "none"):
-        for several in (False, True):
-            found = [speed for speed in speeds if (speed.backend or "none") == name and (speed.requests > 1) == several]
-            errors = sorted(abs(speed.error) for speed in found)
-            if errors:
-                who = "several requests" if several else "one request"
-                rows.append((name, who, str(len(errors)), f"{statistics.median(errors):.1%}", f"{errors[-1]:.0%}"))
+def render_summary(speeds: Iterable[Speed]) -> str:
+    """Median and worst error of what nobody disturbed, by kind, of one request and of several."""
+    errors: dict[tuple[str, str], list[float]] = {}
+    for speed in sorted(speeds, key=lambda speed: (KINDS.index(speed.kind), speed.requests > 1)):
+        if not speed.disturbed:
+            who = "several requests" if speed.requests > 1 else "one request"
+            errors.setdefault((speed.kind, who), []).append(abs(speed.error))
+    rows = [
+        (kind, who, str(len(found)), f"{statistics.median(found):.1%}", f"{max(found):.0%}")
+        for (kind, who), found in errors.items()
+    ]
     return render_markdown_table(("offload", "workload", "timed", "median error", "worst"), rows, range(2, 5))
 
 
@@ -65,7 +68,7 @@ def render_bus(data: Mapping[str, Any]) -> str:
     for launch in data["launches"]:
         if launch["backend"] != "prefetch":
             continue
-        copied = data["bus"][launch["date"]]["copy_bytes_per_second"]
+        copied = data["bus"][launch["host"]]["copy_bytes_per_second"]
         offloaded = launch["measured"]["offloaded_bytes"]
         rates = [load["decode_tokens_per_second"] * offloaded for load in launch["workloads"] if load["requests"] == 1]
         gigabytes = ", ".join(f"{rate / 1e9:.1f}" for rate in rates)

@@ -203,8 +203,8 @@ class Pace:
         return whole - experts + experts * _used_share(self._expert_share, tokens)
 
     def _memory_seconds(self, card: int, tokens: int, requests: int) -> float | None:
-        """The weights and the caches that a pass reads from the card's memory, once; weights that are copied ahead are
-        read there, too."""
+        """The weights and the caches that a pass reads from the card's memory, once, and what its kernels wait for one
+        another; weights that are copied ahead are read there, too."""
         gpu, stage = self.draft.gpus[card], self._stage(card)
         if gpu.memory_bandwidth_bytes_per_second is None:
             return None
@@ -213,7 +213,8 @@ class Pace:
         length = min(work.input_tokens + work.output_tokens // 2, self.draft.want.request_tokens)
         caches = min(requests, self.draft.requests) * _cache_bytes(self.draft.caches[self.draft.stage_of(card)], length)
         held = max(0.0, self._used_bytes(card, tokens) - read) + stage.active_fixed_bytes + caches
-        return held / (gpu.memory_bandwidth_bytes_per_second * self._constants["hbm_efficiency"])
+        reading = held / (gpu.memory_bandwidth_bytes_per_second * self._constants["hbm_efficiency"])
+        return reading + len(stage.layer_bytes) * self._constants["waiting_seconds_per_layer"]
 
     def _arithmetic_seconds(self, card: int, tokens: int) -> float | None:
         """The layers' products for so many tokens."""
@@ -225,16 +226,17 @@ class Pace:
         return operations / (flops * self._constants["prefill_efficiency"])
 
     def _routing_seconds(self, card: int) -> float:
-        """What the many small kernels around routed experts take, which wait for one another."""
-        is_routed = self._expert_share < 1
-        return len(self._stage(card).layer_bytes) * self._constants["routing_seconds_per_layer"] if is_routed else 0.0
+        """What the processor takes for the many small kernels around routed experts; in a CUDA graph they wait for
+        nobody."""
+        starts = self._expert_share < 1 and self.draft.eager
+        return len(self._stage(card).layer_bytes) * self._constants["routing_seconds_per_layer"] if starts else 0.0
 
     def _launch_seconds(self, card: int) -> float:
-        """What the processor takes to start the kernels of one pass."""
+        """What the processor takes to start the kernels of one pass, none of them where they are one CUDA graph."""
+        if not self.draft.eager:
+            return 0.0
         layers = len(self._stage(card).layer_bytes)
-        if self.draft.eager:
-            return self._constants["eager_seconds"] + self._constants["eager_seconds_per_layer"] * layers
-        return self._constants["graph_seconds_per_layer"] * layers
+        return self._constants["eager_seconds"] + self._constants["eager_seconds_per_layer"] * layers
 
     def _stage(self, card: int) -> RankWeights:
         return self.draft.weights.stages[self.draft.stage_of(card)]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.hybrid.predict import Speed, predict_speeds, read_data
-from bench.hybrid.table import render_bus, render_sizes, render_speeds, render_summary
+from bench.hybrid.table import KINDS, render_bus, render_sizes, render_speeds, render_summary
 from nexus_orch.plan.bus_rates import layer_matrices
 from nexus_orch.plan.division import Division
 from nexus_orch.plan.inputs import read_inputs
@@ -36,38 +36,38 @@ def _speeds() -> tuple[Speed, ...]:
     return tuple(predict_speeds(read_data()))
 
 
-def _of(backend: str | None, *, several: bool) -> list[float]:
-    found = [speed for speed in _speeds() if speed.backend == backend and (speed.requests > 1) == several]
-    return sorted(abs(speed.error) for speed in found)
+def _of(kind: str, *, several: bool) -> list[float]:
+    """The errors of what nobody disturbed."""
+    found = [speed for speed in _speeds() if speed.kind == kind and (speed.requests > 1) == several]
+    return sorted(abs(speed.error) for speed in found if not speed.disturbed)
 
 
 @pytest.mark.parametrize(
-    ("backend", "several", "middle", "worst"),
-    [("prefetch", False, 0.025, 0.09), ("prefetch", True, 0.02, 0.13), ("uva", False, 0.05, 0.4)],
+    ("kind", "several", "count", "middle", "worst"),
+    [
+        ("prefetch", False, 42, 0.02, 0.09),
+        ("prefetch", True, 40, 0.025, 0.36),
+        ("in place, dense", False, 32, 0.045, 0.12),
+        ("in place, dense", True, 32, 0.06, 0.2),
+        ("in place, experts", False, 10, 0.04, 0.4),
+        ("none, CUDA graphs", False, 8, 0.03, 0.07),
+        ("none, CUDA graphs", True, 7, 0.05, 0.6),
+    ],
 )
-def test_timed_launches_are_predicted(backend: str, several: bool, middle: float, worst: float) -> None:
-    errors = _of(backend, several=several)
-    assert len(errors) >= 24
-    assert errors[len(errors) // 2] <= middle
+def test_timed_launches_are_predicted(kind: str, several: bool, count: int, middle: float, worst: float) -> None:
+    """Eager without offload is the processor's speed, of which nothing is asked here."""
+    errors = _of(kind, several=several)
+    assert len(errors) == count
+    assert median(errors) <= middle
     assert errors[-1] <= worst
 
 
-def test_dense_models_read_in_place_are_predicted() -> None:
-    """Of what was not warm while it was timed, the experts' kernels, nothing is asked here."""
-    errors = [
-        abs(speed.error)
-        for speed in _speeds()
-        if speed.backend == "uva" and speed.case.startswith(("qwen7b", "qwen14b", "qwen32b"))
-    ]
-    assert len(errors) == 36
-    assert sorted(errors)[len(errors) // 2] <= 0.045
-    assert max(errors) <= 0.2
-
-
-def test_warm_experts_are_predicted() -> None:
-    errors = [abs(speed.error) for speed in _speeds() if speed.case == "qwen3_30b_a3b/75/uva/eager"]
+@pytest.mark.parametrize("case", ["qwen3_30b_a3b/75/uva/eager", "qwen3_30b_a3b/25/uva/graphs"])
+def test_experts_are_predicted_whose_kernels_were_compiled_before(case: str) -> None:
+    errors = [abs(speed.error) for speed in _speeds() if speed.case == case]
     assert len(errors) == 4
-    assert max(errors) <= 0.05
+    assert median(errors) <= 0.05
+    assert max(errors) <= 0.13
 
 
 def test_the_documented_tables_are_those_of_the_data() -> None:
@@ -268,13 +268,6 @@ def test_the_figures_in_readme_and_guide_are_those_of_the_data() -> None:
         f"within {median(several):.1%} (worst {several[-1]:.0%})"
     ).replace("%", " %") in readme
     guide = (MEASUREMENTS.parent / "hybrid.md").read_text(encoding="utf-8")
-    dense = [
-        sorted(
-            abs(speed.error)
-            for speed in _speeds()
-            if speed.backend == "uva" and "a3b" not in speed.case and (speed.requests > 1) == many
-        )
-        for many in (False, True)
-    ]
-    for errors in (one, several, *dense):
-        assert f"| {median(errors):.1%} | {errors[-1]:.0%} |".replace("%", " %") in guide
+    for kind in KINDS[:4]:
+        for errors in (_of(kind, several=many) for many in (False, True)):
+            assert f"| {median(errors):.1%} | {errors[-1]:.0%} |".replace("%", " %") in guide
