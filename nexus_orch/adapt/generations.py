@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from packaging.specifiers import SpecifierSet
 
+from nexus_orch.adapt.allocator import guard_allocator
 from nexus_orch.adapt.guards import guard_api_key, guard_cpu_threads, guard_old_engine
-from nexus_orch.adapt.offload_guards import guard_allocator, guard_load_strategy, guard_model_runner
+from nexus_orch.adapt.offload_guards import guard_load_strategy, guard_model_runner
 from nexus_orch.adapt.render import Guard, TableAdapter
 from nexus_orch.adapt.settings import SETTINGS
 from nexus_orch.adapt.ways import Table, Way, write_number

@@ -20,25 +20,6 @@ RUNNER_NEEDS_PINNING = SpecifierSet(">=0.20,<0.25.1")
 """v1/worker/gpu/buffer_utils.py raises "UVA is not available" without pinned memory, and the variable that allows it
 under WSL came with 0.25.1 (platforms/cuda.py)."""
 
-ALLOCATOR_VARIABLE = "PYTORCH_CUDA_ALLOC_CONF"
-"""torch 2.9 brought PYTORCH_ALLOC_CONF, but its CUDA allocator read `expandable_segments` from the old name only
-(pytorch/pytorch#183387). Later ones take both: the old name is the one that every release understands."""
-
-_ALLOCATOR_VARIABLES = (ALLOCATOR_VARIABLE, "PYTORCH_ALLOC_CONF")
-_EXPANDABLE = "expandable_segments:True"
-
-ALLOCATOR_FORGETS = SpecifierSet(">=0.20,<0.31")
-"""v1/worker/gpu_worker.py: `_scoped_allocator_max_split` resets every other option of the allocator while the weights
-are loaded; it is missing in 0.19.1, there from 0.22.1 to 0.30.0, and keeps the other options from 0.31.0 on."""
-
-_LAYOUT_IS_FIXED = ("--enable-sleep-mode", "--enable-cumem-allocator", "--data-parallel-size")
-"""Options that do not go with expandable segments: vLLM's own memory pool (device_allocator/cumem.py asserts it before
-0.22), and ranks that share graph buffers."""
-
-_CONNECTORS = ("--kv-transfer-config", "--kv-offloading-size")
-CONNECTOR_REFUSES = SpecifierSet(">=0.22")
-"""config/vllm.py: `_verify_kv_transfer_compat`, missing in 0.19.1 and there from 0.22.1 on."""
-
 LOAD_STRATEGY_FLAG = "--safetensors-load-strategy"
 
 
@@ -50,7 +31,7 @@ def offloads_weights(plan: Plan, engine: EngineFacts) -> bool:
     if engine.device == "cpu":
         return False
     by_plan = plan.settings.get("memory.cpu_offload_gib") or plan.settings.get("memory.prefetch.group_size")
-    return bool(by_plan) or any(_gives(plan, engine, option) for option in _OFFLOADING)
+    return bool(by_plan) or any(gives(plan, engine, option) for option in _OFFLOADING)
 
 
 def guard_model_runner(plan: Plan, engine: EngineFacts) -> Part:
@@ -85,47 +66,6 @@ def _fault_of_runner(plan: Plan, engine: EngineFacts) -> str | None:
     return None
 
 
-def guard_allocator(plan: Plan, engine: EngineFacts) -> Part:
-    """A card that is filled to the brim: let torch grow its pieces of memory, where that is sound and has an effect.
-
-    Not measured here. With several tensor-parallel ranks vLLM's all-reduce cannot share such memory and dies
-    (vllm-project/vllm#42609); WSL's driver does not offer it to all; a KV connector is refused with it.
-    """
-    given = next((name for name in _ALLOCATOR_VARIABLES if name in plan.spec.engine.env), None)
-    if given is not None:
-        return _judge_allocator(plan, engine, given)
-    is_sound = (
-        offloads_weights(plan, engine)
-        and find_release(engine) not in ALLOCATOR_FORGETS
-        and (plan.settings.get("serve.tensor_parallel") or 1) == 1
-        and not plan.settings.get("memory.pin_host")
-        and not _has_connector(plan, engine)
-        and not any(_gives(plan, engine, option) for option in _LAYOUT_IS_FIXED)
-    )
-    if not is_sound:
-        return Part()
-    reason = "the card is filled to the brim: torch can then use free memory that lies in pieces"
-    choice = Choice(f"engine.env.{ALLOCATOR_VARIABLE}", _EXPANDABLE, "derived", reason)
-    return Part(env={ALLOCATOR_VARIABLE: _EXPANDABLE}, choices=[choice])
-
-
-def _judge_allocator(plan: Plan, engine: EngineFacts, variable: str) -> Part:
-    """The user's own settings of the allocator stand, unless vLLM is sure to end the start because of them."""
-    value = plan.spec.engine.env[variable]
-    is_seen = variable == ALLOCATOR_VARIABLE and _EXPANDABLE in value and find_release(engine) in CONNECTOR_REFUSES
-    if not is_seen or not _has_connector(plan, engine) or _gives(plan, engine, "--enable-sleep-mode"):
-        return Part()
-    key = f"engine.env.{variable}"
-    message = f"vLLM {engine.version} refuses expandable segments beside a KV connector, which KV offload is"
-    remedy = f"leave {key} or the KV offload out"
-    return Part(problems=[Problem(message, key, value, plan.spec.origin(key), remedy)])
-
-
-def _has_connector(plan: Plan, engine: EngineFacts) -> bool:
-    by_plan = plan.settings.get("memory.kv_offload_gib") or plan.settings.get("memory.kv_offload_dir")
-    return bool(by_plan) or any(_gives(plan, engine, option) for option in _CONNECTORS)
-
-
 def guard_load_strategy(plan: Plan, engine: EngineFacts) -> Part:
     """Checkpoint files that are in RAM already, or that share it with weights, are read as they are needed.
 
@@ -137,7 +77,7 @@ def guard_load_strategy(plan: Plan, engine: EngineFacts) -> Part:
     flag = engine.flag(LOAD_STRATEGY_FLAG)
     if flag is None or flag.default == "lazy" or not (preloads or shares_ram):
         return Part()
-    if _gives(plan, engine, LOAD_STRATEGY_FLAG):
+    if gives(plan, engine, LOAD_STRATEGY_FLAG):
         return Part()
     why = "the files were read into RAM before" if preloads else "RAM is for the weights that stay there"
     reason = f"{why}: vLLM need not read them ahead"
@@ -145,7 +85,7 @@ def guard_load_strategy(plan: Plan, engine: EngineFacts) -> Part:
     return Part(argv=[flag.name, "lazy"], choices=[choice], said={flag.name: choice.key})
 
 
-def _gives(plan: Plan, engine: EngineFacts, option: str) -> bool:
+def gives(plan: Plan, engine: EngineFacts, option: str) -> bool:
     """Whether the user's extra arguments give this option in any of its spellings."""
     wanted = engine.flag(option)
     given = (find_flag(engine, argument.spelling) for argument in parse_extra_args(plan.spec.serve.extra_args))

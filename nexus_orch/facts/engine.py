@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -67,6 +68,7 @@ def read_engine(path: str | Path) -> EngineFacts:
         flags=sources.flags,
         notes=(*notes, *make_notes(distribution.name, distribution.version)),
         architectures=sources.architectures,
+        torch=find_torch(root),
     )
 
 
@@ -220,6 +222,16 @@ def read_distribution(root: Path) -> Distribution:
         if match:
             return Distribution("vllm", match[1])
     raise ConfigError(Problem("this vLLM tells no version", key="engine", value=str(root), remedy="install it again"))
+
+
+def find_torch(root: Path) -> str | None:
+    """The version of the PyTorch that lies beside the package, by its metadata; None when there is none, or when that
+    is no version."""
+    for folder in sorted(root.parent.glob("torch-*.dist-info")):
+        version = _read_metadata(folder / "METADATA").get("Version", "")
+        with suppress(InvalidVersion):
+            return str(Version(version))
+    return None
 
 
 def _owns_package(folder: Path) -> bool:

@@ -162,6 +162,8 @@ class EngineFacts:
     notes: tuple[str, ...] = ()
     architectures: frozenset[str] | None = None
     """The models that its registry names ("LlamaForCausalLM"); None when that is not known."""
+    torch: str | None = None
+    """The version of the PyTorch that is installed beside it; None when that is not known."""
 
     def flag(self, name: str) -> Flag | None:
         """The flag of that name or alias ("--max-model-len"), or None when this release lacks it."""

@@ -1,9 +1,8 @@
-"""Rules over several settings: WSL, the V0 engine, the allocator, the way weights are read, the cores of CPU ranks."""
+"""Rules over several settings: WSL, the V0 engine, the way weights are read, the cores of CPU ranks."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,6 @@ from tests.plugins.plans import plan_of, render
 
 OFFLOAD = {"memory.cpu_offload_gib": 4.5}
 RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
-ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 PIN = "VLLM_WSL2_ENABLE_PIN_MEMORY"
 
 
@@ -42,9 +40,9 @@ def test_pinned_memory_under_wsl(version: str, env: dict[str, str]) -> None:
     assert (dict(rendering.env), rendering.problems) == (env, ())
 
 
-def test_offloading_under_wsl_asks_for_pinning_and_lets_the_allocator_be() -> None:
-    rendering = render(plan_of({**OFFLOAD, "memory.pin_host": True}, "derived"), "0.33.0")
-    assert dict(rendering.env) == {PIN: "1"}
+def test_offloading_under_wsl_asks_for_pinning() -> None:
+    rendering = render(plan_of({**OFFLOAD, "memory.pin_host": True}, "derived"), "0.25.1")
+    assert dict(rendering.env) == {PIN: "1", RUNNER: "0"}
 
 
 def test_what_the_user_says_about_pinning_stands() -> None:
@@ -79,50 +77,6 @@ def test_asking_for_the_v0_engine_where_there_is_none(version: str) -> None:
     assert "has no V0 engine" in problem.message
     assert problem.key == "engine.env.VLLM_USE_V1"
     assert render(plan_of({}, env={"VLLM_USE_V1": "1"}), version).problems == ()
-
-
-# torch's allocator
-
-
-@pytest.mark.parametrize(
-    ("version", "sets"),
-    [("0.7.3", False), ("0.8.5.post1", True), ("0.19.1", True), ("0.25.1", False), ("0.30.0", False), ("0.31.0", True)],
-)
-def test_expandable_segments_where_the_engine_keeps_them(version: str, sets: bool) -> None:
-    rendering = render(plan_of(OFFLOAD, "derived"), version)
-    assert (rendering.env.get(ALLOCATOR) == "expandable_segments:True") is sets
-    assert (f"engine.env.{ALLOCATOR}" in reasons_of(rendering)) is sets
-
-
-UNSOUND: list[tuple[dict[str, Any], list[str]]] = [
-    ({}, []),
-    (OFFLOAD | {"serve.tensor_parallel": 2}, []),
-    (OFFLOAD | {"memory.kv_offload_gib": 8}, []),
-    (OFFLOAD, ["--enable-sleep-mode"]),
-    (OFFLOAD, ["--kv-transfer-config", '{"kv_connector": "X"}']),
-    (OFFLOAD, ["--data-parallel-size=2"]),
-    (OFFLOAD, ["-dp", "2"]),
-]
-
-
-@pytest.mark.parametrize(("settings", "extra_args"), UNSOUND)
-def test_no_expandable_segments_where_they_are_not_sound(settings: dict[str, Any], extra_args: list[str]) -> None:
-    rendering = render(plan_of(settings, "derived", extra_args=extra_args), "0.33.0")
-    assert rendering.problems == ()
-    assert ALLOCATOR not in rendering.env
-
-
-@pytest.mark.parametrize("name", [ALLOCATOR, "PYTORCH_ALLOC_CONF"])
-def test_the_users_allocator_settings_stand(name: str) -> None:
-    assert ALLOCATOR not in render(plan_of(OFFLOAD, env={name: "max_split_size_mb:128"}), "0.33.0").env
-
-
-@pytest.mark.parametrize(("version", "refused"), [("0.19.1", False), ("0.22.1", True), ("0.33.0", True)])
-def test_expandable_segments_of_the_user_beside_kv_offload(version: str, refused: bool) -> None:
-    plan = plan_of({"memory.kv_offload_gib": 8}, env={ALLOCATOR: "expandable_segments:True"})
-    found = [problem.key for problem in render(plan, version).problems]
-    assert found == ([f"engine.env.{ALLOCATOR}"] if refused else [])
-    assert render(plan_of({}, env={ALLOCATOR: "expandable_segments:True"}), version).problems == ()
 
 
 def test_offloading_by_extra_arguments_is_offloading() -> None:

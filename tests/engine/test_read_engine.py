@@ -43,6 +43,23 @@ def test_an_installed_engine(site_packages: Path) -> None:
     assert engine.flag("-tp") == engine.flags["--tensor-parallel-size"]
 
 
+@pytest.mark.parametrize(
+    ("folder", "version", "expected"),
+    [
+        ("torch-2.13.0+cpu.dist-info", "2.13.0+cpu", "2.13.0+cpu"),
+        ("torch-unknown.dist-info", "unknown", None),
+        ("torchvision-0.26.0.dist-info", "0.26.0", None),
+    ],
+)
+def test_the_torch_beside_an_engine(site_packages: Path, folder: str, version: str, expected: str | None) -> None:
+    root = write_package(site_packages)
+    write_metadata(root, "vllm", "0.32.0")
+    assert read_engine(root).torch is None
+    (site_packages / folder).mkdir()
+    (site_packages / folder / "METADATA").write_text(f"Name: torch\nVersion: {version}\n\n", encoding="utf-8")
+    assert read_engine(root).torch == expected
+
+
 def test_the_package_folder_names_the_engine_too(site_packages: Path) -> None:
     root = write_package(site_packages)
     write_metadata(root, "vllm", "0.32.0")

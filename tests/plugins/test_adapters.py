@@ -24,6 +24,8 @@ PREFETCH = {
 }
 SWITCHES = {"memory.enforce_eager": True, "model.trust_remote_code": False, "memory.kv_cache.calculate_scales": True}
 EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+EXACTLY = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True,pinned_max_cached_size_mb:16"}
+IN_PARALLEL = {"PYTORCH_CUDA_ALLOC_CONF": "pinned_use_cuda_host_register:True,pinned_num_register_threads:8"}
 FIRST_RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
 LAZY = "--safetensors-load-strategy lazy"
 BASE_WORDS = "--dtype float16 --max-model-len 4096 --gpu-memory-utilization 0.9"
@@ -50,10 +52,10 @@ GOLDEN: list[tuple[str, bool, dict[str, Any], str, dict[str, str]]] = [
         PREFETCH,
         "serve /models/m --offload-backend prefetch --offload-group-size 8 --offload-num-in-group 2"
         f" --offload-prefetch-step 1 {LAZY}",
-        FIRST_RUNNER,
+        FIRST_RUNNER | IN_PARALLEL,
     ),
     ("0.28.0", False, OFFLOAD, f"serve /models/m --cpu-offload-gb 4.5 --offload-backend uva {LAZY}", {}),
-    ("0.33.0", False, OFFLOAD, f"serve /models/m --cpu-offload-gb 4.5 --offload-backend uva {LAZY}", EXPANDABLE),
+    ("0.33.0", False, OFFLOAD, f"serve /models/m --cpu-offload-gb 4.5 --offload-backend uva {LAZY}", EXACTLY),
     ("0.25.1", False, BASE, f"serve /models/m {BASE_WORDS} --port 8000", {}),
     ("0.8.5.post1", False, SWITCHES, "serve /models/m --enforce-eager --calculate-kv-scales", {}),
     ("0.25.1", False, SWITCHES, "serve /models/m --enforce-eager --calculate-kv-scales", {}),
