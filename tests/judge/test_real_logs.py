@@ -114,6 +114,17 @@ KNOWN: dict[str, Known] = {
             "kv_cache_tokens": 90_304,
         },
     ),
+    "0.25.1-h200-q30a3b_graphs": Known(
+        None,
+        remedy="was shut down as it was told to",
+        version="0.25.1",
+        measured={
+            "offloaded_bytes": round(14.25 * GIB),
+            "weights_bytes": round(42.68 * GIB),
+            "kv_cache_tokens": 65_536,
+            "compile_seconds": 46.13,
+        },
+    ),
     "0.25.1-h200-q32_no_offload": Known(
         None,
         remedy="was shut down as it was told to",

@@ -96,6 +96,18 @@ LAUNCHES: Mapping[str, Launch] = {
         ),
         (1_203_200_000, 16_830_464, 45_231_714_304),
     ),
+    "q30a3b_graphs": Launch(
+        (
+            "model=qwen3_30b_a3b",
+            "memory=hybrid",
+            "memory.enforce_eager=false",
+            "memory.gpu_memory_utilization=0.362",
+            "memory.kv_cache.size_gib=6",
+            "memory.offload_backend=uva",
+            "memory.cpu_offload_gib=14.22",
+        ),
+        (1_183_535_104, 17_039_360, 22_356_537_344),
+    ),
     "q32_no_offload": Launch(
         ("model=qwen32b", "memory=vram_only", "memory.gpu_memory_utilization=0.494"),
         (1_200_316_416, 16_912_384, 1_771_569_152),
