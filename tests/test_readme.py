@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shlex
 from collections.abc import Iterator
@@ -56,6 +57,19 @@ def test_a_command_of_the_readme_prints_what_is_shown(
     printed = _normalize(capsys.readouterr().out)
     missing = [part for part in re.split(r"^\.\.\.$", shown, flags=re.MULTILINE) if _normalize(part) not in printed]
     assert missing == []
+
+
+def test_the_picture_shows_what_its_command_prints(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "100")
+    pieces = re.findall(r"<text[^>]*>([^<]*)</text>", (ROOT / "docs/pictures/plan.svg").read_text(encoding="utf-8"))
+    command, *shown = (html.unescape(piece).replace("\xa0", " ") for piece in pieces)
+    assert main(shlex.split(command)[1:]) == ExitCode.GOOD
+    printed = _normalize(capsys.readouterr().out)
+    assert len(shown) > 20
+    assert [piece for piece in shown if _normalize(piece) not in printed] == []
 
 
 def test_the_readme_shows_commands_of_each_kind() -> None:

@@ -18,6 +18,7 @@ import io
 import os
 import pty
 import re
+import shutil
 import struct
 import sys
 import termios
@@ -28,11 +29,16 @@ from rich.text import Text
 
 ENTER_SCREEN, LEAVE_SCREEN, HOME = "\x1b[?1049h", "\x1b[?1049l", "\x1b[H"
 _FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+FINE = (0, 130)
+"""Of what has ended by itself, and of what was told to stop."""
 FONTS = 'ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace'
 
 
 def read_terminal(argv: list[str], columns: int, rows: int) -> str:
-    """Everything that the command writes to a terminal of that size."""
+    """Everything that the command writes to a terminal of that size. Raises ValueError when there is no such command,
+    or when it fails."""
+    if shutil.which(argv[0]) is None:
+        raise ValueError(f"there is no command {argv[0]} on the PATH")
     pid, terminal = pty.fork()
     if pid == 0:
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -40,8 +46,11 @@ def read_terminal(argv: list[str], columns: int, rows: int) -> str:
     parts: list[bytes] = []
     while part := _read_part(terminal):
         parts.append(part)
-    os.waitpid(pid, 0)
-    return b"".join(parts).decode("utf-8", errors="replace").replace("\r\n", "\n")
+    _, status = os.waitpid(pid, 0)
+    text = b"".join(parts).decode("utf-8", errors="replace").replace("\r\n", "\n")
+    if os.waitstatus_to_exitcode(status) not in FINE:
+        raise ValueError(f"{argv[0]} ended with {os.waitstatus_to_exitcode(status)}: {text[-300:]}")
+    return text
 
 
 def _read_part(terminal: int) -> bytes:
@@ -91,8 +100,8 @@ def main() -> int:
     parser.add_argument("--title", help="of the window; else the command")
     parser.add_argument("command", nargs="+")
     given = parser.parse_args()
-    text = read_terminal(given.command, given.columns, given.rows)
     try:
+        text = read_terminal(given.command, given.columns, given.rows)
         lines = choose_lines(text, given.rows, given.frame)
     except ValueError as error:
         parser.error(str(error))
