@@ -223,7 +223,8 @@ class Pace:
             return None
         share = len(self._stage(card).layer_bytes) / len(layers) / self.draft.division.tensor_parallel
         operations = 2 * sum(layer.active_elements for layer in layers) * share * tokens
-        return operations / (flops * self._constants["prefill_efficiency"])
+        efficiency = self._constants["prefill_efficiency" if self._expert_share == 1 else "expert_prefill_efficiency"]
+        return operations / (flops * efficiency)
 
     def _routing_seconds(self, card: int) -> float:
         """What the processor takes for the many small kernels around routed experts; in a CUDA graph they wait for

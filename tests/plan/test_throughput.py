@@ -46,12 +46,12 @@ def _of(kind: str, *, several: bool) -> list[float]:
     ("kind", "several", "count", "middle", "worst"),
     [
         ("prefetch", False, 42, 0.02, 0.09),
-        ("prefetch", True, 40, 0.025, 0.36),
+        ("prefetch", True, 40, 0.025, 0.34),
         ("in place, dense", False, 32, 0.045, 0.12),
         ("in place, dense", True, 32, 0.06, 0.2),
         ("in place, experts", False, 10, 0.04, 0.4),
         ("none, CUDA graphs", False, 8, 0.03, 0.07),
-        ("none, CUDA graphs", True, 7, 0.05, 0.6),
+        ("none, CUDA graphs", True, 7, 0.05, 0.11),
     ],
 )
 def test_timed_launches_are_predicted(kind: str, several: bool, count: int, middle: float, worst: float) -> None:
