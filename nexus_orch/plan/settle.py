@@ -97,6 +97,11 @@ class Settled:
             default=0,
         )
 
+    def holds(self, tokens: int, shift: int = 0) -> bool:
+        """Whether the cache holds a context of so many tokens."""
+        blocks = self.num_blocks if shift == 0 else self._blocks(shift)
+        return all(cache.holds(blocks, tokens) for cache in self.draft.caches)
+
     def longest(self, shift: int = 0) -> int:
         """The longest context that the cache holds, up to the model's own limit (or what is pinned beyond it)."""
         blocks = self.num_blocks if shift == 0 else self._blocks(shift)
@@ -123,7 +128,7 @@ class Settled:
     @cached_property
     def is_comfortable(self) -> bool:
         """Whether the wanted context fits even at the low end of the estimate."""
-        return self.holds_size and self.surely_longest >= self.draft.want.context
+        return self.holds_size and self.holds(self.draft.want.context, -self.draft.doubt.below)
 
     @property
     def needed_context(self) -> int:
@@ -133,21 +138,19 @@ class Settled:
 
     @cached_property
     def fits_context(self) -> bool:
-        return self.longest() >= self.needed_context
+        return self.holds(self.needed_context)
 
     @cached_property
     def is_borderline(self) -> bool:
         """Whether what fits does not at the low end of the estimate, or what does not fit would at its high end."""
         doubt = self.draft.doubt
-        return self.fits_context != (
-            self.longest(-doubt.below if self.fits_context else doubt.above) >= self.needed_context
-        )
+        return self.fits_context != self.holds(self.needed_context, -doubt.below if self.fits_context else doubt.above)
 
     @cached_property
     def max_model_len(self) -> Choice:
         """The pinned context, else the model's limit, else the longest that surely fits."""
         limit, want = self.draft.inputs.architecture.longest_context, self.draft.want
-        if self.draft.generation.profiles_prompt and self.longest() >= want.context:
+        if self.draft.generation.profiles_prompt and self.holds(want.context):
             reason = (
                 "this engine profiles a prompt of the whole context: a longer one takes memory and must be asked for"
             )
