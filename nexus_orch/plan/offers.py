@@ -51,19 +51,20 @@ def is_better(one: Settled, other: Settled) -> bool:
 
 def _settle_all(draft: Draft, loader: Loader, highest: float) -> Iterator[Settled]:
     """Every offer in the loader's order, at least one; those that offload by the rules of the runner that can."""
-    usual = draft.outside_bytes()
-    offered = _offer(draft, loader, highest, usual)
+    utilization = _choose_utilization(draft, highest, draft.outside_bytes())
+    offered = _offer(draft, loader, utilization)
     if not (draft.generation.offload_ignored and any(any(way.offloaded_bytes) for way in offered)):
         yield from _settle_within(draft, loader, highest, offered)
         return
     kept = [way for way in offered if not any(way.offloaded_bytes)]
     other = replace(draft, generation=draft.inputs.generation(offloading=True))
-    for way in _settle_within(other, loader, highest, _offer(other, loader, highest, other.outside_bytes())):
+    others = _offer(other, loader, _choose_utilization(other, highest, other.outside_bytes()))
+    for way in _settle_within(other, loader, highest, others):
         if way.offloads:
             yield way
         elif not kept:  # that runner needs no offload: but without one, it is not taken
-            yield _settle_one(draft, way.placement, highest, usual)
-    yield from (_settle_one(draft, way, highest, usual) for way in kept)
+            yield _settle_one(draft, way.placement, utilization)
+    yield from (_settle_one(draft, way, utilization) for way in kept)
 
 
 def _settle_within(draft: Draft, loader: Loader, highest: float, offered: Sequence[Placement]) -> list[Settled]:
@@ -72,30 +73,30 @@ def _settle_within(draft: Draft, loader: Loader, highest: float, offered: Sequen
     usual = assumed = draft.outside_bytes()
     found: list[tuple[int, Settled]] = []
     for _ in range(MOST_ROUNDS):
+        utilization = _choose_utilization(draft, highest, assumed)
         needed = [draft.outside_bytes(way) for way in offered]
         for place, (way, outside) in enumerate(zip(offered, needed, strict=True)):
             if outside <= assumed and (assumed == usual or outside > usual):
-                found.append((place, _settle_one(draft, way, highest, assumed)))
+                found.append((place, _settle_one(draft, way, utilization)))
         if max(needed) <= assumed:
             break
         assumed = max(needed)
-        offered = _offer(draft, loader, highest, assumed)
+        offered = _offer(draft, loader, _choose_utilization(draft, highest, assumed))
     if not found:
-        return [_settle_one(draft, way, highest, assumed) for way in offered]
+        utilization = _choose_utilization(draft, highest, assumed)
+        return [_settle_one(draft, way, utilization) for way in offered]
     return [way for _, way in sorted(found, key=lambda entry: entry[0])]
 
 
-def _offer(draft: Draft, loader: Loader, highest: float, outside: int) -> Sequence[Placement]:
-    share = float(_choose_utilization(draft, highest, outside).value)
-    offered = loader.offer(draft.needs(share), draft.inputs.spec, draft.inputs.facts)
+def _offer(draft: Draft, loader: Loader, utilization: Choice) -> Sequence[Placement]:
+    offered = loader.offer(draft.needs(float(utilization.value)), draft.inputs.spec, draft.inputs.facts)
     if not offered:
         message = f"the loader {loader.name} supports this run and offers no way to place its weights"
         raise PluginError(Problem(message, "memory.strategy", loader.name, remedy="return at least one placement"))
     return offered
 
 
-def _settle_one(draft: Draft, placement: Placement, highest: float, outside: int) -> Settled:
-    utilization = _choose_utilization(draft, highest, outside)
+def _settle_one(draft: Draft, placement: Placement, utilization: Choice) -> Settled:
     budgets = tuple(draft.budget_bytes(card, float(utilization.value)) for card in range(len(draft.gpus)))
     sizes = kv_bytes(draft, budgets, placement)
     fixed = draft.inputs.spec.memory.kv_cache.size_gib
