@@ -16,6 +16,7 @@ from nexus_orch.plan.accounting import (
     kv_doubt,
     non_torch_bytes,
 )
+from nexus_orch.plan.bus_rates import BusRates, layer_matrices, read_rates
 from nexus_orch.plan.division import Division
 from nexus_orch.plan.generations import Generation
 from nexus_orch.plan.inputs import Inputs
@@ -79,6 +80,17 @@ class Draft:
             make_layout(layers[start : start + size], shape, self.generation.cache)
             for start, size in zip(starts, sizes, strict=True)
         )
+
+    @cached_property
+    def bus_rates(self) -> tuple[BusRates, ...]:
+        """What is known of each card's bus where whole layers are read over it."""
+        matrices = layer_matrices(self.weights)
+        return tuple(read_rates(self.inputs.wishes, gpu, matrices) for gpu in self.gpus)
+
+    @cached_property
+    def part_bus_rates(self) -> tuple[BusRates, ...]:
+        """The same where only parts of layers are."""
+        return tuple(read_rates(self.inputs.wishes, gpu, ()) for gpu in self.gpus)
 
     def stage_of(self, card: int) -> int:
         return card // self.division.tensor_parallel
