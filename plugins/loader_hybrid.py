@@ -129,7 +129,7 @@ def _place_weights(case: _Case) -> Iterator[Placement]:
             continue
         problems = _judge_pins(case, missing)
         for placement in _offload(case, missing):
-            yield replace(placement, problems=problems)
+            yield replace(placement, problems=problems) if problems else placement
 
 
 def _offload(case: _Case, missing: Sequence[int]) -> Iterator[Placement]:
