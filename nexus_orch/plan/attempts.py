@@ -12,7 +12,7 @@ from nexus_orch.plan.draft import HIGHEST_UTILIZATION, Draft
 from nexus_orch.plan.generations import default_batching
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.narrow import make_narrow, narrow_choice
-from nexus_orch.plan.offers import find_best, is_better, settle
+from nexus_orch.plan.offers import explain_backend, find_best, is_better, settle
 from nexus_orch.plan.settle import Settled
 from nexus_orch.plan.want import make_want
 from nexus_orch.types import GIB, Choice
@@ -44,6 +44,8 @@ class Attempt:
     loader: str
     settled: Settled
     choices: tuple[Choice, ...]
+    others: tuple[Settled, ...] = ()
+    """The loader's other ways with these settings."""
 
     @property
     def fits(self) -> bool:
@@ -80,7 +82,13 @@ class Trials:
 
 
 def attempt(trials: Trials, loader: Loader) -> Attempt:
-    """What this loader achieves at best.
+    """What this loader achieves at best, with the reason for its back end."""
+    best = _attempt_widths(trials, loader)
+    return replace(best, settled=explain_backend(best.settled, best.others))
+
+
+def _attempt_widths(trials: Trials, loader: Loader) -> Attempt:
+    """With keys and values as wide as the model's, or narrower.
 
     Keys and values in 8 bits are tried last, and only for a run that fits in no other way on the cards.
     """
@@ -154,17 +162,18 @@ def _try(trials: Trials, loader: Loader, batching: Batching, highest: float, *, 
     with this batching; what offloads with a smaller one is not looked at without CUDA graphs."""
     wishes = trials.inputs.wishes
     pinned = wishes.spec.memory.enforce_eager
-    settled = settle(trials.draft(batching, eager=bool(pinned)), loader, highest)
+    settled, *others = settle(trials.draft(batching, eager=bool(pinned)), loader, highest)
+    found = Attempt(loader.name, settled, batching.choices, tuple(others))
     if pinned is not None:
-        return Attempt(loader.name, settled, (*batching.choices, wishes.choice(EAGER, pinned, "")))
+        return replace(found, choices=(*batching.choices, wishes.choice(EAGER, pinned, "")))
     idle = settled.holds_concurrency or not settled.fits_context
     if not is_final if settled.offloads else idle:
-        return Attempt(loader.name, settled, batching.choices)
-    eager = settle(trials.draft(batching, eager=True), loader, highest)
+        return found
+    eager, *others = settle(trials.draft(batching, eager=True), loader, highest)
     reason = _find_eager_reason(settled, eager)
     if reason is None:
-        return Attempt(loader.name, settled, batching.choices)
-    return Attempt(loader.name, eager, (*batching.choices, wishes.choice(EAGER, True, reason)))
+        return found
+    return Attempt(loader.name, eager, (*batching.choices, wishes.choice(EAGER, True, reason)), tuple(others))
 
 
 def _find_eager_reason(graphs: Settled, eager: Settled) -> str | None:

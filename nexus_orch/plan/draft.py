@@ -139,14 +139,18 @@ class Draft:
         """The weights that stay on this card."""
         return max(0, self.weights_bytes(card) - self.freed_bytes(card, offloaded))
 
-    def free_bytes(self, card: int) -> int:
-        learned = self.inputs.wishes.quantity(f"machine.free_bytes.{self.gpus[card].index}")
-        return learned if learned is not None else self.gpus[card].free_bytes
+    @cached_property
+    def free_bytes(self) -> tuple[int, ...]:
+        """What is free on each card before the run."""
+        learned = (self.inputs.wishes.quantity(f"machine.free_bytes.{gpu.index}") for gpu in self.gpus)
+        return tuple(gpu.free_bytes if free is None else free for gpu, free in zip(self.gpus, learned, strict=True))
 
-    def fixed_bytes(self, card: int) -> int:
-        """What is taken inside the budget beside weights and KV cache."""
+    @cached_property
+    def fixed_bytes(self) -> tuple[int, ...]:
+        """What is taken on each card inside the budget beside weights and KV cache."""
         graphs = self.graph_bytes if self.generation.graphs_reserved else 0
-        return self.activation_bytes + self.non_torch_bytes(card) + graphs
+        cards = range(len(self.gpus))
+        return tuple(self.activation_bytes + self.non_torch_bytes(card) + graphs for card in cards)
 
     def outside_bytes(self, placement: Placement | None = None) -> int:
         """What is taken on each card on top of the budget, once the weights are placed."""
@@ -170,8 +174,8 @@ class Draft:
     def free_utilization(self, outside_bytes: int) -> float:
         """The largest gpu_memory_utilization that the free memory of every card allows, to a thousandth."""
         shares = [
-            (self.free_bytes(card) - outside_bytes - FREE_MARGIN_BYTES) / gpu.total_bytes
-            for card, gpu in enumerate(self.gpus)
+            (free - outside_bytes - FREE_MARGIN_BYTES) / gpu.total_bytes
+            for free, gpu in zip(self.free_bytes, self.gpus, strict=True)
         ]
         return max(0.001, min(HIGHEST_UTILIZATION, math.floor(min(shares) * 1000) / 1000))
 
@@ -179,16 +183,19 @@ class Draft:
         """vLLM: v1/worker/utils.py, request_memory."""
         return math.ceil(self.gpus[card].total_bytes * utilization)
 
-    def wanted_cache_bytes(self, card: int) -> int:
-        """The least cache for the wanted context and the wanted concurrency, with room for the estimate's error."""
-        layout = self.caches[self.stage_of(card)]
-        want = self.want
-        least = max(layout.request_bytes(want.context), layout.request_bytes(want.request_tokens, want.requests))
-        return least + self.doubt.below
+    @cached_property
+    def wanted_cache_bytes(self) -> tuple[int, ...]:
+        """The least cache of each stage for the wanted context and concurrency, with room for the estimate's error."""
+        requests = (cache.request_bytes(self.want.request_tokens, self.want.requests) for cache in self.caches)
+        return tuple(
+            max(context, wanted + self.doubt.below)
+            for context, wanted in zip(self.context_cache_bytes, requests, strict=True)
+        )
 
-    def context_cache_bytes(self, card: int) -> int:
+    @cached_property
+    def context_cache_bytes(self) -> tuple[int, ...]:
         """The part of it without which not even one request of the wanted context can be served."""
-        return self.caches[self.stage_of(card)].request_bytes(self.want.context) + self.doubt.below
+        return tuple(cache.request_bytes(self.want.context) + self.doubt.below for cache in self.caches)
 
     @cached_property
     def doubt(self) -> Doubt:
@@ -217,14 +224,14 @@ class Draft:
             weights_bytes=self.weights_bytes(card),
             movable_bytes=stage.layers_bytes,
             layer_bytes=stage.layer_bytes,
-            fixed_bytes=self.fixed_bytes(card),
-            kv_cache_bytes=self.wanted_cache_bytes(card),
+            fixed_bytes=self.fixed_bytes[card],
+            kv_cache_bytes=self.wanted_cache_bytes[self.stage_of(card)],
             parameter_bytes=stage.parameter_bytes,
             active_layer_bytes=stage.active_layer_bytes,
             parameter_names=stage.parameter_names,
             active_parameter_bytes=stage.active_parameter_bytes,
             tower_bytes=stage.tower_bytes,
-            context_cache_bytes=self.context_cache_bytes(card),
+            context_cache_bytes=self.context_cache_bytes[self.stage_of(card)],
             pool_reserved=self.generation.pool_reserved,
         )
 
@@ -236,7 +243,7 @@ def kv_bytes(draft: Draft, budgets: Sequence[int], placement: Placement) -> tupl
     return tuple(
         budgets[card]
         - draft.kept_bytes(card, placement.offloaded_bytes[card])
-        - draft.fixed_bytes(card)
+        - draft.fixed_bytes[card]
         - tables[card]
         - (placement.static_pool_bytes[card] if reserved else 0)
         for card in range(len(draft.gpus))
