@@ -122,13 +122,15 @@ class Draft:
             self.gpus[card], self.generation, self.division.ranks, experts=self.inputs.architecture.is_moe
         )
 
-    def weights_bytes(self, card: int) -> int:
-        """All weights of this card's rank, wherever they will lie. What was measured is the fullest rank's."""
-        computed = self.weights.stages[self.stage_of(card)].total_bytes
+    @cached_property
+    def weights_bytes(self) -> tuple[int, ...]:
+        """All weights of each card's rank, wherever they will lie. What was measured is the fullest rank's."""
+        computed = [self.weights.stages[self.stage_of(card)].total_bytes for card in range(len(self.gpus))]
         learned = self.inputs.wishes.quantity("measured.weights_bytes")
         if learned is None:
-            return computed
-        return learned * computed // max(stage.total_bytes for stage in self.weights.stages)
+            return tuple(computed)
+        fullest = max(stage.total_bytes for stage in self.weights.stages)
+        return tuple(learned * size // fullest for size in computed)
 
     def freed_bytes(self, card: int, offloaded: int) -> int:
         """Device memory that offloading so many bytes of parameters frees: what the allocator added goes with them."""
@@ -137,7 +139,7 @@ class Draft:
 
     def kept_bytes(self, card: int, offloaded: int) -> int:
         """The weights that stay on this card."""
-        return max(0, self.weights_bytes(card) - self.freed_bytes(card, offloaded))
+        return max(0, self.weights_bytes[card] - self.freed_bytes(card, offloaded))
 
     @cached_property
     def free_bytes(self) -> tuple[int, ...]:
@@ -221,7 +223,7 @@ class Draft:
         stage = self.weights.stages[self.stage_of(card)]
         return Need(
             budget_bytes=self.budget_bytes(card, utilization),
-            weights_bytes=self.weights_bytes(card),
+            weights_bytes=self.weights_bytes[card],
             movable_bytes=stage.layers_bytes,
             layer_bytes=stage.layer_bytes,
             fixed_bytes=self.fixed_bytes[card],

@@ -46,9 +46,8 @@ class Settled:
     @cached_property
     def host(self) -> HostEstimate:
         """What it takes of the host's RAM."""
-        cards = range(len(self.draft.gpus))
-        weights = sum(map(self.draft.weights_bytes, cards))
-        return estimate_host(self.draft.inputs, self.placement, len(cards), weights)
+        draft = self.draft
+        return estimate_host(draft.inputs, self.placement, len(draft.gpus), sum(draft.weights_bytes))
 
     @cached_property
     def fits_host(self) -> bool:
@@ -85,17 +84,22 @@ class Settled:
 
     def _blocks(self, shift: int) -> int:
         """Blocks if every card had `shift` bytes more. A size that is pinned does not shift."""
-        caches = self.draft.caches
         if self.draft.inputs.spec.memory.kv_cache.size_gib is not None:
             shift = 0
         return min(
             (
-                caches[self.draft.stage_of(card)].num_blocks(size + shift)
-                for card, size in enumerate(self.kv)
-                if caches[self.draft.stage_of(card)].block_bytes
+                cache.num_blocks(least + shift)
+                for cache, least in zip(self.draft.caches, self._least_kv, strict=True)
+                if cache.block_bytes
             ),
             default=0,
         )
+
+    @cached_property
+    def _least_kv(self) -> tuple[int, ...]:
+        """Of the cards of each stage, what the fullest has for the KV cache."""
+        tensor = self.draft.division.tensor_parallel
+        return tuple(min(self.kv[start : start + tensor]) for start in range(0, len(self.kv), tensor))
 
     def holds(self, tokens: int, shift: int = 0) -> bool:
         """Whether the cache holds a context of so many tokens."""

@@ -58,7 +58,7 @@ class Pace:
         seconds = float(self._constants["request_seconds"]) + prefill + max(0, output_tokens - 1) * step
         return requests * output_tokens / seconds
 
-    @property
+    @cached_property
     def _constants(self) -> Mapping[str, float]:
         found: Mapping[str, float] = measured("throughput")
         return found
@@ -148,7 +148,7 @@ class Pace:
         offloaded = self.placement.offloaded_bytes[card]
         if self.backend == "prefetch" or not offloaded:
             return offloaded
-        experts = self._expert_bytes(card)
+        experts = self._expert_bytes[card]
         return int(offloaded - self._idle_bytes(card) - experts + experts * _used_share(self._expert_share, tokens))
 
     def bus_seconds(self, card: int, tokens: int) -> float | None:
@@ -159,7 +159,7 @@ class Pace:
         if self.backend == "prefetch":
             return None if not rates.copy else moved / rates.copy
         # Tokens are dealt out to experts, so that an expert's product has few of them.
-        experts = self._expert_bytes(card)
+        experts = self._expert_bytes[card]
         used = int(experts * _used_share(self._expert_share, tokens))
         dense = rates.read_seconds(moved - used, tokens)
         sparse = rates.read_seconds(used, max(1, int(tokens * self._expert_share)))
@@ -173,20 +173,22 @@ class Pace:
     def _chooses_parts(self) -> bool:
         return any(choice.key == "memory.offload_params" for choice in self.placement.choices)
 
-    def _expert_bytes(self, card: int) -> int:
+    @cached_property
+    def _expert_bytes(self) -> tuple[int, ...]:
         """Offloaded bytes of routed experts: what one token does not use of the offloaded bytes tells how many."""
-        offloaded = self.placement.offloaded_bytes[card]
-        if not self.placement.active_offloaded_bytes or self._expert_share >= 1:
-            return 0
-        read = offloaded - self._idle_bytes(card)
-        unused = read - self.placement.active_offloaded_bytes[card]
-        return min(read, int(unused / (1 - self._expert_share)))
+        placement, found = self.placement, []
+        if not placement.active_offloaded_bytes or self._expert_share >= 1:
+            return (0,) * len(placement.offloaded_bytes)
+        for card, active in enumerate(placement.active_offloaded_bytes):
+            read = placement.offloaded_bytes[card] - self._idle_bytes(card)
+            found.append(min(read, int((read - active) / (1 - self._expert_share))))
+        return tuple(found)
 
     def _idle_bytes(self, card: int) -> int:
         """What lies in host RAM and is not read by tokens of text."""
         return self.placement.idle_bytes[card] if self.placement.idle_bytes else 0
 
-    @property
+    @cached_property
     def _expert_share(self) -> float:
         return self.draft.inputs.architecture.expert_share
 
