@@ -17,7 +17,7 @@ from nexus_orch.errors import Problem
 from nexus_orch.hookspecs import hookimpl
 from nexus_orch.plan import choose_architecture, choose_scheme
 from nexus_orch.plan.generations import parse_version
-from nexus_orch.plan.offload.kv_tier import can_offload_kv, choose_kv_tier
+from nexus_orch.plan.offload.kv_tier import NO_TIER, can_offload_kv, choose_kv_tier
 from nexus_orch.plan.offload.parameters import EXPERTS, RankParts, make_ranks, missing_bytes
 from nexus_orch.plan.offload.pins import judge_pins
 from nexus_orch.plan.offload.placements import (
@@ -129,16 +129,16 @@ def _place_weights(case: _Case) -> Iterator[Placement]:
             continue
         problems = _judge_pins(case, missing)
         for placement in _offload(case, missing):
-            yield replace(placement, problems=problems)
+            yield replace(placement, problems=problems) if problems else placement
 
 
 def _offload(case: _Case, missing: Sequence[int]) -> Iterator[Placement]:
     backend, chooses = case.spec.memory.offload_backend, has_prefetch(case.facts)
     prefetch = _by_prefetch(case, missing) if chooses and backend != "uva" else None
     if prefetch is not None:
-        yield _named(case, prefetch, "prefetch", "each weight is brought once for a batch or prompt, ahead of use")
+        yield prefetch
     if prefetch is None or backend != "prefetch":
-        yield _named(case, _by_uva(case, missing), "uva", "only what is used comes over the bus")
+        yield _by_uva(case, missing)
 
 
 def _judge_pins(case: _Case, missing: Sequence[int]) -> tuple[Problem, ...]:
@@ -161,7 +161,10 @@ def _by_uva(case: _Case, missing: Sequence[int]) -> Placement:
     is_enough = all(rank.has_enough for rank in ranks)
     why = "the least that makes room on the fullest card" if is_enough else "all that may leave, and not enough"
     reason = f"{why} ({most:.2f} GiB in whole parameters)"
-    choices = [_choice(case, "cpu_offload_gib", gib, reason)]
+    choices = [
+        *_backend_choice(case, "uva", "only what is used comes over the bus"),
+        _choice(case, "cpu_offload_gib", gib, reason),
+    ]
     if wanted:
         why = "a token reads only some of the routed experts: they wait in host RAM, all else stays on the card"
         choices.append(_choice(case, "offload_params", wanted, why))
@@ -200,6 +203,7 @@ def _by_prefetch(case: _Case, missing: Sequence[int]) -> Placement | None:
 
 def _prefetch_choices(case: _Case, grouping: Grouping, wanted: tuple[str, ...], reason: str) -> tuple[Choice, ...]:
     choices = [
+        *_backend_choice(case, "prefetch", "each weight is brought once for a batch or prompt, ahead of use"),
         Choice("memory.prefetch.group_size", grouping.size, "derived", reason),
         Choice("memory.prefetch.num_in_group", grouping.chosen, "derived", reason),
         Choice("memory.prefetch.step", STEP, "derived", "one layer ahead keeps the buffer on the card smallest"),
@@ -211,12 +215,9 @@ def _prefetch_choices(case: _Case, grouping: Grouping, wanted: tuple[str, ...], 
     return tuple(choices)
 
 
-def _named(case: _Case, placement: Placement, backend: str, reason: str) -> Placement:
-    """The placement with its back end as a choice; releases before 0.19.1 have only UVA and no name for it."""
-    if not has_prefetch(case.facts):
-        return placement
-    choice = _choice(case, "offload_backend", backend, reason)
-    return replace(placement, choices=(choice, *placement.choices))
+def _backend_choice(case: _Case, backend: str, reason: str) -> tuple[Choice, ...]:
+    """The back end of a placement; releases before 0.19.1 have only UVA and no name for it."""
+    return (_choice(case, "offload_backend", backend, reason),) if has_prefetch(case.facts) else ()
 
 
 def _choice(case: _Case, key: str, derived: object, reason: str) -> Choice:
@@ -231,6 +232,8 @@ def _with_kv_tier(placement: Placement, needs: Sequence[Need], spec: RunSpec, fa
     if any(placement.offloaded_bytes) and spec.memory.kv_offload_gib is None and spec.memory.kv_offload_dir is None:
         return placement
     tier = choose_kv_tier(needs, spec, facts)
+    if tier == NO_TIER:
+        return placement
     return replace(
         placement,
         kv_offload_bytes=tier.bytes,

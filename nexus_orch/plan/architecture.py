@@ -144,6 +144,22 @@ class Architecture:
             counts[id(layer)] = counts.get(id(layer), 0) + 1
         return tuple((first[key], count) for key, count in counts.items())
 
+    @cached_property
+    def active_elements(self) -> int:
+        """What one token uses of all layers."""
+        return sum(layer.active_elements * count for layer, count in self.distinct_layers)
+
+    @cached_property
+    def expert_share(self) -> float:
+        """The share of a layer's routed experts that one token uses; 1 for a dense model."""
+        shares = [
+            parameter.active_copies / parameter.copies
+            for layer, _ in self.distinct_layers
+            for parameter in layer.parameters
+            if parameter.active_copies is not None
+        ]
+        return max(shares, default=1.0)
+
     @property
     def is_moe(self) -> bool:
         return any(layer.experts_per_token for layer, _ in self.distinct_layers)

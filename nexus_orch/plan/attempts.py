@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from nexus_orch.contracts import Loader
 from nexus_orch.plan.division import Division
@@ -11,7 +12,7 @@ from nexus_orch.plan.draft import HIGHEST_UTILIZATION, Draft
 from nexus_orch.plan.generations import default_batching
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.narrow import make_narrow, narrow_choice
-from nexus_orch.plan.offers import find_best, is_better, settle
+from nexus_orch.plan.offers import explain_backend, find_best, is_better, settle
 from nexus_orch.plan.settle import Settled
 from nexus_orch.plan.want import make_want
 from nexus_orch.types import GIB, Choice
@@ -43,6 +44,8 @@ class Attempt:
     loader: str
     settled: Settled
     choices: tuple[Choice, ...]
+    others: tuple[Settled, ...] = ()
+    """The loader's other ways with these settings."""
 
     @property
     def fits(self) -> bool:
@@ -54,33 +57,65 @@ class Attempt:
         return self.fits and self.settled.is_comfortable
 
 
-def attempt(inputs: Inputs, division: Division, loader: Loader) -> Attempt:
-    """What this loader achieves at best.
+@dataclass(frozen=True)
+class Trials:
+    """The settings that every loader is tried with, and their drafts: what is counted of one is counted once."""
+
+    inputs: Inputs
+    division: Division
+
+    @cached_property
+    def variations(self) -> tuple[tuple[Batching, float], ...]:
+        """Batching and the largest share of a card's memory, the engine's own first."""
+        return tuple(_variations(self.inputs, self.division))
+
+    def draft(self, batching: Batching, *, eager: bool) -> Draft:
+        key = (batching.tokens, batching.requests, eager)
+        if key not in self._drafts:
+            want = make_want(self.inputs)
+            self._drafts[key] = Draft(self.inputs, self.division, self.inputs.generation(), *key, want)
+        return self._drafts[key]
+
+    @cached_property
+    def _drafts(self) -> dict[tuple[int, int, bool], Draft]:
+        return {}
+
+
+def attempt(trials: Trials, loader: Loader) -> Attempt:
+    """What this loader achieves at best, with the reason for its back end."""
+    best = _attempt_widths(trials, loader)
+    return replace(best, settled=explain_backend(best.settled, best.others))
+
+
+def _attempt_widths(trials: Trials, loader: Loader) -> Attempt:
+    """With keys and values as wide as the model's, or narrower.
 
     Keys and values in 8 bits are tried last, and only for a run that fits in no other way on the cards.
     """
-    last = _attempt(inputs, division, loader)
+    last = _attempt(trials, loader)
     settled = last.settled
-    sure, needed = settled.surely_longest, settled.needed_context
-    if settled.offloads or settled.fits_context or sure <= needed // 3:  # half the bytes hold about twice the tokens
+    needed = settled.needed_context
+    if settled.offloads or settled.fits_context:
         return last
-    narrow = make_narrow(inputs)
+    if settled.surely_longest <= needed // 3:  # half the bytes hold about twice the tokens
+        return last
+    narrow = make_narrow(trials.inputs)
     if narrow is None:
         return last
-    other = _attempt(narrow, division, loader)
+    other = _attempt(Trials(narrow, trials.division), loader)
     if not other.is_comfortable or other.settled.offloads:
         return last
-    return replace(other, choices=(*other.choices, narrow_choice(inputs, needed)))
+    return replace(other, choices=(*other.choices, narrow_choice(trials.inputs, needed)))
 
 
-def _attempt(inputs: Inputs, division: Division, loader: Loader) -> Attempt:
+def _attempt(trials: Trials, loader: Loader) -> Attempt:
     """The engine's own settings where all that is wanted fits with them, on the cards; else what serves best of these
     and leaner ones."""
     tried: list[Attempt] = []
-    variations = list(_variations(inputs, division))
+    variations = trials.variations
     for place, (batching, highest) in enumerate(variations):
         is_raised_next = place + 1 < len(variations) and variations[place + 1][0] is batching
-        tried.append(_try(inputs, division, loader, batching, highest, is_final=not is_raised_next))
+        tried.append(_try(trials, loader, batching, highest, is_final=not is_raised_next))
         settled = tried[-1].settled
         if settled.is_comfortable and not settled.offloads and settled.holds_concurrency:
             return tried[-1]
@@ -122,23 +157,23 @@ def _batching(inputs: Inputs, division: Division, *, lean: bool) -> Batching:
     )
 
 
-def _try(
-    inputs: Inputs, division: Division, loader: Loader, batching: Batching, highest: float, *, is_final: bool
-) -> Attempt:
+def _try(trials: Trials, loader: Loader, batching: Batching, highest: float, *, is_final: bool) -> Attempt:
     """With these settings, and without CUDA graphs where that is better. `is_final`: no larger share of memory is tried
     with this batching; what offloads with a smaller one is not looked at without CUDA graphs."""
-    pinned = inputs.wishes.spec.memory.enforce_eager
-    settled = settle(_draft(inputs, division, batching, eager=bool(pinned)), loader, highest)
+    wishes = trials.inputs.wishes
+    pinned = wishes.spec.memory.enforce_eager
+    settled, *others = settle(trials.draft(batching, eager=bool(pinned)), loader, highest)
+    found = Attempt(loader.name, settled, batching.choices, tuple(others))
     if pinned is not None:
-        return Attempt(loader.name, settled, (*batching.choices, inputs.wishes.choice(EAGER, pinned, "")))
+        return replace(found, choices=(*batching.choices, wishes.choice(EAGER, pinned, "")))
     idle = settled.holds_concurrency or not settled.fits_context
     if not is_final if settled.offloads else idle:
-        return Attempt(loader.name, settled, batching.choices)
-    eager = settle(_draft(inputs, division, batching, eager=True), loader, highest)
+        return found
+    eager, *others = settle(trials.draft(batching, eager=True), loader, highest)
     reason = _find_eager_reason(settled, eager)
     if reason is None:
-        return Attempt(loader.name, settled, batching.choices)
-    return Attempt(loader.name, eager, (*batching.choices, inputs.wishes.choice(EAGER, True, reason)))
+        return found
+    return Attempt(loader.name, eager, (*batching.choices, wishes.choice(EAGER, True, reason)), tuple(others))
 
 
 def _find_eager_reason(graphs: Settled, eager: Settled) -> str | None:
@@ -158,8 +193,3 @@ def _find_eager_reason(graphs: Settled, eager: Settled) -> str | None:
         return f"CUDA graphs take {size}: without them no weights must leave the card"
     held = f"{eager.requests_at_once} requests run at once instead of {graphs.requests_at_once}"
     return f"CUDA graphs take {size}: without them {held}"
-
-
-def _draft(inputs: Inputs, division: Division, batching: Batching, *, eager: bool) -> Draft:
-    generation = inputs.generation()
-    return Draft(inputs, division, generation, batching.tokens, batching.requests, eager, make_want(inputs))

@@ -16,6 +16,7 @@ from nexus_orch.plan.accounting import (
     kv_doubt,
     non_torch_bytes,
 )
+from nexus_orch.plan.bus_rates import BusRates, layer_matrices, read_rates
 from nexus_orch.plan.division import Division
 from nexus_orch.plan.generations import Generation
 from nexus_orch.plan.inputs import Inputs
@@ -80,6 +81,17 @@ class Draft:
             for start, size in zip(starts, sizes, strict=True)
         )
 
+    @cached_property
+    def bus_rates(self) -> tuple[BusRates, ...]:
+        """What is known of each card's bus where whole layers are read over it."""
+        matrices = layer_matrices(self.weights)
+        return tuple(read_rates(self.inputs.wishes, gpu, matrices) for gpu in self.gpus)
+
+    @cached_property
+    def part_bus_rates(self) -> tuple[BusRates, ...]:
+        """The same where only parts of layers are."""
+        return tuple(read_rates(self.inputs.wishes, gpu, ()) for gpu in self.gpus)
+
     def stage_of(self, card: int) -> int:
         return card // self.division.tensor_parallel
 
@@ -110,13 +122,15 @@ class Draft:
             self.gpus[card], self.generation, self.division.ranks, experts=self.inputs.architecture.is_moe
         )
 
-    def weights_bytes(self, card: int) -> int:
-        """All weights of this card's rank, wherever they will lie. What was measured is the fullest rank's."""
-        computed = self.weights.stages[self.stage_of(card)].total_bytes
+    @cached_property
+    def weights_bytes(self) -> tuple[int, ...]:
+        """All weights of each card's rank, wherever they will lie. What was measured is the fullest rank's."""
+        computed = [self.weights.stages[self.stage_of(card)].total_bytes for card in range(len(self.gpus))]
         learned = self.inputs.wishes.quantity("measured.weights_bytes")
         if learned is None:
-            return computed
-        return learned * computed // max(stage.total_bytes for stage in self.weights.stages)
+            return tuple(computed)
+        fullest = max(stage.total_bytes for stage in self.weights.stages)
+        return tuple(learned * size // fullest for size in computed)
 
     def freed_bytes(self, card: int, offloaded: int) -> int:
         """Device memory that offloading so many bytes of parameters frees: what the allocator added goes with them."""
@@ -125,16 +139,20 @@ class Draft:
 
     def kept_bytes(self, card: int, offloaded: int) -> int:
         """The weights that stay on this card."""
-        return max(0, self.weights_bytes(card) - self.freed_bytes(card, offloaded))
+        return max(0, self.weights_bytes[card] - self.freed_bytes(card, offloaded))
 
-    def free_bytes(self, card: int) -> int:
-        learned = self.inputs.wishes.quantity(f"machine.free_bytes.{self.gpus[card].index}")
-        return learned if learned is not None else self.gpus[card].free_bytes
+    @cached_property
+    def free_bytes(self) -> tuple[int, ...]:
+        """What is free on each card before the run."""
+        learned = (self.inputs.wishes.quantity(f"machine.free_bytes.{gpu.index}") for gpu in self.gpus)
+        return tuple(gpu.free_bytes if free is None else free for gpu, free in zip(self.gpus, learned, strict=True))
 
-    def fixed_bytes(self, card: int) -> int:
-        """What is taken inside the budget beside weights and KV cache."""
+    @cached_property
+    def fixed_bytes(self) -> tuple[int, ...]:
+        """What is taken on each card inside the budget beside weights and KV cache."""
         graphs = self.graph_bytes if self.generation.graphs_reserved else 0
-        return self.activation_bytes + self.non_torch_bytes(card) + graphs
+        cards = range(len(self.gpus))
+        return tuple(self.activation_bytes + self.non_torch_bytes(card) + graphs for card in cards)
 
     def outside_bytes(self, placement: Placement | None = None) -> int:
         """What is taken on each card on top of the budget, once the weights are placed."""
@@ -158,8 +176,8 @@ class Draft:
     def free_utilization(self, outside_bytes: int) -> float:
         """The largest gpu_memory_utilization that the free memory of every card allows, to a thousandth."""
         shares = [
-            (self.free_bytes(card) - outside_bytes - FREE_MARGIN_BYTES) / gpu.total_bytes
-            for card, gpu in enumerate(self.gpus)
+            (free - outside_bytes - FREE_MARGIN_BYTES) / gpu.total_bytes
+            for free, gpu in zip(self.free_bytes, self.gpus, strict=True)
         ]
         return max(0.001, min(HIGHEST_UTILIZATION, math.floor(min(shares) * 1000) / 1000))
 
@@ -167,16 +185,19 @@ class Draft:
         """vLLM: v1/worker/utils.py, request_memory."""
         return math.ceil(self.gpus[card].total_bytes * utilization)
 
-    def wanted_cache_bytes(self, card: int) -> int:
-        """The least cache for the wanted context and the wanted concurrency, with room for the estimate's error."""
-        layout = self.caches[self.stage_of(card)]
-        want = self.want
-        least = max(layout.request_bytes(want.context), layout.request_bytes(want.request_tokens, want.requests))
-        return least + self.doubt.below
+    @cached_property
+    def wanted_cache_bytes(self) -> tuple[int, ...]:
+        """The least cache of each stage for the wanted context and concurrency, with room for the estimate's error."""
+        requests = (cache.request_bytes(self.want.request_tokens, self.want.requests) for cache in self.caches)
+        return tuple(
+            max(context, wanted + self.doubt.below)
+            for context, wanted in zip(self.context_cache_bytes, requests, strict=True)
+        )
 
-    def context_cache_bytes(self, card: int) -> int:
+    @cached_property
+    def context_cache_bytes(self) -> tuple[int, ...]:
         """The part of it without which not even one request of the wanted context can be served."""
-        return self.caches[self.stage_of(card)].request_bytes(self.want.context) + self.doubt.below
+        return tuple(cache.request_bytes(self.want.context) + self.doubt.below for cache in self.caches)
 
     @cached_property
     def doubt(self) -> Doubt:
@@ -202,17 +223,17 @@ class Draft:
         stage = self.weights.stages[self.stage_of(card)]
         return Need(
             budget_bytes=self.budget_bytes(card, utilization),
-            weights_bytes=self.weights_bytes(card),
+            weights_bytes=self.weights_bytes[card],
             movable_bytes=stage.layers_bytes,
             layer_bytes=stage.layer_bytes,
-            fixed_bytes=self.fixed_bytes(card),
-            kv_cache_bytes=self.wanted_cache_bytes(card),
+            fixed_bytes=self.fixed_bytes[card],
+            kv_cache_bytes=self.wanted_cache_bytes[self.stage_of(card)],
             parameter_bytes=stage.parameter_bytes,
             active_layer_bytes=stage.active_layer_bytes,
             parameter_names=stage.parameter_names,
             active_parameter_bytes=stage.active_parameter_bytes,
             tower_bytes=stage.tower_bytes,
-            context_cache_bytes=self.context_cache_bytes(card),
+            context_cache_bytes=self.context_cache_bytes[self.stage_of(card)],
             pool_reserved=self.generation.pool_reserved,
         )
 
@@ -224,7 +245,7 @@ def kv_bytes(draft: Draft, budgets: Sequence[int], placement: Placement) -> tupl
     return tuple(
         budgets[card]
         - draft.kept_bytes(card, placement.offloaded_bytes[card])
-        - draft.fixed_bytes(card)
+        - draft.fixed_bytes[card]
         - tables[card]
         - (placement.static_pool_bytes[card] if reserved else 0)
         for card in range(len(draft.gpus))

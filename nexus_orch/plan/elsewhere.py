@@ -25,7 +25,7 @@ def judge_elsewhere(settled: Settled) -> str | None:
     """
     draft, placement = settled.draft, settled.placement
     cards = range(len(draft.gpus))
-    weights = sum(draft.weights_bytes(card) for card in cards)
+    weights = sum(draft.weights_bytes[card] for card in cards)
     if draft.inputs.spec.workload.concurrency != 1 or sum(placement.offloaded_bytes) <= MOST_SHARE * weights:
         return None
     pace = Pace(draft, placement, settled.backend)

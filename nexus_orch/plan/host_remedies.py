@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nexus_orch.contracts import Loader
-from nexus_orch.plan.attempts import Attempt, attempt
+from nexus_orch.plan.attempts import Attempt, Trials, attempt
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.parallel import choose_division
 from nexus_orch.plan.wishes import Wishes, with_value
@@ -73,5 +73,5 @@ def _holds(inputs: Inputs, loader: Loader) -> bool:
     division = choose_division(inputs)
     if division.problems:
         return False
-    tried = attempt(inputs, division, loader)
+    tried = attempt(Trials(inputs, division), loader)
     return tried.is_comfortable and tried.settled.fits_host

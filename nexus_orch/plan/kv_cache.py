@@ -80,13 +80,17 @@ class CacheLayout:
             return int(self.concurrency(num_blocks, max_model_len) * max_model_len)
         return num_blocks // len(self.groups) * min(group.block_size for group in self.groups)
 
+    def holds(self, num_blocks: int, tokens: int, requests: int = 1) -> bool:
+        """Whether so many requests of that length fit at once."""
+        usable = num_blocks - (1 if self.rules.null_block else 0)
+        return self.request_blocks(tokens) * requests <= usable
+
     def longest(self, num_blocks: int, limit: int, requests: int = 1) -> int:
         """The longest context, at most `limit`, of which `requests` fit at once; 0 when none does."""
-        usable = num_blocks - (1 if self.rules.null_block else 0)
         low, high = 0, limit
         while low < high:
             middle = (low + high + 1) // 2
-            if self.request_blocks(middle) * requests <= usable:
+            if self.holds(num_blocks, middle, requests):
                 low = middle
             else:
                 high = middle - 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nexus_orch.contracts import Loader
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.plan.attempts import Attempt, attempt
+from nexus_orch.plan.attempts import Attempt, Trials, attempt
 from nexus_orch.plan.division import Division
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.types import Choice
@@ -35,12 +35,13 @@ def choose_loader(inputs: Inputs, division: Division, loaders: Mapping[str, Load
     names = [pinned] if pinned is not None else _ordered(loaders)
     refused: dict[str, str] = {}
     tried: list[Attempt] = []
+    trials = Trials(inputs, division)
     for name in names:
         reason = loaders[name].supports(inputs.spec, inputs.facts)
         if reason is not None:
             refused[name] = reason
             continue
-        tried.append(attempt(inputs, division, loaders[name]))
+        tried.append(attempt(trials, loaders[name]))
         if tried[-1].is_comfortable:
             break
     best = next((a for a in tried if a.is_comfortable), None) or next((a for a in tried if a.fits), None)

@@ -8,7 +8,7 @@ predicted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from nexus_orch.contracts import Loader, Placement
 from nexus_orch.errors import PluginError, Problem
@@ -23,10 +23,21 @@ MOST_ROUNDS = 4
 BACKEND = "memory.offload_backend"
 
 
-def settle(draft: Draft, loader: Loader, highest_utilization: float) -> Settled:
-    """The best of what the loader offers within the largest share of memory that is free, up to the highest allowed."""
-    ways = tuple(_settle_all(draft, loader, highest_utilization))
-    return _with_reason(ways[find_best(ways)], ways)
+@dataclass(frozen=True)
+class _Offer:
+    """What a loader offers beside so many bytes that are taken on each card on top of the engine's share of it."""
+
+    outside_bytes: int
+    utilization: Choice
+    placements: Sequence[Placement]
+
+
+def settle(draft: Draft, loader: Loader, highest_utilization: float) -> tuple[Settled, ...]:
+    """What the loader offers within the largest share of memory that is free, up to the highest allowed: the best way
+    first, the others in the loader's order."""
+    ways = list(_settle_all(draft, loader, highest_utilization))
+    best = ways.pop(find_best(ways))
+    return best, *ways
 
 
 def find_best(ways: Sequence[Settled]) -> int:
@@ -40,6 +51,8 @@ def find_best(ways: Sequence[Settled]) -> int:
     if not ways[left[0]].fits_host:
         fitting = [place for place, way in enumerate(ways) if way.fits_context]
         return min(fitting, key=lambda place: ways[place].host.required_bytes)
+    if len(left) == 1:
+        return left[0]
     worths = {place: ways[place].worth for place in left}
     return next(place for place in left if worths[place] * TIE >= max(worths.values()))
 
@@ -51,51 +64,49 @@ def is_better(one: Settled, other: Settled) -> bool:
 
 def _settle_all(draft: Draft, loader: Loader, highest: float) -> Iterator[Settled]:
     """Every offer in the loader's order, at least one; those that offload by the rules of the runner that can."""
-    usual = draft.outside_bytes()
-    offered = _offer(draft, loader, highest, usual)
-    if not (draft.generation.offload_ignored and any(any(way.offloaded_bytes) for way in offered)):
-        yield from _settle_within(draft, loader, highest, offered)
+    offer = _ask(draft, loader, highest, draft.outside_bytes())
+    if not (draft.generation.offload_ignored and any(any(way.offloaded_bytes) for way in offer.placements)):
+        yield from _settle_within(draft, loader, highest, offer)
         return
-    kept = [way for way in offered if not any(way.offloaded_bytes)]
+    kept = [way for way in offer.placements if not any(way.offloaded_bytes)]
     other = replace(draft, generation=draft.inputs.generation(offloading=True))
-    for way in _settle_within(other, loader, highest, _offer(other, loader, highest, other.outside_bytes())):
+    for way in _settle_within(other, loader, highest, _ask(other, loader, highest, other.outside_bytes())):
         if way.offloads:
             yield way
         elif not kept:  # that runner needs no offload: but without one, it is not taken
-            yield _settle_one(draft, way.placement, highest, usual)
-    yield from (_settle_one(draft, way, highest, usual) for way in kept)
+            yield _settle_one(draft, way.placement, offer.utilization)
+    yield from (_settle_one(draft, way, offer.utilization) for way in kept)
 
 
-def _settle_within(draft: Draft, loader: Loader, highest: float, offered: Sequence[Placement]) -> list[Settled]:
+def _settle_within(draft: Draft, loader: Loader, highest: float, offer: _Offer) -> list[Settled]:
     """Offers whose buffers come on top of the engine's budget are made once more within what they leave of it, until
     they do."""
-    usual = assumed = draft.outside_bytes()
+    usual = offer.outside_bytes
     found: list[tuple[int, Settled]] = []
     for _ in range(MOST_ROUNDS):
-        needed = [draft.outside_bytes(way) for way in offered]
-        for place, (way, outside) in enumerate(zip(offered, needed, strict=True)):
+        assumed = offer.outside_bytes
+        needed = [draft.outside_bytes(way) for way in offer.placements]
+        for place, (way, outside) in enumerate(zip(offer.placements, needed, strict=True)):
             if outside <= assumed and (assumed == usual or outside > usual):
-                found.append((place, _settle_one(draft, way, highest, assumed)))
+                found.append((place, _settle_one(draft, way, offer.utilization)))
         if max(needed) <= assumed:
             break
-        assumed = max(needed)
-        offered = _offer(draft, loader, highest, assumed)
+        offer = _ask(draft, loader, highest, max(needed))
     if not found:
-        return [_settle_one(draft, way, highest, assumed) for way in offered]
+        return [_settle_one(draft, way, offer.utilization) for way in offer.placements]
     return [way for _, way in sorted(found, key=lambda entry: entry[0])]
 
 
-def _offer(draft: Draft, loader: Loader, highest: float, outside: int) -> Sequence[Placement]:
-    share = float(_choose_utilization(draft, highest, outside).value)
-    offered = loader.offer(draft.needs(share), draft.inputs.spec, draft.inputs.facts)
+def _ask(draft: Draft, loader: Loader, highest: float, outside_bytes: int) -> _Offer:
+    utilization = _choose_utilization(draft, highest, outside_bytes)
+    offered = loader.offer(draft.needs(float(utilization.value)), draft.inputs.spec, draft.inputs.facts)
     if not offered:
         message = f"the loader {loader.name} supports this run and offers no way to place its weights"
         raise PluginError(Problem(message, "memory.strategy", loader.name, remedy="return at least one placement"))
-    return offered
+    return _Offer(outside_bytes, utilization, offered)
 
 
-def _settle_one(draft: Draft, placement: Placement, highest: float, outside: int) -> Settled:
-    utilization = _choose_utilization(draft, highest, outside)
+def _settle_one(draft: Draft, placement: Placement, utilization: Choice) -> Settled:
     budgets = tuple(draft.budget_bytes(card, float(utilization.value)) for card in range(len(draft.gpus)))
     sizes = kv_bytes(draft, budgets, placement)
     fixed = draft.inputs.spec.memory.kv_cache.size_gib
@@ -104,7 +115,7 @@ def _settle_one(draft: Draft, placement: Placement, highest: float, outside: int
     return Settled(draft, placement, utilization, budgets, sizes)
 
 
-def _with_reason(chosen: Settled, ways: Sequence[Settled]) -> Settled:
+def explain_backend(chosen: Settled, ways: Sequence[Settled]) -> Settled:
     """The chosen way; its back end says what the best way of the other one would give, or why it would not do."""
     others = [way for way in ways if way.offloads and way.backend != chosen.backend]
     if not chosen.offloads or not others:
@@ -136,7 +147,7 @@ def _compare(chosen: Settled, other: Settled) -> str:
 def _choose_utilization(draft: Draft, highest: float, outside_bytes: int) -> Choice:
     available = draft.free_utilization(outside_bytes)
     default = draft.generation.default_utilization
-    free = min(draft.free_bytes(card) for card in range(len(draft.gpus))) / GIB
+    free = min(draft.free_bytes) / GIB
     if available < min(highest, default):
         reason = f"{free:.1f} GiB are really free on the fullest card"
     elif highest > default:

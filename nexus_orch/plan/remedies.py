@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from nexus_orch.contracts import Loader
-from nexus_orch.plan.attempts import Attempt, attempt
+from nexus_orch.plan.attempts import Attempt, Trials, attempt
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.parallel import choose_division
 from nexus_orch.types import GIB
@@ -38,7 +38,7 @@ def _more_cards(inputs: Inputs, loader: Loader) -> str | None:
         facts = replace(inputs.facts, machine=replace(machine, gpus=(*machine.gpus, *extra)))
         larger = replace(inputs, facts=facts, wishes=inputs.wishes.by_estimates())
         division = choose_division(larger)
-        if not division.problems and division.ranks > have and attempt(larger, division, loader).is_comfortable:
+        if not division.problems and division.ranks > have and attempt(Trials(larger, division), loader).is_comfortable:
             return f"{more} more card{'' if more == 1 else 's'}"
     return None
 
@@ -57,7 +57,7 @@ def _hybrid(inputs: Inputs, failed: Attempt, loaders: Mapping[str, Loader]) -> s
     for name, loader in loaders.items():
         if name == failed.loader or loader.supports(inputs.spec, inputs.facts) is not None:
             continue
-        other = attempt(inputs, failed.settled.draft.division, loader)
+        other = attempt(Trials(inputs, failed.settled.draft.division), loader)
         surely = other.fits and not other.settled.is_borderline
         if not surely or not other.settled.offloads or not other.settled.fits_host:
             continue

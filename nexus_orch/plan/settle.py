@@ -46,9 +46,8 @@ class Settled:
     @cached_property
     def host(self) -> HostEstimate:
         """What it takes of the host's RAM."""
-        cards = range(len(self.draft.gpus))
-        weights = sum(map(self.draft.weights_bytes, cards))
-        return estimate_host(self.draft.inputs, self.placement, len(cards), weights)
+        draft = self.draft
+        return estimate_host(draft.inputs, self.placement, len(draft.gpus), sum(draft.weights_bytes))
 
     @cached_property
     def fits_host(self) -> bool:
@@ -85,17 +84,27 @@ class Settled:
 
     def _blocks(self, shift: int) -> int:
         """Blocks if every card had `shift` bytes more. A size that is pinned does not shift."""
-        caches = self.draft.caches
         if self.draft.inputs.spec.memory.kv_cache.size_gib is not None:
             shift = 0
         return min(
             (
-                caches[self.draft.stage_of(card)].num_blocks(size + shift)
-                for card, size in enumerate(self.kv)
-                if caches[self.draft.stage_of(card)].block_bytes
+                cache.num_blocks(least + shift)
+                for cache, least in zip(self.draft.caches, self._least_kv, strict=True)
+                if cache.block_bytes
             ),
             default=0,
         )
+
+    @cached_property
+    def _least_kv(self) -> tuple[int, ...]:
+        """Of the cards of each stage, what the fullest has for the KV cache."""
+        tensor = self.draft.division.tensor_parallel
+        return tuple(min(self.kv[start : start + tensor]) for start in range(0, len(self.kv), tensor))
+
+    def holds(self, tokens: int, shift: int = 0) -> bool:
+        """Whether the cache holds a context of so many tokens."""
+        blocks = self.num_blocks if shift == 0 else self._blocks(shift)
+        return all(cache.holds(blocks, tokens) for cache in self.draft.caches)
 
     def longest(self, shift: int = 0) -> int:
         """The longest context that the cache holds, up to the model's own limit (or what is pinned beyond it)."""
@@ -123,7 +132,7 @@ class Settled:
     @cached_property
     def is_comfortable(self) -> bool:
         """Whether the wanted context fits even at the low end of the estimate."""
-        return self.holds_size and self.surely_longest >= self.draft.want.context
+        return self.holds_size and self.holds(self.draft.want.context, -self.draft.doubt.below)
 
     @property
     def needed_context(self) -> int:
@@ -133,21 +142,19 @@ class Settled:
 
     @cached_property
     def fits_context(self) -> bool:
-        return self.longest() >= self.needed_context
+        return self.holds(self.needed_context)
 
     @cached_property
     def is_borderline(self) -> bool:
         """Whether what fits does not at the low end of the estimate, or what does not fit would at its high end."""
         doubt = self.draft.doubt
-        return self.fits_context != (
-            self.longest(-doubt.below if self.fits_context else doubt.above) >= self.needed_context
-        )
+        return self.fits_context != self.holds(self.needed_context, -doubt.below if self.fits_context else doubt.above)
 
     @cached_property
     def max_model_len(self) -> Choice:
         """The pinned context, else the model's limit, else the longest that surely fits."""
         limit, want = self.draft.inputs.architecture.longest_context, self.draft.want
-        if self.draft.generation.profiles_prompt and self.longest() >= want.context:
+        if self.draft.generation.profiles_prompt and self.holds(want.context):
             reason = (
                 "this engine profiles a prompt of the whole context: a longer one takes memory and must be asked for"
             )

@@ -8,14 +8,14 @@ docs/hybrid.md and docs/measurements.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
 from nexus_orch.contracts import Placement
 from nexus_orch.plan.accounting import measured
-from nexus_orch.plan.bus_rates import BusRates, layer_matrices, read_rates
+from nexus_orch.plan.bus_rates import BusRates
 from nexus_orch.plan.draft import Draft
 from nexus_orch.plan.kv_cache import CacheLayout
 from nexus_orch.plan.weights import RankWeights
@@ -59,8 +59,9 @@ class Pace:
         return requests * output_tokens / seconds
 
     @cached_property
-    def _constants(self) -> dict[str, float]:
-        return dict(measured("throughput"))
+    def _constants(self) -> Mapping[str, float]:
+        found: Mapping[str, float] = measured("throughput")
+        return found
 
     def _over_chunks(self, tokens: int) -> float | None:
         chunks, rest = divmod(tokens, self.draft.batched_tokens)
@@ -74,14 +75,21 @@ class Pace:
     def _over_stages(self, seconds_of: Callable[[int], float | None]) -> float | None:
         """The stages of a pipeline follow one another; the ranks of one stage work at the same time, and the slowest
         card decides. None when a card's time is not known."""
-        tensor, total = self.draft.division.tensor_parallel, 0.0
-        for start in range(0, tensor * self.draft.division.pipeline_parallel, tensor):
-            alike = {self._kind(card): card for card in range(start, start + tensor)}
-            times = [seconds_of(card) for card in alike.values()]
+        total = 0.0
+        for cards in self._different_cards:
+            times = [seconds_of(card) for card in cards]
             if None in times:
                 return None
             total += max(time for time in times if time is not None)
         return total
+
+    @cached_property
+    def _different_cards(self) -> tuple[tuple[int, ...], ...]:
+        """Of each pipeline stage, one card of every kind."""
+        tensor = self.draft.division.tensor_parallel
+        starts = range(0, self.draft.division.ranks, tensor)
+        stages = ({self._kind(card): card for card in range(start, start + tensor)} for start in starts)
+        return tuple(tuple(alike.values()) for alike in stages)
 
     def _kind(self, card: int) -> tuple[object, ...]:
         """Equal for ranks of one stage that take the same time."""
@@ -140,7 +148,7 @@ class Pace:
         offloaded = self.placement.offloaded_bytes[card]
         if self.backend == "prefetch" or not offloaded:
             return offloaded
-        experts = self._expert_bytes(card)
+        experts = self._expert_bytes[card]
         return int(offloaded - self._idle_bytes(card) - experts + experts * _used_share(self._expert_share, tokens))
 
     def bus_seconds(self, card: int, tokens: int) -> float | None:
@@ -151,34 +159,30 @@ class Pace:
         if self.backend == "prefetch":
             return None if not rates.copy else moved / rates.copy
         # Tokens are dealt out to experts, so that an expert's product has few of them.
-        experts = self._expert_bytes(card)
+        experts = self._expert_bytes[card]
         used = int(experts * _used_share(self._expert_share, tokens))
         dense = rates.read_seconds(moved - used, tokens)
         sparse = rates.read_seconds(used, max(1, int(tokens * self._expert_share)))
         return None if dense is None or sparse is None else dense + sparse
 
     def _rates(self, card: int) -> BusRates:
-        return self._all_rates[card]
+        """Each matrix has a rate of its own: what was measured of a layer holds where whole layers are read."""
+        return (self.draft.part_bus_rates if self._chooses_parts else self.draft.bus_rates)[card]
 
     @cached_property
-    def _all_rates(self) -> tuple[BusRates, ...]:
-        wishes, matrices = self.draft.inputs.wishes, self._matrices
-        return tuple(read_rates(wishes, gpu, matrices) for gpu in self.draft.gpus)
+    def _chooses_parts(self) -> bool:
+        return any(choice.key == "memory.offload_params" for choice in self.placement.choices)
 
     @cached_property
-    def _matrices(self) -> tuple[tuple[int, int], ...]:
-        """Those of a layer, where whole layers are read: each matrix has a rate of its own."""
-        chooses = any(choice.key == "memory.offload_params" for choice in self.placement.choices)
-        return () if chooses else layer_matrices(self.draft.weights)
-
-    def _expert_bytes(self, card: int) -> int:
+    def _expert_bytes(self) -> tuple[int, ...]:
         """Offloaded bytes of routed experts: what one token does not use of the offloaded bytes tells how many."""
-        offloaded = self.placement.offloaded_bytes[card]
-        if not self.placement.active_offloaded_bytes or self._expert_share >= 1:
-            return 0
-        read = offloaded - self._idle_bytes(card)
-        unused = read - self.placement.active_offloaded_bytes[card]
-        return min(read, int(unused / (1 - self._expert_share)))
+        placement, found = self.placement, []
+        if not placement.active_offloaded_bytes or self._expert_share >= 1:
+            return (0,) * len(placement.offloaded_bytes)
+        for card, active in enumerate(placement.active_offloaded_bytes):
+            read = placement.offloaded_bytes[card] - self._idle_bytes(card)
+            found.append(min(read, int((read - active) / (1 - self._expert_share))))
+        return tuple(found)
 
     def _idle_bytes(self, card: int) -> int:
         """What lies in host RAM and is not read by tokens of text."""
@@ -186,14 +190,7 @@ class Pace:
 
     @cached_property
     def _expert_share(self) -> float:
-        """The share of a layer's routed experts that one token uses; 1 for a dense model."""
-        shares = [
-            parameter.active_copies / parameter.copies
-            for layer, _ in self.draft.inputs.architecture.distinct_layers
-            for parameter in layer.parameters
-            if parameter.active_copies is not None
-        ]
-        return max(shares, default=1.0)
+        return self.draft.inputs.architecture.expert_share
 
     def _used_bytes(self, card: int, tokens: int) -> float:
         """The weights of the layers of one card that so many tokens use."""
@@ -222,7 +219,7 @@ class Pace:
         if flops is None:
             return None
         share = len(self._stage(card).layer_bytes) / len(layers) / self.draft.division.tensor_parallel
-        operations = 2 * sum(layer.active_elements for layer in layers) * share * tokens
+        operations = 2 * self.draft.inputs.architecture.active_elements * share * tokens
         efficiency = self._constants["prefill_efficiency" if self._expert_share == 1 else "expert_prefill_efficiency"]
         return operations / (flops * efficiency)
 

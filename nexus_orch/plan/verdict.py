@@ -47,7 +47,7 @@ def _judge_free(settled: Settled) -> list[Problem]:
     """The engine refuses to start when less is free than it is told to take (v1/worker/utils.py: request_memory)."""
     draft, found = settled.draft, []
     for card, gpu in enumerate(draft.gpus):
-        free, wanted = draft.free_bytes(card), settled.budgets[card]
+        free, wanted = draft.free_bytes[card], settled.budgets[card]
         if free < wanted:
             possible = draft.free_utilization(draft.outside_bytes(settled.placement))
             found.append(
@@ -68,7 +68,7 @@ def _judge_card(settled: Settled, card: int, remedy: str) -> Problem | None:
     """Loading, profiling and the KV cache of one card, in the order in which they happen."""
     draft, gpu = settled.draft, settled.draft.gpus[card]
     weights = draft.kept_bytes(card, settled.placement.offloaded_bytes[card])
-    free, fixed = draft.free_bytes(card), draft.fixed_bytes(card)
+    free, fixed = draft.free_bytes[card], draft.fixed_bytes[card]
     where = f"GPU {gpu.index} ({gpu.name})"
     if weights + draft.non_torch_bytes(card) > free:
         message = f"{weights / GIB:.2f} GiB of weights do not fit on {where}, which has {free / GIB:.2f} GiB free"

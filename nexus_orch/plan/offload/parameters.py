@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 from nexus_orch.contracts import Need
 from nexus_orch.types import KIB
@@ -42,7 +42,7 @@ def page_table_bytes(size: int) -> int:
     return min(size, pinned_size(size) // HOST_PAGE_BYTES * PAGE_ENTRY_BYTES)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerPart:
     """The parameters of one layer that may move. Layers that are equal share one object."""
 
@@ -76,9 +76,10 @@ class LayerPart:
         return sum(self.freed)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StageParts:
-    """The layers of one pipeline stage: the different ones, and which of them each layer is."""
+    """The layers of one pipeline stage: the different ones, and which of them each layer is. Equal stages share one
+    object."""
 
     kinds: tuple[LayerPart, ...]
     order: tuple[int, ...]
@@ -125,6 +126,11 @@ class RankParts:
         return self.stage.layers if self.tower is None else (self.tower, *self.stage.layers)
 
     @property
+    def different_layers(self) -> tuple[LayerPart, ...]:
+        """All that may move, equal layers once."""
+        return self.stage.kinds if self.tower is None else (self.tower, *self.stage.kinds)
+
+    @property
     def kind(self) -> tuple[int, int, int]:
         """Equal for ranks that decide alike."""
         return id(self.stage), id(self.tower), self.target_bytes
@@ -154,21 +160,22 @@ def make_ranks(
     pipeline stage share its parts.
     """
     stages: dict[int, StageParts] = {}
+    plain: dict[int, int] = {}
     towers: dict[int, LayerPart] = {}
     ranks = []
     for need, lacking in zip(needs, missing, strict=True):
-        if id(need.parameter_bytes) not in stages:
-            stages[id(need.parameter_bytes)] = _make_stage(need, wanted)
-        plain = sum(map(sum, need.parameter_bytes)) if lacking else 0
-        target = -(-lacking * plain // max(1, need.movable_bytes))
+        key = id(need.parameter_bytes)
+        if key not in stages:
+            stages[key], plain[key] = _make_stage(need, tuple(wanted)), sum(map(sum, need.parameter_bytes))
+        target = -(-lacking * plain[key] // max(1, need.movable_bytes))
         tower = None
         if need.tower_bytes and moves_towers and not wanted:
             tower = towers.setdefault(id(need.tower_bytes), _make_tower(need.tower_bytes))
-        ranks.append(RankParts(stages[id(need.parameter_bytes)], min(target, lacking), need.pool_reserved, tower))
+        ranks.append(RankParts(stages[key], min(target, lacking), need.pool_reserved, tower))
     return tuple(ranks)
 
 
-def _make_stage(need: Need, wanted: Sequence[str]) -> StageParts:
+def _make_stage(need: Need, wanted: tuple[str, ...]) -> StageParts:
     """Equal layers share their tuples, so that they are told apart by identity."""
     identities = tuple(map(id, need.parameter_bytes))
     first = {identity: identities.index(identity) for identity in dict.fromkeys(identities)}
@@ -177,7 +184,13 @@ def _make_stage(need: Need, wanted: Sequence[str]) -> StageParts:
         _make_part(need.parameter_names[at], need.parameter_bytes[at], need.active_parameter_bytes[at], wanted)
         for at in first.values()
     )
-    return StageParts(kinds, tuple(map(numbers.__getitem__, identities)))
+    return _share_stage(kinds, tuple(map(numbers.__getitem__, identities)))
+
+
+@lru_cache(maxsize=64)
+def _share_stage(kinds: tuple[LayerPart, ...], order: tuple[int, ...]) -> StageParts:
+    """One object for equal stages, so that what is counted of it is counted once for all offers of a plan."""
+    return StageParts(kinds, order)
 
 
 def _make_tower(sizes: tuple[int, ...]) -> LayerPart:
@@ -185,9 +198,11 @@ def _make_tower(sizes: tuple[int, ...]) -> LayerPart:
     return LayerPart(("visual",) * len(sizes), sizes, (0,) * len(sizes))
 
 
+@lru_cache(maxsize=256)
 def _make_part(
-    names: tuple[str, ...], sizes: tuple[int, ...], active: tuple[int, ...], wanted: Sequence[str]
+    names: tuple[str, ...], sizes: tuple[int, ...], active: tuple[int, ...], wanted: tuple[str, ...]
 ) -> LayerPart:
+    """Remembered: a plan asks for the same few layers with every offer."""
     if not wanted:
         return LayerPart(names, sizes, active)
     kept = [index for index, name in enumerate(names) if matches(name, wanted)]

@@ -28,8 +28,9 @@ def choose_uva_gib(ranks: Sequence[RankParts], pinned: float | None) -> float:
 
 def place_by_uva(ranks: Sequence[RankParts], gib: float) -> Placement:
     """Whole parameters in order, up to the budget of each rank."""
-    moved = [move_in_order(rank, budget_bytes(gib)) for rank in ranks]
-    return _placement(moved, (0,) * len(ranks))
+    budget = budget_bytes(gib)
+    moved = {kind: move_in_order(rank, budget) for kind, rank in {rank.kind: rank for rank in ranks}.items()}
+    return _placement([moved[rank.kind] for rank in ranks], (0,) * len(ranks))
 
 
 def place_by_prefetch(ranks: Sequence[RankParts], grouping: Grouping, *, copies: int) -> Placement:
@@ -40,7 +41,8 @@ def place_by_prefetch(ranks: Sequence[RankParts], grouping: Grouping, *, copies:
     0.29 on they are pinned as well and stay with torch's allocator (`copies` is 2).
     """
     base = _placement(grouping.moved, grouping.pools, copies=copies)
-    largest = sum(max((layer.pinned_bytes for layer in rank.layers), default=0) for rank in ranks)
+    largest = sum(max((layer.pinned_bytes for layer in rank.different_layers), default=0) for rank in ranks)
+    copied = {stage: _copied_layers(stage, grouping) for stage in {rank.stage for rank in ranks}}
     extra = base.pinned_bytes if copies > 1 else min(largest, base.pinned_bytes)
     return replace(
         base,
@@ -48,14 +50,14 @@ def place_by_prefetch(ranks: Sequence[RankParts], grouping: Grouping, *, copies:
         pinned_bytes=base.pinned_bytes + extra,
         loading_bytes=0 if copies > 1 else sum(base.offloaded_bytes),
         copies_bytes=extra,
-        copied_layer_bytes=tuple(_copied_layers(rank.stage, grouping) for rank in ranks),
+        copied_layer_bytes=tuple(copied[rank.stage] for rank in ranks),
     )
 
 
 def _copied_layers(stage: StageParts, grouping: Grouping) -> tuple[int, ...]:
     """The bytes of each layer of a stage that is copied; layers of which nothing is wanted stay whole."""
-    stays = grouping.size - grouping.chosen
-    return tuple(layer.bytes if place % grouping.size >= stays else 0 for place, layer in enumerate(stage.layers))
+    stays, sizes = grouping.size - grouping.chosen, [kind.bytes for kind in stage.kinds]
+    return tuple(sizes[kind] if place % grouping.size >= stays else 0 for place, kind in enumerate(stage.order))
 
 
 def _placement(moved: Sequence[Moved], pools: tuple[int, ...], *, copies: int = 1) -> Placement:
