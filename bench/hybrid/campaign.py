@@ -115,11 +115,16 @@ class Queue:
         for name, manner in self._lines():
             seen[name] += 1
             if name != HOST_WORD and seen[name] > self.taken[name]:
-                yield Entry(make_case(name), manner == "alone")
+                with suppress(ValueError):  # a line that is just being written
+                    yield Entry(make_case(name), manner == "alone")
 
     def host_gib(self) -> float | None:
         """What the file says of host RAM, the last line that does."""
-        return next((float(number) for name, number in reversed(self._lines()) if name == HOST_WORD), None)
+        for name, number in reversed(self._lines()):
+            with suppress(ValueError):
+                if name == HOST_WORD:
+                    return float(number)
+        return None
 
     def _lines(self) -> list[tuple[str, str]]:
         """First word and the rest of each line that says something."""
@@ -236,13 +241,15 @@ class Campaign:
             self.alive.remove(launch)
             with _paused(self._rivals(launch)):
                 row = run_case(launch)
+            if "failed" in row:
+                self.queue.give_back(launch.entry)
             stop(launch)
             self.ending.append(launch)
             self._write(row)
 
     def _rivals(self, timed: Launch) -> list[Launch]:
         offloads = "memory=hybrid" in timed.entry.overrides
-        return [each for each in [*self.alive, *self.ending] if not offloads or each.gpu == timed.gpu]
+        return [each for each in self.alive if not offloads or each.gpu == timed.gpu]
 
     def _start_what_fits(self) -> bool:
         """Start every case that has room, in the queue's order; whether any was left."""
@@ -257,7 +264,8 @@ class Campaign:
         is_there = (self.place.models / entry.case.model / "model.safetensors.index.json").exists()
         if not is_there or not self.queue.is_due(entry) or len(self.alive) >= self.most:
             return None
-        room = replace(self.room, host_gib=self.queue.host_gib() or self.room.host_gib)
+        host_gib = self.queue.host_gib()
+        room = self.room if host_gib is None else replace(self.room, host_gib=host_gib)
         return room.find_card(self._need(entry), self._taken())
 
     def _need(self, entry: Entry) -> Need:
@@ -345,7 +353,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.logs.mkdir(parents=True, exist_ok=True)
     place = Place(args.models, args.logs, args.port, tuple(args.extra))
     room = Room(tuple(args.gpu or ["0"]), args.host_gib)
-    Campaign(Queue(args.queue), place, args.out, room, args.most).run()
+    campaign = Campaign(Queue(args.queue), place, args.out, room, args.most)
+    try:
+        campaign.run()
+    finally:
+        for launch in campaign.alive:
+            stop(launch)
     return 0
 
 

@@ -1,7 +1,8 @@
-"""What a campaign left, as launches of bench/data: `python -m bench.hybrid.collect ROWS RUNS`.
+"""What a campaign left, as launches of bench/data: `python -m bench.hybrid.collect ROWS RUNS HOST`.
 
 ROWS is the campaign's file of JSON lines, RUNS the folder of run records that its launches wrote (`NEXUS_HOME`/runs).
-What the bus of that day gave is added to the data by hand, under the launches' date.
+HOST names the machine; what its bus gave is added to the data by hand under that name, and so is what disturbed a
+workload.
 Prints the launches that were measured, and on standard error those that were not and why.
 """
 
@@ -24,7 +25,7 @@ GIB = 1 << 30
 GB = 10**9
 
 
-def collect(rows: Path, runs: Path) -> Iterator[dict[str, Any]]:
+def collect(rows: Path, runs: Path, host: str) -> Iterator[dict[str, Any]]:
     """Each measured row with what its run's record and its engine's log tell."""
     records = [read_run(folder, lambda *_: False) for folder in runs.iterdir()]
     by_name = {record.name: record for record in records}
@@ -33,7 +34,7 @@ def collect(rows: Path, runs: Path) -> Iterator[dict[str, Any]]:
         if "failed" in row or "workloads" not in row:
             sys.stderr.write(f"{row['case']}: {row.get('failed', 'not measured')[-300:]}\n")
             continue
-        yield _make_launch(row, by_name[row["run"]])
+        yield {**_make_launch(row, by_name[row["run"]]), "host": host}
 
 
 def _make_launch(row: Mapping[str, Any], record: RunRecord) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _flatten(measured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main() -> int:
-    for launch in collect(Path(sys.argv[1]), Path(sys.argv[2])):
+    for launch in collect(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]):
         sys.stdout.write(json.dumps(launch) + "\n")
     return 0
 

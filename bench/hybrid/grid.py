@@ -25,8 +25,6 @@ DECODE_SECONDS = 2.0
 LONGEST_SECONDS = 12.0
 """16 prompts of 1,000 tokens that would take longer are asked as four."""
 TOKENS_PER_READ = 190
-PINNING = "pinned_use_cuda_host_register:True,pinned_num_register_threads:8"
-"""PyTorch pins 6.4 GB in 1.3 s so and in 3.1 s otherwise, and copies from it as fast (54.9 and 55.3 GB/s; one H200)."""
 ROOM_GIB = 8.0
 """KV cache and activations of a case of the grid."""
 CARD_GIB = 139.8
@@ -98,8 +96,6 @@ def _offload(name: str, model: str, percent: int, mechanism: str, *, eager: bool
         overrides.append("memory=vram_only")
     else:
         overrides += ["memory=hybrid", f"memory.offload_backend={backend}", f"memory.cpu_offload_gib={moved:.2f}"]
-    if backend == "prefetch":
-        overrides.append(f"+engine.env.PYTORCH_CUDA_ALLOC_CONF='{PINNING}'")
     if experts:
         overrides.append(f"memory.offload_params=[{experts}]")
     return _make(name, model, overrides, moved, reads_again=backend == "uva")

@@ -2,8 +2,8 @@
 
     python bench/hybrid/pinned.py [MIB] [OPTIONS...]        (the first card that CUDA shows; prints JSON lines)
 
-OPTIONS are values of PYTORCH_CUDA_ALLOC_CONF, each tried in a process of its own, `default` for none; MIB is the size
-of a tensor (256): one that is no power of two shows whether it is rounded up.
+OPTIONS are values of PYTORCH_CUDA_ALLOC_CONF, each tried in a process of its own, `default` for none (torch before 2.13
+refuses `pinned_max_cached_size_mb:16`); MIB is the size of a tensor (270, which torch rounds up to 512).
 """
 
 from __future__ import annotations
@@ -57,10 +57,9 @@ def main() -> int:
     if CHILD in sys.argv:
         print(json.dumps(measure(sys.argv[2], int(sys.argv[3]))), flush=True)
         return 0
-    size = (int(sys.argv[1]) if sys.argv[1:] else 256) * MIB
+    size = (int(sys.argv[1]) if sys.argv[1:] else 270) * MIB
     for options in sys.argv[2:] or OPTIONS:
-        env = dict(os.environ)
-        env.pop("PYTORCH_CUDA_ALLOC_CONF", None)
+        env = {name: value for name, value in os.environ.items() if not name.endswith("ALLOC_CONF")}
         if options != "default":
             env["PYTORCH_CUDA_ALLOC_CONF"] = options
         subprocess.run([sys.executable, str(Path(__file__)), CHILD, options, str(size)], env=env, check=True)

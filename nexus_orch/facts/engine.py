@@ -225,12 +225,12 @@ def read_distribution(root: Path) -> Distribution:
 
 
 def find_torch(root: Path) -> str | None:
-    """The version of the PyTorch that lies beside the package, by its metadata; None when there is none, or when that
-    is no version."""
-    for folder in sorted(root.parent.glob("torch-*.dist-info")):
-        version = _read_metadata(folder / "METADATA").get("Version", "")
+    """The version of the PyTorch that lies beside the package, by its metadata; None when there is none, when there is
+    more than one, or when it is no version."""
+    folders = list(root.parent.glob("torch-*.dist-info"))
+    if len(folders) == 1:
         with suppress(InvalidVersion):
-            return str(Version(version))
+            return str(Version(_read_metadata(folders[0] / "METADATA").get("Version", "")))
     return None
 
 

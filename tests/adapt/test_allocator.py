@@ -76,7 +76,15 @@ def test_layers_that_extra_arguments_copy_ahead_are_pinned_in_parallel() -> None
 
 @pytest.mark.parametrize(
     ("torch", "exact"),
-    [(None, False), ("2.12.1", False), ("2.13.0", True), ("2.13.0+cu130", True), ("2.14.0", True)],
+    [
+        (None, False),
+        ("2.12.1", False),
+        ("2.13.0.dev20260601", False),
+        ("2.13.0a0+git12", False),
+        ("2.13.0", True),
+        ("2.13.0+cu130", True),
+        ("2.14.0", True),
+    ],
 )
 def test_the_torch_that_is_installed_decides(torch: str | None, exact: bool) -> None:
     """torch refuses an option that it does not know, and an engine would not start."""

@@ -62,6 +62,12 @@ def test_the_queue_tells_cases_and_the_ram(tmp_path: Path) -> None:
     assert set(GRID) <= {*list_grid("qwen7b"), *list_grid("qwen14b")}
 
 
+def test_a_line_that_is_just_being_written_waits(tmp_path: Path) -> None:
+    queue = _write(tmp_path, "host-gib 0", "host-gib", "qwen7b/50/uv", GRID[0])
+    assert [entry.case.name for entry in queue.waiting()] == [GRID[0]]
+    assert queue.host_gib() == 0
+
+
 def test_a_case_is_taken_as_often_as_the_file_says_it(tmp_path: Path) -> None:
     queue = _write(tmp_path, GRID[0], GRID[0], GRID[1])
     numbers = []

@@ -60,6 +60,16 @@ def test_the_torch_beside_an_engine(site_packages: Path, folder: str, version: s
     assert read_engine(root).torch == expected
 
 
+def test_of_two_torches_beside_an_engine_none_is_believed(site_packages: Path) -> None:
+    root = write_package(site_packages)
+    write_metadata(root, "vllm", "0.32.0")
+    for version in ("2.13.0", "2.9.1"):
+        folder = site_packages / f"torch-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Name: torch\nVersion: {version}\n\n", encoding="utf-8")
+    assert read_engine(root).torch is None
+
+
 def test_the_package_folder_names_the_engine_too(site_packages: Path) -> None:
     root = write_package(site_packages)
     write_metadata(root, "vllm", "0.32.0")
