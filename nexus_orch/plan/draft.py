@@ -196,7 +196,7 @@ class Draft:
 
     @cached_property
     def context_cache_bytes(self) -> tuple[int, ...]:
-        """The part of it without which not even one request of the wanted context can be served."""
+        """The part of it, of each stage, without which not even one request of the wanted context can be served."""
         return tuple(cache.request_bytes(self.want.context) + self.doubt.below for cache in self.caches)
 
     @cached_property

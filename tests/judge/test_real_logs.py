@@ -25,12 +25,14 @@ class Known:
     measured: dict[str, Any] = field(default_factory=dict)
 
 
+def served(measured: dict[str, Any]) -> Known:
+    """A start of 0.25.1 that served until it was told to stop."""
+    return Known(None, remedy="was shut down as it was told to", version="0.25.1", measured=measured)
+
+
 KNOWN: dict[str, Known] = {
-    "0.25.1-h100-q7_eager": Known(
-        None,
-        remedy="was shut down as it was told to",
-        version="0.25.1",
-        measured={
+    "0.25.1-h100-q7_eager": served(
+        {
             "weights_bytes": round(14.29 * GIB),
             "kv_cache_bytes": round(57.21 * GIB),
             "kv_cache_tokens": 1_071_264,
@@ -39,17 +41,12 @@ KNOWN: dict[str, Known] = {
             "model_runner": "V2",
             "init_seconds": 20.86,
             "enforce_eager": True,
-        },
+        }
     ),
-    "0.25.1-h100-q7_default": Known(
-        None,
-        remedy="was shut down as it was told to",
-        version="0.25.1",
-        measured={"cuda_graph_bytes": round(0.89 * GIB), "compile_seconds": 17.65, "kv_cache_tokens": 1_071_136},
+    "0.25.1-h100-q7_default": served(
+        {"cuda_graph_bytes": round(0.89 * GIB), "compile_seconds": 17.65, "kv_cache_tokens": 1_071_136}
     ),
-    "0.25.1-h100-q32_eager": Known(
-        None, remedy="was shut down", version="0.25.1", measured={"weights_bytes": round(61.04 * GIB)}
-    ),
+    "0.25.1-h100-q32_eager": served({"weights_bytes": round(61.04 * GIB)}),
     "0.25.1-h100-q14_nooff": Known(
         "no_kv_cache_memory",
         "No available memory for the cache blocks",
@@ -64,72 +61,49 @@ KNOWN: dict[str, Known] = {
         "0.25.1",
         {"requested_offload_bytes": round(8.5 * GIB), "weights_bytes": round(27.57 * GIB)},
     ),
-    "0.25.1-h200-q14_uva": Known(
-        None,
-        remedy="was shut down as it was told to",
-        version="0.25.1",
-        measured={
+    "0.25.1-h200-q14_uva": served(
+        {
             "requested_offload_bytes": round(13.76 * GIB),
             "offloaded_bytes": round(13.84 * GIB),
             "weights_bytes": round(13.7 * GIB),
             "kv_cache_tokens": 41_328,
-        },
+        }
     ),
-    "0.25.1-h200-q14_prefetch": Known(
-        None,
-        remedy="was shut down as it was told to",
-        version="0.25.1",
-        measured={
+    "0.25.1-h200-q14_prefetch": served(
+        {
             "requested_prefetch_group_size": 8,
             "offloaded_bytes": 23_122_600_000,
             "static_pool_bytes": 550_500_000,
             "weights_bytes": round(5.99 * GIB),
             "kv_cache_tokens": 45_072,
-        },
+        }
     ),
-    "0.25.1-h200-q30a3b_experts": Known(
-        None,
-        remedy="was shut down as it was told to",
-        version="0.25.1",
-        measured={"offloaded_bytes": round(28.88 * GIB), "weights_bytes": round(28.06 * GIB)},
-    ),
-    "0.25.1-h200-q30a3b_experts_first": Known(
-        None,
-        remedy="was shut down as it was told to",
-        version="0.25.1",
-        measured={
+    "0.25.1-h200-q30a3b_experts": served({"offloaded_bytes": round(28.88 * GIB), "weights_bytes": round(28.06 * GIB)}),
+    "0.25.1-h200-q30a3b_experts_first": served(
+        {
             "offloaded_bytes": round(42.75 * GIB),
             "weights_bytes": round(14.18 * GIB),
             "kv_cache_tokens": 81_632,
-        },
+        }
     ),
-    "0.25.1-h200-q30a3b_experts_prefetched": Known(
-        None,
-        remedy="was shut down as it was told to",
-        version="0.25.1",
-        measured={
+    "0.25.1-h200-q30a3b_experts_prefetched": served(
+        {
             "offloaded_bytes": 31_406_900_000,
             "static_pool_bytes": 1_208_000_000,
             "weights_bytes": round(27.68 * GIB),
             "kv_cache_tokens": 90_304,
-        },
+        }
     ),
-    "0.25.1-h200-q30a3b_graphs": Known(
-        None,
-        remedy="was shut down as it was told to",
-        version="0.25.1",
-        measured={
+    "0.25.1-h200-q30a3b_graphs": served(
+        {
             "offloaded_bytes": round(14.25 * GIB),
             "weights_bytes": round(42.68 * GIB),
             "kv_cache_tokens": 65_536,
             "compile_seconds": 46.13,
-        },
+        }
     ),
-    "0.25.1-h200-q32_no_offload": Known(
-        None,
-        remedy="was shut down as it was told to",
-        version="0.25.1",
-        measured={"weights_bytes": round(61.04 * GIB), "max_concurrency": 14.74, "model_runner": "V2"},
+    "0.25.1-h200-q32_no_offload": served(
+        {"weights_bytes": round(61.04 * GIB), "max_concurrency": 14.74, "model_runner": "V2"}
     ),
     "0.25.1-h200-q7_memory_given_back": Known(
         "memory_busy",

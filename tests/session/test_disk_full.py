@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Iterator
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nexus_orch.record.find import find_runs
 from tests.session.conftest import Desk
-
-PAGE = 4096
 
 
 def _states(desk: Desk) -> list[str]:
@@ -33,33 +29,30 @@ def test_a_run_that_cannot_write_its_record_leaves_no_folder(desk: Desk, kib: in
     assert _states(desk) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 pages of its own, where this user may mount one. What needs none is tested above, and with
-    /dev/full in tests/record and tests/launch."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    size = f"size={64 * PAGE}"
-    mount = ["mount", "-t", "tmpfs", "-o", size, "none", str(folder)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+_REFUSE = """
+import errno, os, sys
+
+def refuse(event, given):
+    if event == "open" and {name!r} in os.path.basename(str(given[0])) and given[2] & (os.O_WRONLY | os.O_RDWR):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), given[0])
+
+sys.addaudithook(refuse)
+"""
+"""For Python's start: this process gets no room for files of that name, and for all others it does."""
 
 
-@pytest.mark.parametrize("left", [0, 1, 2, 3])
-def test_a_full_disk_leaves_no_lost_run(desk: Desk, small_disk: Path, left: int) -> None:
-    """With so many pages left spec, journal, plan or command is the first that cannot be written. Where the journal has
-    room, it tells how the run ended."""
-    home = small_disk / "home"
-    full = replace(desk, home=home, environ={**desk.environ, "NEXUS_HOME": str(home)})
-    home.mkdir()
-    (small_disk / "filler").write_bytes(bytes((64 - left) * PAGE))
-    done = full.run("probe.then=stop")
+@pytest.mark.parametrize(
+    ("name", "states"),
+    [("spec.yaml", []), ("journal.jsonl", []), ("plan.json", ["stopped"]), ("command.json", ["stopped"])],
+)
+def test_a_full_disk_leaves_no_lost_run(desk: Desk, tmp_path: Path, name: str, states: list[str]) -> None:
+    """Whichever file is the first that finds no room. Where the journal has some, it tells how the run ended. Files
+    themselves are tested with /dev/full in tests/record and tests/launch."""
+    (tmp_path / "sitecustomize.py").write_text(_REFUSE.format(name=name), encoding="utf-8")
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [desk.environ.get("PYTHONPATH")])])
+    done = replace(desk, environ={**desk.environ, "PYTHONPATH": paths}).run("probe.then=stop")
     assert done.returncode == 5, done.stderr
     assert "the disk is full" in done.stderr
+    assert name in done.stderr
     assert "Traceback" not in done.stderr
-    (small_disk / "filler").unlink()
-    assert _states(full) == ["stopped"] * len(find_runs(home / "runs"))
-    assert left > 1 or not find_runs(home / "runs")
+    assert _states(desk) == states
