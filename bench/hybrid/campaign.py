@@ -115,8 +115,16 @@ class Queue:
         for name, manner in self._lines():
             seen[name] += 1
             if name != HOST_WORD and seen[name] > self.taken[name]:
-                with suppress(ValueError):  # a line that is just being written
+                with suppress(ValueError):  # perhaps just being written; `mistakes` tells what stays so
                     yield Entry(make_case(name), manner == "alone")
+
+    def mistakes(self) -> Iterator[str]:
+        """Why a line says nothing."""
+        for name, rest in self._lines():
+            try:
+                float(rest) if name == HOST_WORD else make_case(name)
+            except ValueError as error:
+                yield f"{name}: {error}"
 
     def host_gib(self) -> float | None:
         """What the file says of host RAM, the last line that does."""
@@ -359,7 +367,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         for launch in campaign.alive:
             stop(launch)
-    return 0
+    mistakes = list(campaign.queue.mistakes())
+    sys.stderr.writelines(f"not launched: {mistake}\n" for mistake in mistakes)
+    return 1 if mistakes else 0
 
 
 if __name__ == "__main__":

@@ -66,6 +66,9 @@ def test_a_line_that_is_just_being_written_waits(tmp_path: Path) -> None:
     queue = _write(tmp_path, "host-gib 0", "host-gib", "qwen7b/50/uv", GRID[0])
     assert [entry.case.name for entry in queue.waiting()] == [GRID[0]]
     assert queue.host_gib() == 0
+    told = list(queue.mistakes())
+    assert [mistake.partition(":")[0] for mistake in told] == ["host-gib", "qwen7b/50/uv"]
+    assert "MODEL/PERCENT/MECHANISM/MODE" in told[1]
 
 
 def test_a_case_is_taken_as_often_as_the_file_says_it(tmp_path: Path) -> None:
