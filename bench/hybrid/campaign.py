@@ -9,8 +9,8 @@ A case waits for its model to be there. A line `host-gib N` changes the RAM that
 Loading takes many times as long as timing. So a case is launched as soon as a card and host RAM have room for it, by
 the planner's own account (`room.py`), and its KV cache is given, not what is left of the card: vLLM measures that
 wrongly beside others. A line that ends in `alone` has a card to itself and the KV cache that vLLM finds. One case is
-timed at a time, and all others of its card are stopped meanwhile; those of all cards where nothing is offloaded: then
-the processors decide, which they share. A case that fails is launched once more, some time later.
+timed at a time, and all others of its card are stopped meanwhile; those of all cards where the processors decide, which
+they share (`Case.is_processor_bound`). A case that fails is launched once more, some time later.
 """
 
 from __future__ import annotations
@@ -256,8 +256,8 @@ class Campaign:
             self._write(row)
 
     def _rivals(self, timed: Launch) -> list[Launch]:
-        offloads = "memory=hybrid" in timed.entry.overrides
-        return [each for each in self.alive if not offloads or each.gpu == timed.gpu]
+        everywhere = timed.entry.case.is_processor_bound
+        return [each for each in self.alive if everywhere or each.gpu == timed.gpu]
 
     def _start_what_fits(self) -> bool:
         """Start every case that has room, in the queue's order; whether any was left."""

@@ -18,6 +18,9 @@ WEIGHTS_GIB = {"qwen7b": 14.19, "qwen14b": 27.51, "qwen32b": 61.02, "qwen3_30b_a
 EXPERTS = "qwen3_30b_a3b"
 EXPERT_SHARE = 8 / 128
 """Of its experts, what one token uses."""
+EXPERT_BATCHES = (16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 1536, 2000)
+"""Batches for which vLLM's configurations of the experts' kernels differ (fused_moe/configs, 0.25.1), as the longest
+prompt allows."""
 BUS_GIB_PER_SECOND = 46.0
 """Only to choose how many tokens are asked for."""
 DECODE_SECONDS = 2.0
@@ -41,6 +44,13 @@ class Case:
     overrides: tuple[str, ...]
     workloads: tuple[Workload, ...]
     warm_up: tuple[Workload, ...] = ()
+
+    @property
+    def is_processor_bound(self) -> bool:
+        """Whether launching kernels may take longer than the card and the bus: without offload, and where few of the
+        experts that are read in place are active."""
+        offloads = "memory=hybrid" in self.overrides
+        return not offloads or (self.model == EXPERTS and "memory.offload_backend=uva" in self.overrides)
 
 
 def list_grid(model: str) -> Iterator[str]:
@@ -118,4 +128,7 @@ def _make(name: str, model: str, overrides: list[str], moved_gib: float, *, read
     warm_up = [Workload(1, 32, 2), Workload(16, 32, 2)]
     if model == EXPERTS:  # its kernels are compiled for each size of a batch
         warm_up = [Workload(1, 32, 2), Workload(16, 128, 2), Workload(1, 1000, 2), Workload(2, 1000, 2)]
+        if not moved_gib:  # where a pass takes no time: later launches find the kernels compiled
+            sizes = [Workload(requests, 32, 2) for requests in (2, 4, 8, 16)]
+            warm_up = [*(Workload(1, tokens, 2) for tokens in EXPERT_BATCHES), *sizes, *warm_up]
     return Case(name, model, tuple(overrides), workloads, tuple(warm_up))

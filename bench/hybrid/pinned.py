@@ -1,4 +1,5 @@
-"""How fast PyTorch pins host memory, how much RAM that takes, how fast it is copied from: run by the engine's Python.
+"""How fast PyTorch pins host memory, how much RAM that takes, how much of it stays after it was freed, and how fast it
+is copied from: run by the engine's Python.
 
     python bench/hybrid/pinned.py [MIB] [OPTIONS...]        (the first card that CUDA shows; prints JSON lines)
 
@@ -42,12 +43,16 @@ def measure(options: str, size: int) -> dict[str, Any]:
         target.copy_(source, non_blocking=True)
     torch.cuda.synchronize()
     copied = time.perf_counter() - started
+    del pinned, source
+    torch.empty(1, pin_memory=True)  # what was freed is looked at when something is asked for
+    kept = process.memory_info().rss - before
     asked = TENSORS * size
     return {
         "options": options,
         "torch": torch.__version__,
         "asked_bytes": asked,
         "resident_bytes": taken,
+        "kept_bytes": kept,
         "seconds": round(seconds, 2),
         "copy_bytes_per_second": round(asked / copied),
     }

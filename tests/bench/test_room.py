@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.hybrid.campaign import TRIES, Queue
-from bench.hybrid.grid import CARD_GIB, list_grid
+from bench.hybrid.grid import CARD_GIB, list_grid, make_case
 from bench.hybrid.room import CARD_SPARE_GIB, Need, Room, find_need
 
 ROOM = Room(("0", "1"), 100.0)
@@ -46,6 +46,20 @@ def test_a_launch_needs_what_its_plan_says() -> None:
     assert copied.loading_gib > 7 and read.loading_gib == 0
     assert copied.card_gib == pytest.approx(0.108 * CARD_GIB + 1.5, abs=0.2)
     assert find_need("qwen7b", settings, is_alone=True).card_gib == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("qwen7b/0/none/graphs", True),
+        ("qwen7b/50/uva/eager", False),
+        ("qwen3_30b_a3b/0/none/eager", True),
+        ("qwen3_30b_a3b/25/uva/eager", True),
+        ("qwen3_30b_a3b/25/prefetch/eager", False),
+    ],
+)
+def test_where_the_processors_decide(case: str, expected: bool) -> None:
+    assert make_case(case).is_processor_bound is expected
 
 
 def _write(folder: Path, *lines: str) -> Queue:
