@@ -32,6 +32,7 @@ class Speed:
     """One workload of one launch, in tokens per second: of one request between its tokens, and of all together."""
 
     case: str
+    host: str
     backend: str | None
     requests: int
     input_tokens: int
@@ -77,7 +78,9 @@ def predict_speeds(data: Mapping[str, Any]) -> Iterator[Speed]:
                 predicted = pace.together(requests, tokens, load["output_tokens"]) or 0.0
                 measured = load["tokens_per_second"]
             disturbed = load.get("disturbed")
-            yield Speed(launch["case"], launch["backend"], requests, tokens, predicted, measured, disturbed)
+            yield Speed(
+                launch["case"], launch["host"], launch["backend"], requests, tokens, predicted, measured, disturbed
+            )
 
 
 def _make_lessons(data: Mapping[str, Any], launch: Mapping[str, Any]) -> tuple[Lesson, ...]:

@@ -11,9 +11,9 @@ from bench.hybrid.predict import Speed, predict_speeds, read_data
 from nexus_orch.view.words import render_markdown_table
 
 GIB = 1 << 30
-SIZES = ("launch", "in host RAM", "weights on the card", "KV cache, tokens", "resident host RAM")
-SPEEDS = ("launch", "1 x 32", "16 x 128", "1 x 1,000", "16 x 1,000")
-BUS = ("launch", "GB/s, 32 and 1,000 tokens before", "of a copy alone")
+SIZES = ("launch", "host", "in host RAM", "weights on the card", "KV cache, tokens", "resident host RAM")
+SPEEDS = ("launch", "host", "1 x 32", "16 x 128", "1 x 1,000", "16 x 1,000")
+BUS = ("launch", "host", "GB/s, 32 and 1,000 tokens before", "of a copy alone")
 KINDS = ("prefetch", "in place, dense", "in place, experts", "none, CUDA graphs", "none, eager")
 NOTHING = "-"
 
@@ -24,6 +24,7 @@ def render_sizes(data: Mapping[str, Any]) -> str:
     rows = [
         (
             launch["case"],
+            launch["host"],
             _pair(launch["planned"]["offloaded_bytes"] / GIB, launch["measured"]["offloaded_bytes"] / GIB, ".2f"),
             _pair(launch["planned"]["weights_gib"], launch["measured"]["weights_gib"], ".2f"),
             launch.get("kv_cache") or _pair(launch["planned"]["kv_tokens"], launch["measured"]["kv_tokens"], ",.0f"),
@@ -32,20 +33,20 @@ def render_sizes(data: Mapping[str, Any]) -> str:
         for launch in data["launches"]
         if launch["planned"]["offloaded_bytes"] or not launch["measured"]["offloaded_bytes"]
     ]
-    return render_markdown_table(SIZES, rows, range(1, len(SIZES)))
+    return render_markdown_table(SIZES, rows, range(2, len(SIZES)))
 
 
 def render_speeds(speeds: Iterable[Speed]) -> str:
     """Predicted and measured tokens per second, by launch and workload."""
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for speed in speeds:
         column = f"{'1' if speed.requests == 1 else '16'} x {speed.input_tokens:,}"
         note = "" if speed.requests in (1, 16) else f" ({speed.requests} requests)"
         error = "disturbed" if speed.disturbed else f"{speed.error:+.0%}"
         text = f"{_render(speed.predicted)} / {_render(speed.measured)} ({error}){note}"
-        rows.setdefault(speed.case, {})[column] = text
-    lines = [(case, *(found.get(column, NOTHING) for column in SPEEDS[1:])) for case, found in rows.items()]
-    return render_markdown_table(SPEEDS, lines, range(1, len(SPEEDS)))
+        rows.setdefault((speed.case, speed.host), {})[column] = text
+    lines = [(*launch, *(found.get(column, NOTHING) for column in SPEEDS[2:])) for launch, found in rows.items()]
+    return render_markdown_table(SPEEDS, lines, range(2, len(SPEEDS)))
 
 
 def render_summary(speeds: Iterable[Speed]) -> str:
@@ -72,8 +73,8 @@ def render_bus(data: Mapping[str, Any]) -> str:
         offloaded = launch["measured"]["offloaded_bytes"]
         rates = [load["decode_tokens_per_second"] * offloaded for load in launch["workloads"] if load["requests"] == 1]
         gigabytes = ", ".join(f"{rate / 1e9:.1f}" for rate in rates)
-        rows.append((launch["case"], gigabytes, ", ".join(f"{rate / copied:.0%}" for rate in rates)))
-    return render_markdown_table(BUS, rows, range(1, len(BUS)))
+        rows.append((launch["case"], launch["host"], gigabytes, ", ".join(f"{rate / copied:.0%}" for rate in rates)))
+    return render_markdown_table(BUS, rows, range(2, len(BUS)))
 
 
 def _render(speed: float) -> str:

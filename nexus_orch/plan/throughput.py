@@ -225,16 +225,17 @@ class Pace:
 
     def _routing_seconds(self, card: int) -> float:
         """What the many small kernels around routed experts take eager, beside what is read in place; a CUDA graph does
-        not need it. Eager with all experts on the card was not measured undisturbed."""
+        not need it."""
         starts = self._expert_share < 1 and self.draft.eager
         return len(self._stage(card).layer_bytes) * self._constants["routing_seconds_per_layer"] if starts else 0.0
 
     def _launch_seconds(self, card: int) -> float:
-        """What the processor takes to start the kernels of one pass, none of them where they are one CUDA graph."""
+        """What the processor takes to start the kernels of one pass, none of them where they are one CUDA graph. Those
+        of routed experts are several times as many."""
         if not self.draft.eager:
             return 0.0
-        layers = len(self._stage(card).layer_bytes)
-        return self._constants["eager_seconds"] + self._constants["eager_seconds_per_layer"] * layers
+        layer = "eager_seconds_per_layer" if self._expert_share == 1 else "eager_seconds_per_expert_layer"
+        return self._constants["eager_seconds"] + self._constants[layer] * len(self._stage(card).layer_bytes)
 
     def _stage(self, card: int) -> RankWeights:
         return self.draft.weights.stages[self.draft.stage_of(card)]

@@ -45,13 +45,14 @@ def _of(kind: str, *, several: bool) -> list[float]:
 @pytest.mark.parametrize(
     ("kind", "several", "count", "middle", "worst"),
     [
-        ("prefetch", False, 42, 0.02, 0.09),
-        ("prefetch", True, 40, 0.025, 0.34),
-        ("in place, dense", False, 32, 0.045, 0.12),
-        ("in place, dense", True, 32, 0.06, 0.2),
-        ("in place, experts", False, 10, 0.04, 0.4),
-        ("none, CUDA graphs", False, 8, 0.03, 0.07),
-        ("none, CUDA graphs", True, 7, 0.05, 0.11),
+        ("prefetch", False, 58, 0.016, 0.09),
+        ("prefetch", True, 56, 0.025, 0.34),
+        ("in place, dense", False, 38, 0.04, 0.12),
+        ("in place, dense", True, 38, 0.075, 0.2),
+        ("in place, experts", False, 18, 0.035, 0.45),
+        ("in place, experts", True, 18, 0.075, 0.5),
+        ("none, CUDA graphs", False, 12, 0.03, 0.07),
+        ("none, CUDA graphs", True, 11, 0.07, 0.5),
     ],
 )
 def test_timed_launches_are_predicted(kind: str, several: bool, count: int, middle: float, worst: float) -> None:
@@ -62,10 +63,12 @@ def test_timed_launches_are_predicted(kind: str, several: bool, count: int, midd
     assert errors[-1] <= worst
 
 
-@pytest.mark.parametrize("case", ["qwen3_30b_a3b/75/uva/eager", "qwen3_30b_a3b/25/uva/graphs"])
+@pytest.mark.parametrize(
+    "case", ["qwen3_30b_a3b/75/uva/eager", "qwen3_30b_a3b/25/uva/graphs", "qwen3_30b_a3b/50/uva/graphs"]
+)
 def test_experts_are_predicted_whose_kernels_were_compiled_before(case: str) -> None:
     errors = [abs(speed.error) for speed in _speeds() if speed.case == case]
-    assert len(errors) == 4
+    assert len(errors) in (4, 8)
     assert median(errors) <= 0.05
     assert max(errors) <= 0.13
 
