@@ -54,6 +54,20 @@ def activation_bytes(architecture: Architecture, generation: Generation, batch: 
     return max(logits, widest) + _workspace_bytes(gpu)
 
 
+def compiling_bytes(embedding_bytes: int, generation: Generation, gpu: GpuFacts, *, eager: bool) -> int:
+    """The peak of a start that compiles the model, which is part of the profile; 0 where nothing is compiled.
+
+    Kernels are timed with tensors made for it, one of which is as large as the embedding of the rank
+    (`benchmark_combo_kernel`: config/compilation.py of vLLM 0.25.1, _inductor/codegen/triton_combo_kernel.py of torch).
+    On H200 and H100 with torch 2.11 that held within 25 MiB for Qwen2.5-7B, 14B and Llama-3.1-8B, and within 80 for
+    Qwen3-8B and Qwen3-30B-A3B; with vLLM 0.17.1 and torch 2.10 it was not seen. What was compiled is kept, and a later
+    start with the same settings has more room: one of Qwen3-8B had what the forward pass alone leaves.
+    """
+    if eager or not generation.times_kernels or not embedding_bytes:
+        return 0
+    return embedding_bytes + _workspace_bytes(gpu)
+
+
 def _workspace_bytes(gpu: GpuFacts) -> int:
     """What PyTorch keeps for cuBLAS from the first matrix product on (ATen/cuda/CublasHandlePool.cpp)."""
     datacenter = gpu.compute_capability is not None and gpu.compute_capability[0] in (9, 10)

@@ -113,9 +113,10 @@ def _attempt(trials: Trials, loader: Loader) -> Attempt:
     and leaner ones."""
     tried: list[Attempt] = []
     variations = trials.variations
-    for place, (batching, highest) in enumerate(variations):
-        is_raised_next = place + 1 < len(variations) and variations[place + 1][0] is batching
-        tried.append(_try(trials, loader, batching, highest, is_final=not is_raised_next))
+    for place, (batching, highest) in enumerate(variations, start=1):
+        is_last = place == len(variations)
+        is_raised_next = not is_last and variations[place][0] is batching
+        tried.append(_try(trials, loader, batching, highest, is_final=not is_raised_next, is_last=is_last))
         settled = tried[-1].settled
         if settled.is_comfortable and not settled.offloads and settled.holds_concurrency:
             return tried[-1]
@@ -157,19 +158,25 @@ def _batching(inputs: Inputs, division: Division, *, lean: bool) -> Batching:
     )
 
 
-def _try(trials: Trials, loader: Loader, batching: Batching, highest: float, *, is_final: bool) -> Attempt:
+def _try(
+    trials: Trials, loader: Loader, batching: Batching, highest: float, *, is_final: bool, is_last: bool
+) -> Attempt:
     """With these settings, and without CUDA graphs where that is better. `is_final`: no larger share of memory is tried
-    with this batching; what offloads with a smaller one is not looked at without CUDA graphs."""
+    with this batching; what offloads with a smaller one is not looked at without CUDA graphs. What lacks no more than
+    they take is, when nothing else is left to try (`is_last`)."""
     wishes = trials.inputs.wishes
     pinned = wishes.spec.memory.enforce_eager
     settled, *others = settle(trials.draft(batching, eager=bool(pinned)), loader, highest)
     found = Attempt(loader.name, settled, batching.choices, tuple(others))
     if pinned is not None:
         return replace(found, choices=(*batching.choices, wishes.choice(EAGER, pinned, "")))
-    idle = settled.holds_concurrency or not settled.fits_context
+    without = trials.draft(batching, eager=True)
+    freed = settled.draft.compiled_bytes - without.compiled_bytes
+    lacks_little = is_last and settled.holds(settled.needed_context, freed)
+    idle = settled.holds_concurrency if settled.fits_context else not lacks_little
     if not is_final if settled.offloads else idle:
         return found
-    eager, *others = settle(trials.draft(batching, eager=True), loader, highest)
+    eager, *others = settle(without, loader, highest)
     reason = _find_eager_reason(settled, eager)
     if reason is None:
         return found
@@ -180,16 +187,16 @@ def _find_eager_reason(graphs: Settled, eager: Settled) -> str | None:
     """Why this run does without CUDA graphs; None when it keeps them."""
     if is_better(graphs, eager):
         return None
-    size = f"{graphs.draft.graph_bytes / GIB:.2f} GiB"
+    size = f"{(graphs.draft.compiled_bytes - eager.draft.compiled_bytes) / GIB:.2f} GiB"
     if is_better(eager, graphs):
-        return f"CUDA graphs take {size} that the run needs to fit"
+        return f"compiling and CUDA graphs take {size} that the run needs to fit"
     gain = graphs.worth / eager.worth - 1
     if graphs.offloads and eager.offloads and gain <= LEAST_GRAPH_GAIN:
         little = f"little ({gain:.0%} here)" if gain >= LEAST_TOLD_GAIN else "nothing"
-        return f"CUDA graphs gain {little} when weights come over the bus, and take {size}"
+        return f"CUDA graphs gain {little} when weights come over the bus; they and compiling take {size}"
     if gain >= -LEAST_GRAPH_GAIN:
         return None
     if graphs.offloads and not eager.offloads:
-        return f"CUDA graphs take {size}: without them no weights must leave the card"
+        return f"compiling and CUDA graphs take {size}: without them no weights must leave the card"
     held = f"{eager.requests_at_once} requests run at once instead of {graphs.requests_at_once}"
-    return f"CUDA graphs take {size}: without them {held}"
+    return f"compiling and CUDA graphs take {size}: without them {held}"

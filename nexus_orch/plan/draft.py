@@ -12,6 +12,7 @@ from nexus_orch.plan.accounting import (
     Batch,
     Doubt,
     activation_bytes,
+    compiling_bytes,
     cuda_graph_bytes,
     kv_doubt,
     non_torch_bytes,
@@ -96,11 +97,38 @@ class Draft:
         return card // self.division.tensor_parallel
 
     @cached_property
-    def activation_bytes(self) -> int:
+    def activation_bytes(self) -> tuple[int, ...]:
+        """The peak of each card's profile: of a forward pass, or of compiling the model before it."""
+        return tuple(max(self._pass_bytes, compiling) for compiling in self._compiling_bytes)
+
+    @cached_property
+    def _pass_bytes(self) -> int:
         learned = self.inputs.wishes.quantity("measured.activation_bytes")
         if learned is not None:
             return learned
         return activation_bytes(self.inputs.architecture, self.generation, self._batch, self.gpus[0])
+
+    @cached_property
+    def _compiling_bytes(self) -> tuple[int, ...]:
+        """Nothing where the KV cache is not what the profile leaves: it is taken when the model has been compiled. A
+        peak that was measured may be that of a later start, and does not replace it."""
+        if self.inputs.spec.memory.kv_cache.size_gib is not None:
+            return (0,) * len(self.gpus)
+        stages = (self.weights.stages[self.stage_of(card)] for card in range(len(self.gpus)))
+        return tuple(
+            compiling_bytes(stage.compiled_embedding_bytes, self.generation, gpu, eager=self.eager)
+            for stage, gpu in zip(stages, self.gpus, strict=True)
+        )
+
+    @cached_property
+    def compiled_bytes(self) -> int:
+        """What the profile and the CUDA graphs take on the fullest card."""
+        return max(self.activation_bytes) + self.graph_bytes
+
+    @cached_property
+    def compiled_before_bytes(self) -> int:
+        """By how much the profile's peak is smaller where a start has compiled the model before, on every card."""
+        return max(self.activation_bytes) - self._pass_bytes
 
     @cached_property
     def graph_bytes(self) -> int:
@@ -152,7 +180,7 @@ class Draft:
         """What is taken on each card inside the budget beside weights and KV cache."""
         graphs = self.graph_bytes if self.generation.graphs_reserved else 0
         cards = range(len(self.gpus))
-        return tuple(self.activation_bytes + self.non_torch_bytes(card) + graphs for card in cards)
+        return tuple(self.activation_bytes[card] + self.non_torch_bytes(card) + graphs for card in cards)
 
     def outside_bytes(self, placement: Placement | None = None) -> int:
         """What is taken on each card on top of the budget, once the weights are placed."""
@@ -203,10 +231,10 @@ class Draft:
     def doubt(self) -> Doubt:
         """How far the KV cache's real size may lie from the estimate."""
         if "measured.activation_bytes" in self.inputs.wishes.lessons:
-            return Doubt(FREE_MARGIN_BYTES, FREE_MARGIN_BYTES)
-        doubt = kv_doubt(self.generation, self.activation_bytes, self.division.ranks)
+            return Doubt(FREE_MARGIN_BYTES, FREE_MARGIN_BYTES + self.compiled_before_bytes)
+        doubt = kv_doubt(self.generation, self._pass_bytes, self.division.ranks)
         factor = GUESS_FACTOR if self.inputs.architecture.is_guess else 1
-        return Doubt(doubt.below * factor, doubt.above * factor)
+        return Doubt(doubt.below * factor, doubt.above * factor + self.compiled_before_bytes)
 
     def needs(self, utilization: float) -> tuple[Need, ...]:
         """What a loader is told about each card; equal cards of a stage share one record."""

@@ -39,6 +39,8 @@ class Generation:
     pool_reserved: bool
     """The prefetch offloader's static pool is counted when the KV cache is sized (from 0.28: free memory is compared);
     before, it comes on top of the budget."""
+    times_kernels: bool
+    """See `nexus_orch.plan.accounting.compiling_bytes`."""
     offload_ignored: bool
     """The V2 runner of 0.22.1 to 0.25.1 ignores every weight offloader without a word."""
     cache: CacheRules
@@ -103,6 +105,7 @@ def _gpu(version: Version, *, v0: bool, v2: bool, ignored: bool) -> Generation:
         largest_batches=version >= Version("0.32"),
         profiles_prompt=v0,
         pool_reserved=version >= Version("0.28"),
+        times_kernels=version >= Version("0.20"),
         offload_ignored=ignored,
         cache=_cache_rules(version),
     )
@@ -138,6 +141,7 @@ def _cpu(version: Version) -> Generation:
         largest_batches=False,
         profiles_prompt=False,
         pool_reserved=True,
+        times_kernels=False,
         offload_ignored=True,
         cache=_cache_rules(version),
     )

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nexus_orch.plan.accounting import Batch, activation_bytes, cuda_graph_bytes, kv_doubt, non_torch_bytes
+from nexus_orch.plan.accounting import (
+    Batch,
+    activation_bytes,
+    compiling_bytes,
+    cuda_graph_bytes,
+    kv_doubt,
+    non_torch_bytes,
+)
 from nexus_orch.plan.architecture import AttentionCache, Layer
 from nexus_orch.plan.generations import default_batching
 from nexus_orch.plan.inputs import Inputs
@@ -41,16 +48,19 @@ def make_load(inputs: Inputs, groups: Groups) -> Load:
     serve, context = inputs.spec.serve, inputs.spec.model.max_model_len or want.context
     batch = Batch(serve.max_num_batched_tokens or tokens, serve.max_num_seqs or requests, context, tensor)
     peak = activation_bytes(inputs.architecture, generation, batch, first)
-    graphs = cuda_graph_bytes(inputs.architecture, generation, batch, eager=bool(inputs.spec.memory.enforce_eager))
+    eager = bool(inputs.spec.memory.enforce_eager)
+    graphs = cuda_graph_bytes(inputs.architecture, generation, batch, eager=eager)
     outside = 0 if generation.graphs_reserved else graphs
-    taken = peak + (graphs if generation.graphs_reserved else 0)
+    taken = graphs if generation.graphs_reserved else 0
     taken += kv_doubt(generation, peak, tensor * stages).below
     share = _utilization(inputs, [gpu for group in groups for gpu in group], outside)
     is_moe = inputs.architecture.is_moe
     rooms = []
     for stage, group in enumerate(groups):
         budget = int(min(gpu.total_bytes for gpu in group) * share)
-        fixed = ends[0 if stage == 0 else -1 if stage == stages - 1 else 1].fixed_bytes
+        end = ends[0 if stage == 0 else -1 if stage == stages - 1 else 1]
+        compiling = compiling_bytes(end.compiled_embedding_bytes, generation, group[0], eager=eager)
+        fixed = end.fixed_bytes + max(peak, compiling)
         rooms.append(budget - fixed - taken - non_torch_bytes(group[0], generation, tensor * stages, experts=is_moe))
     layers = inputs.architecture.layers
     weights = layout.stages[0].layer_bytes

@@ -150,6 +150,12 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
             f"vLLM {inputs.facts.engine.version} takes {outside / GIB:.2f} GiB on each card on top of its budget "
             "(CUDA graphs, offload buffers, page tables of KV blocks in RAM): the plan leaves that free"
         )
+    before = settled.draft.compiled_before_bytes
+    if before >= SMALLEST_TOLD_BYTES:
+        notes.append(
+            f"the first start with these settings compiles the model, and times kernels with a copy of the embedding: "
+            f"it has {before / GIB:.2f} GiB less for the KV cache than later ones"
+        )
     if settled.is_borderline and _is_uncertain(problems):
         length = f"a context of {settled.needed_context:,}"
         if settled.fits_context:

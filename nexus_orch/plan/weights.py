@@ -33,6 +33,9 @@ class RankWeights:
     """What one token reads of each parameter: of experts only the chosen ones."""
     tower_bytes: tuple[int, ...] = ()
     """The parameters of the vision tower on this stage."""
+    compiled_embedding_bytes: int = 0
+    """The embedding, where it is part of the compiled model: beside a vision tower it is not, nor after the first
+    stage."""
 
     @cached_property
     def total_bytes(self) -> int:
@@ -130,7 +133,7 @@ class WeightLayout:
         fixed = self._fixed(stage)
         head = sum(self._size(parameter) for parameter in self.architecture.head) if self._is_last(stage) else 0
         if head and self.architecture.tied_embeddings:
-            head += sum(self._size(parameter) for parameter in self.architecture.embedding)
+            head += self._embedding_bytes
         return RankWeights(
             layer_bytes=tuple(row.allocated_bytes for row in rows),
             fixed_bytes=sum(self._allocated(size) for size in fixed) + self._rotary_bytes(),
@@ -139,7 +142,12 @@ class WeightLayout:
             parameter_names=tuple(row.names for row in rows),
             active_parameter_bytes=tuple(row.active for row in rows),
             tower_bytes=tuple(self._size(parameter) for parameter in self.architecture.vision) if stage == 0 else (),
+            compiled_embedding_bytes=0 if stage or self.architecture.vision else self._embedding_bytes,
         )
+
+    @property
+    def _embedding_bytes(self) -> int:
+        return sum(self._size(parameter) for parameter in self.architecture.embedding)
 
     def _is_last(self, stage: int) -> bool:
         return stage == self.pipeline_parallel - 1

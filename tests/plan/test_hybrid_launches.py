@@ -27,11 +27,16 @@ WITHIN_BYTES = 16 * MIB
 _plugins = cache(load_plugins)
 
 
+COMPILED_WITHIN_BYTES = 96 * MIB
+"""What compiling takes beside a copy of the embedding differs by model, and the graphs are estimated too."""
+
+
 @cache
 def _prepare(case: str) -> tuple[RunSpec, Facts, Plan]:
     launch = next(launch for launch in LAUNCHES if launch["case"] == case)
     words = ["hardware=h200", "hardware.host.ram_gib=256", "engine.version=0.25.1", f"model={launch['model']}"]
-    spec = compose_run([*words, *launch["overrides"]], project=None)
+    eager = ["memory.enforce_eager=true"] if launch.get("eager") else []
+    spec = compose_run([*words, *launch["overrides"], *eager], project=None)
     facts, _ = read_facts(spec, _plugins(None))
     return spec, facts, make_plan(spec, facts, LOADERS)
 
@@ -50,8 +55,13 @@ def test_what_is_taken_beside_weights_and_cache(launch: Mapping[str, Any]) -> No
     card, measured = plan.per_gpu[0], launch["measured"]
     cache_bytes = measured["kv_tokens"] * card.kv_cache_bytes / plan.kv_cache_tokens
     taken = card.budget_bytes - measured["weights_gib"] * GIB - cache_bytes
-    planned = card.activation_bytes + card.non_torch_bytes - card.page_table_bytes
-    assert planned + _page_tables(launch, spec, facts) == pytest.approx(taken, abs=WITHIN_BYTES)
+    reserved = card.budget_bytes - card.weights_bytes - card.kv_cache_bytes - card.headroom_bytes
+    planned = reserved - card.page_table_bytes + _page_tables(launch, spec, facts)
+    assert planned == pytest.approx(taken, abs=_within(launch))
+
+
+def _within(launch: Mapping[str, Any]) -> int:
+    return COMPILED_WITHIN_BYTES if launch["case"].endswith("graphs") else WITHIN_BYTES
 
 
 def test_the_same_offload_leaves_the_same_cache() -> None:
@@ -62,6 +72,8 @@ def test_the_same_offload_leaves_the_same_cache() -> None:
         offloaded, measured = plan.per_gpu[0].offloaded_bytes, launch["measured"]
         if abs(offloaded - measured["offloaded_bytes"]) <= 0.001 * offloaded:
             token_bytes = plan.per_gpu[0].kv_cache_bytes / plan.kv_cache_tokens
-            assert abs(plan.kv_cache_tokens - measured["kv_tokens"]) * token_bytes <= 2 * WITHIN_BYTES, launch["case"]
+            assert abs(plan.kv_cache_tokens - measured["kv_tokens"]) * token_bytes <= 2 * _within(launch), launch[
+                "case"
+            ]
             compared += 1
     assert compared >= 8

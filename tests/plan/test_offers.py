@@ -120,7 +120,7 @@ def test_the_strategy_left_open_is_never_clearly_slower_than_a_pinned_one() -> N
 
 
 def test_a_plan_without_offload_does_not_speak_of_the_bus() -> None:
-    card = make_gpu(total_bytes=int(31.4 * GIB), free_bytes=31 * GIB)
+    card = make_gpu(total_bytes=34 * GIB, free_bytes=int(33.6 * GIB))
     work = WorkloadSpec(concurrency=64, input_tokens=2000, output_tokens=256)
     plan = _plan(Q14, work=work, gpu=card, version="0.33.0")
     choice = plan.choice("memory.enforce_eager")
