@@ -56,7 +56,10 @@ class Peaks:
 
 @dataclass(frozen=True)
 class Latest:
-    """The state of a run's samples: the newest of each series, the peaks, and how much engine output was dropped."""
+    """The state of a run's samples: the newest of each series, the peaks, and how much engine output was dropped.
+
+    The cards are those of the newest attempt: the next one may be planned on others.
+    """
 
     time: float = 0.0
     metric: Metric | None = None
@@ -70,7 +73,7 @@ class Latest:
         newer = replace(self, time=sample.time, peaks=self.peaks.including(sample))
         match sample:
             case GpuSample():
-                others = [gpu for gpu in self.gpus if gpu.index != sample.index]
+                others = [gpu for gpu in self.gpus if gpu.attempt == sample.attempt and gpu.index != sample.index]
                 return replace(newer, gpus=tuple(sorted([*others, sample], key=lambda gpu: gpu.index)))
             case HostSample():
                 return replace(newer, host=sample)

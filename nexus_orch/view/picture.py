@@ -181,4 +181,5 @@ class Picture:
         self.returncode = None
         self.proof = []
         self.stages = {**self._stages_ahead(), Stage.STARTING: started.time}
+        self.gpus = {}
         self.metrics = {}

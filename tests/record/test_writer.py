@@ -88,6 +88,14 @@ def test_peaks_between_two_kept_samples_are_not_lost(folder: RunFolder) -> None:
     assert latest.peaks.metrics == {}
 
 
+def test_the_latest_cards_are_those_of_the_newest_attempt(folder: RunFolder) -> None:
+    _observe(folder, make_gpu(100.0, 0, 20.0, 1), make_gpu(200.0, 2, 21.0), make_gpu(200.0, 3, 22.0))
+    latest = read_latest(folder.latest)
+    assert latest is not None
+    assert [gpu.index for gpu in latest.gpus] == [2, 3]
+    assert latest.peaks.gpu_memory_bytes.keys() == {"0", "2", "3"}
+
+
 def test_log_lines_are_not_repeated_but_dropped_bytes_are_counted(folder: RunFolder) -> None:
     started = Started(1.0, 1, 7, ("vllm",))
     assert _observe(folder, started, LogLine(1.0, 1, "a"), LogLine(2.0, 1, "b", 300), LogLine(3.0, 1, "c", 5)) == []

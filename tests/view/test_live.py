@@ -20,6 +20,7 @@ from nexus_orch.types import (
     Probed,
     Ready,
     Stage,
+    Started,
     Starting,
     Verdict,
 )
@@ -212,6 +213,14 @@ def test_cards_that_find_no_room_are_counted() -> None:
     frame = _text(picture, 80, 16)
     assert " and 12 more" in frame
     assert sum(" RTX 4090 " in line for line in frame) == 4
+
+
+def test_the_cards_of_an_earlier_attempt_are_gone() -> None:
+    picture = Picture()
+    picture.observe(make_gpu(START, 0, 20.0, 1))
+    picture.observe(Started(START + 1, 2, 7, ("vllm",)))
+    picture.observe(make_gpu(START + 2, 3, 1.0))
+    assert list(picture.gpus) == [3]
 
 
 def test_what_the_driver_does_not_tell_is_left_out() -> None:
