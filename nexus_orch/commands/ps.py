@@ -30,7 +30,7 @@ class LeftOver:
 
 @dataclass(frozen=True)
 class ShownRun:
-    """One line of the list. `gpu_memory_bytes` is what is used of all cards together, by this run or others."""
+    """One line of the list. `gpu_memory_bytes` is what is used of its cards together, by this run or others."""
 
     id: str
     model: str

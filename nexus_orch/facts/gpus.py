@@ -49,7 +49,7 @@ def read_gpus(spec: GpuSpec, origins: Mapping[str, str]) -> GpuReading:
     if spec.count == 0:
         return GpuReading(())
     with open_nvml() as nvml:
-        here = read_visible(nvml)
+        here = read_visible(nvml, os.environ)
         chosen = _choose_here(spec, here.devices)
         if chosen is not None:
             gpus = tuple(_measure(nvml, device, spec) for device in chosen)
@@ -67,14 +67,14 @@ class VisibleDevices:
     notes: tuple[str, ...] = ()
 
 
-def read_visible(nvml: Nvml) -> VisibleDevices:
-    """The cards that CUDA_VISIBLE_DEVICES leaves, in its order.
+def read_visible(nvml: Nvml, environ: Mapping[str, str]) -> VisibleDevices:
+    """The cards that CUDA_VISIBLE_DEVICES leaves in this environment, in its order.
 
     Entries are indices or (beginnings of) GPU-UUIDs; as in CUDA, an entry that names no card hides all that follow.
     Indices are taken in NVML's order, as vLLM takes them; CUDA itself counts so only with
     CUDA_DEVICE_ORDER=PCI_BUS_ID, which matters when the cards differ.
     """
-    listing = os.environ.get("CUDA_VISIBLE_DEVICES")
+    listing = environ.get("CUDA_VISIBLE_DEVICES")
     if listing is None:
         return VisibleDevices(nvml.devices)
     devices: list[NvmlDevice] = []
@@ -89,7 +89,7 @@ def read_visible(nvml: Nvml) -> VisibleDevices:
     if "MIG-" in listing:
         notes.append("slices of a card (MIG) cannot be measured: name the slice's memory, hardware.gpu.memory_mib")
     names = {device.name for device in nvml.devices}
-    if len(names) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+    if len(names) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         notes.append("the cards differ: set CUDA_DEVICE_ORDER=PCI_BUS_ID, else CUDA may number them in another order")
     return VisibleDevices(tuple(devices), tuple(notes))
 

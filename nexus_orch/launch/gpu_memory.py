@@ -18,15 +18,15 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class GpuHoldings:
-    """Used bytes of each card by its index, and whether NVML lists our own processes (it does not in containers)."""
+    """Used bytes of each card by NVML's index, and whether NVML lists our own processes (it does not in containers)."""
 
     used_bytes: Mapping[int, int]
     sees_us: bool = False
 
 
-def read_gpu_holdings(nvml: Nvml, pids: Collection[int] = ()) -> GpuHoldings:
-    """What the cards hold now. Read it before a start, and before a stop with the pids of the engine."""
-    readings = {device.index: nvml.read(device.index) for device in nvml.devices}
+def read_gpu_holdings(nvml: Nvml, gpus: Collection[int], pids: Collection[int] = ()) -> GpuHoldings:
+    """What these cards hold now. Read it before a start, and before a stop with the pids of the engine."""
+    readings = {index: nvml.read(index) for index in gpus}
     return GpuHoldings(
         used_bytes={index: reading.memory_used_bytes for index, reading in readings.items() if reading is not None},
         sees_us=any(_holds_memory(nvml, index, pids) for index in readings),
@@ -41,10 +41,10 @@ def wait_for_gpu_memory(
     *,
     timeout_seconds: float,
 ) -> tuple[Problem, ...]:
-    """Wait until each card is free of the engine with these pids; problems tell the cards that are not in time.
+    """Wait until each card that was read before the start is free of the engine with these pids.
 
-    A card is free when no more of it is used than before the start, or, where NVML has shown our processes, when it
-    shows none of them any more (then somebody else uses the memory).
+    The problems tell the cards that are not in time. A card is free when no more of it is used than before the start,
+    or, where NVML has shown our processes, when it shows none of them any more (then somebody else uses the memory).
     """
     deadline = time.monotonic() + timeout_seconds
     ours = frozenset(pids) if before_stop.sees_us else None

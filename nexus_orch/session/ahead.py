@@ -189,7 +189,7 @@ def _end(scene: Scene, stop: StopRequested) -> AttemptEnd:
     scene.writer.write(Stopping(stop.time, stop.reason))
     verdict = Stopped(stop.reason)
     _tell_verdict(scene, verdict)
-    with releasing(scene.limits.stop_seconds, scene.hurry) as release:  # nothing was started: nothing to take down
+    with releasing((), scene.limits.stop_seconds, scene.hurry) as release:  # nothing was started: nothing to take down
         return AttemptEnd(verdict, RunState(verdict=verdict), stop, release, None)
 
 

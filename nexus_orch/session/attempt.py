@@ -72,8 +72,8 @@ class Scene:
     hurry: threading.Event
     advise: Advise | None = None
     """What to say about a lack of memory; None with memory.dynamic=off."""
-    gpus: tuple[int, ...] | None = None
-    """The cards of the run by NVML's index: what others do on the rest says nothing of it. None when not known."""
+    gpus: tuple[int, ...] = ()
+    """The cards of the run by NVML's index: what others do on the rest says nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class AttemptEnd:
 
 def run_attempt(scene: Scene) -> AttemptEnd:
     """Start the engine, follow it until it fails, has answered or is to stop, and take it down again."""
-    with releasing(scene.limits.stop_seconds, scene.hurry) as release:
+    with releasing(scene.gpus, scene.limits.stop_seconds, scene.hurry) as release:
         engine = start_engine(
             scene.command,
             attempt=scene.attempt,

@@ -1,9 +1,9 @@
-"""Taking an engine down: every process of it gone, and its GPU memory back, whatever happened before."""
+"""Taking an engine down: every process of it gone, and the memory of its cards back, whatever happened before."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from nexus_orch.errors import Problem
@@ -19,7 +19,7 @@ GPU_RELEASE_SECONDS = 30.0
 class Release:
     """How an engine is taken down, once: by `take_down`, or by leaving the context `releasing`."""
 
-    def __init__(self, nvml: Nvml, stop_seconds: float, hurry: threading.Event) -> None:
+    def __init__(self, nvml: Nvml, gpus: Collection[int], stop_seconds: float, hurry: threading.Event) -> None:
         self.engine: RunningEngine | None = None
         """Set as soon as it was started."""
         self.report: StopReport | None = None
@@ -27,17 +27,18 @@ class Release:
         self.problems: tuple[Problem, ...] = ()
         """What was left behind."""
         self._nvml = nvml
+        self._gpus = gpus
         self._stop_seconds = stop_seconds
         self._hurry = hurry
-        self._before_start: GpuHoldings = read_gpu_holdings(nvml)
+        self._before_start: GpuHoldings = read_gpu_holdings(nvml, gpus)
 
     def take_down(self) -> None:
-        """Stop every process of the engine and wait for the cards. Does nothing the second time."""
+        """Stop every process of the engine and wait for its cards. Does nothing the second time."""
         if self.engine is None or self.report is not None:
             return
         self.engine.find_new_descendants()
         pids = [key.pid for key in self.engine.family()]
-        before_stop = read_gpu_holdings(self._nvml, pids)
+        before_stop = read_gpu_holdings(self._nvml, self._gpus, pids)
         self.report = stop_engine(self.engine.record, stop_seconds=self._stop_seconds, hurry=self._hurry)
         self.engine.wait(self._stop_seconds)
         stuck = wait_for_gpu_memory(
@@ -47,10 +48,10 @@ class Release:
 
 
 @contextmanager
-def releasing(stop_seconds: float, hurry: threading.Event) -> Iterator[Release]:
-    """Whatever ends this context ends the engine that was started in it."""
+def releasing(gpus: Collection[int], stop_seconds: float, hurry: threading.Event) -> Iterator[Release]:
+    """Whatever ends this context ends the engine that was started in it. `gpus` are its cards by NVML's index."""
     with open_nvml() as nvml:
-        release = Release(nvml, stop_seconds, hurry)
+        release = Release(nvml, gpus, stop_seconds, hurry)
         try:
             yield release
         finally:

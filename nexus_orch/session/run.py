@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import psutil
 
 from nexus_orch import __version__, paths
+from nexus_orch.adapt.offload_guards import gives
 from nexus_orch.errors import (
     ConfigError,
     ExitCode,
@@ -22,9 +23,11 @@ from nexus_orch.errors import (
     PlanError,
     Problem,
 )
+from nexus_orch.facts.gpus import read_visible
 from nexus_orch.launch.ports import FIRST_PORT, choose_port, claim_port
 from nexus_orch.launch.server import Server
 from nexus_orch.launch.signals import StopSignals
+from nexus_orch.nvml import open_nvml
 from nexus_orch.plugin_manager import Plugins
 from nexus_orch.record.events import AttemptEnded, Created, Finished, Planned
 from nexus_orch.record.history import history_path, remember_run
@@ -39,7 +42,7 @@ from nexus_orch.session.dynamic import Advise
 from nexus_orch.session.learning import store_measurement
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.session.refuse import describe_orphans, read_orphans, refusal_of
-from nexus_orch.types import Facts, Failed, Lesson, Plan, ProcessKey, RunSpec
+from nexus_orch.types import EngineFacts, Failed, Lesson, Plan, ProcessKey, RunSpec
 from nexus_orch.view.run_view import RunView
 
 NOT_PLANNED = (PlanError, ConfigError)
@@ -205,7 +208,7 @@ class _Session:
             events=self._events,
             hurry=signals.hurry,
             advise=self._adviser(),
-            gpus=find_cards(plan, self._prepared.facts),
+            gpus=find_cards(plan, self._prepared.facts.engine, {**os.environ, **command.env}),
         )
         return prepare_ram(scene, self._prepared.facts) or run_attempt(scene)
 
@@ -255,16 +258,17 @@ def open_record(preparation: Preparation) -> RunWriter:
     return writer
 
 
-def find_cards(plan: Plan, facts: Facts) -> tuple[int, ...] | None:
-    """The cards that the engine will take, by NVML's index: those that were chosen, else the first of the visible ones.
+def find_cards(plan: Plan, engine: EngineFacts, environ: Mapping[str, str]) -> tuple[int, ...]:
+    """The cards that the engine takes, by NVML's index: of those that its environment shows, one for each rank.
 
-    None on the CPU engine, where a profile stands for the cards, and where the engine is shown others than we see.
+    All of them with data parallelism, which the plan does not count. None on the CPU engine, and none for a slice of a
+    card (MIG): what its card holds belongs to others, too.
     """
-    machine = facts.machine
-    if not machine.gpus or not machine.is_this_machine or "CUDA_VISIBLE_DEVICES" in plan.spec.engine.env:
-        return None
-    chosen = plan.settings.get("hardware.gpu.devices") or [gpu.index for gpu in machine.gpus[: len(plan.per_gpu)]]
-    return tuple(int(index) for index in chosen)
+    if engine.device == "cpu":
+        return ()
+    with open_nvml() as nvml:
+        shown = tuple(device.index for device in read_visible(nvml, environ).devices)
+    return shown if gives(plan, engine, "--data-parallel-size") else shown[: len(plan.per_gpu)]
 
 
 def judge_end(run_id: str, end: AttemptEnd) -> RunOutcome:

@@ -16,6 +16,7 @@ from tests.launch.engines import PATIENCE_SECONDS
 from tests.nvml_driver import Card, Driver
 
 OURS = 4711
+BOTH = (0, 1)
 
 
 class Cards(Driver):
@@ -47,27 +48,27 @@ def nvml(cards: Cards) -> Iterator[Nvml]:
 
 
 def test_all_back(cards: Cards, nvml: Nvml) -> None:
-    before = read_gpu_holdings(nvml)
+    before = read_gpu_holdings(nvml, BOTH)
     assert before == GpuHoldings({0: 500 * MIB, 1: 0}, sees_us=False)
     cards.hold(1, 20_000, OURS)
-    running = read_gpu_holdings(nvml, [OURS])
+    running = read_gpu_holdings(nvml, BOTH, [OURS])
     assert running.sees_us
     cards.hold(1, 100)
     assert wait_for_gpu_memory(nvml, before, running, [OURS], timeout_seconds=0) == ()
 
 
 def test_waits_until_the_driver_gives_it_back(cards: Cards, nvml: Nvml) -> None:
-    before = read_gpu_holdings(nvml)
+    before = read_gpu_holdings(nvml, BOTH)
     cards.hold(0, 20_000, OURS)
-    running = read_gpu_holdings(nvml, [OURS])
+    running = read_gpu_holdings(nvml, BOTH, [OURS])
     threading.Timer(0.3, cards.hold, (0, 500)).start()
     assert wait_for_gpu_memory(nvml, before, running, [OURS], timeout_seconds=PATIENCE_SECONDS) == ()
 
 
 def test_a_process_of_ours_that_holds_on_is_told(cards: Cards, nvml: Nvml) -> None:
-    before = read_gpu_holdings(nvml)
+    before = read_gpu_holdings(nvml, BOTH)
     cards.hold(1, 2048, OURS)
-    running = read_gpu_holdings(nvml, [OURS])
+    running = read_gpu_holdings(nvml, BOTH, [OURS])
     (problem,) = wait_for_gpu_memory(nvml, before, running, [OURS], timeout_seconds=0)
     assert problem.message == "GPU 1 holds 2.0 GiB more than before the start, 0 s after the stop"
     assert problem.cause == "orphan_holds_memory"
@@ -75,24 +76,36 @@ def test_a_process_of_ours_that_holds_on_is_told(cards: Cards, nvml: Nvml) -> No
 
 
 def test_memory_that_somebody_else_took_meanwhile_does_not_count(cards: Cards, nvml: Nvml) -> None:
-    before = read_gpu_holdings(nvml)
+    before = read_gpu_holdings(nvml, BOTH)
     cards.hold(0, 20_000, OURS)
-    running = read_gpu_holdings(nvml, [OURS])
+    running = read_gpu_holdings(nvml, BOTH, [OURS])
     cards.hold(0, 9_000, 99)
     assert wait_for_gpu_memory(nvml, before, running, [OURS], timeout_seconds=0) == ()
 
 
 def test_where_pids_are_hidden_only_the_memory_counts(cards: Cards, nvml: Nvml) -> None:
     """Inside a container NVML shows the pids of the host, so that ours are never among them."""
-    before = read_gpu_holdings(nvml)
+    before = read_gpu_holdings(nvml, BOTH)
     cards.hold(0, 20_000, 123_456)
-    running = read_gpu_holdings(nvml, [OURS])
+    running = read_gpu_holdings(nvml, BOTH, [OURS])
     assert not running.sees_us
     assert len(wait_for_gpu_memory(nvml, before, running, [OURS], timeout_seconds=0)) == 1
 
 
+def test_a_card_of_others_that_fills_up_meanwhile_is_not_waited_for(cards: Cards, nvml: Nvml) -> None:
+    """Nor does it hide what is not back on ours, also where pids are hidden."""
+    before = read_gpu_holdings(nvml, [1])
+    cards.hold(0, 20_000, 123_456)
+    cards.hold(1, 20_000, 123_457)
+    running = read_gpu_holdings(nvml, [1], [OURS])
+    (problem,) = wait_for_gpu_memory(nvml, before, running, [OURS], timeout_seconds=0)
+    assert problem.message.startswith("GPU 1 holds 19.5 GiB more")
+    cards.hold(1, 0)
+    assert wait_for_gpu_memory(nvml, before, running, [OURS], timeout_seconds=PATIENCE_SECONDS) == ()
+
+
 def test_without_cards_there_is_nothing_to_wait_for() -> None:
     with Nvml(None) as nvml:
-        holdings = read_gpu_holdings(nvml, [OURS])
+        holdings = read_gpu_holdings(nvml, BOTH, [OURS])
         assert holdings == GpuHoldings({})
         assert wait_for_gpu_memory(nvml, holdings, holdings, [OURS], timeout_seconds=PATIENCE_SECONDS) == ()
