@@ -105,6 +105,17 @@ KNOWN: dict[str, Known] = {
     "0.25.1-h200-q32_no_offload": served(
         {"weights_bytes": round(61.04 * GIB), "max_concurrency": 14.74, "model_runner": "V2"}
     ),
+    "0.25.1-h200-q7_compiling_leaves_no_cache": Known(
+        "no_kv_cache_memory",
+        "No available memory for the cache blocks",
+        "memory.enforce_eager=true",
+        "0.25.1",
+        {
+            "offloaded_bytes": round(0.31 * GIB),
+            "weights_bytes": round(13.98 * GIB),
+            "kv_cache_bytes": round(-0.24 * GIB),
+        },
+    ),
     "0.25.1-h200-q7_memory_given_back": Known(
         "memory_busy",
         "Initial free memory 123.61 GiB, current free memory 132.11 GiB",

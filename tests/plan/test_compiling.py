@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bench.hybrid.predict import settle_case
 from nexus_orch.plan.make import make_plan
 from nexus_orch.types import GIB, MIB, Lesson, Plan
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec
@@ -81,6 +82,16 @@ def test_what_a_later_start_measured_is_no_promise_for_the_first(measured: int) 
     eager = make_plan(make_spec({**SMALL_BATCH, "memory.enforce_eager": True}), facts, LOADERS, [lesson])
     assert _peaks(compiled) == [max(measured, EMBEDDING + WORKSPACE)]
     assert _peaks(eager) == [measured]
+
+
+def test_a_launch_that_was_called_fitting_and_failed() -> None:
+    """On an H200 vLLM found -0.24 GiB for the KV cache (tests/data/logs, q7_compiling_leaves_no_cache)."""
+    words = ["memory=hybrid", "memory.gpu_memory_utilization=0.108", "model.max_model_len=2048"]
+    taken = ["memory.offload_backend=uva", "memory.cpu_offload_gib=0.1", "memory.enforce_eager=false"]
+    failed = settle_case("qwen7b", [*words, *taken], ())
+    assert failed.kv[0] == pytest.approx(-0.24 * GIB, abs=0.02 * GIB)
+    assert not failed.fits_context
+    assert settle_case("qwen7b", words, ()).is_comfortable
 
 
 def test_compiling_alone_can_be_what_does_not_fit() -> None:
