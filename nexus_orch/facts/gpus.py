@@ -38,6 +38,8 @@ class GpuReading:
     is_this_machine: bool = True
     notes: tuple[str, ...] = ()
     driver_version: str | None = None
+    visible: tuple[int, ...] = ()
+    """The indices of all cards that an engine would see here."""
 
 
 def read_gpus(spec: GpuSpec, origins: Mapping[str, str]) -> GpuReading:
@@ -54,7 +56,9 @@ def read_gpus(spec: GpuSpec, origins: Mapping[str, str]) -> GpuReading:
         if chosen is not None:
             gpus = tuple(_measure(nvml, device, spec) for device in chosen)
             notes = here.notes if gpus else (*here.notes, f"no GPU: {_why_none(nvml)}")
-            return GpuReading(gpus, notes=notes, driver_version=nvml.driver_version if gpus else None)
+            driver = nvml.driver_version if gpus else None
+            visible = tuple(device.index for device in here.devices)
+            return GpuReading(gpus, notes=notes, driver_version=driver, visible=visible)
         present = _render_present(nvml, here.devices)
     if spec.model is None and spec.memory_mib is None:
         raise ConfigError((_no_such_card if spec.devices else _not_enough)(spec, present, origins))

@@ -29,4 +29,5 @@ def read_machine(spec: HardwareSpec, origins: Mapping[str, str]) -> MachineFacts
         is_this_machine=is_here,
         notes=(*cards.notes, *host.notes),
         driver_version=cards.driver_version,
+        visible_gpus=cards.visible,
     )

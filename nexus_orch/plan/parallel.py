@@ -44,8 +44,11 @@ def choose_division(inputs: Inputs) -> Division:
     gpus = _choose_gpus(inputs, cards, tensor * pipeline)
     choices = _shape_choices(inputs, tensor, pipeline, why, available=len(cards))
     first = cards[: len(gpus)]
-    if gpus != first or inputs.wishes.is_fixed("hardware.gpu.devices"):
+    others = set(inputs.facts.machine.visible_gpus) - {gpu.index for gpu in cards}
+    if gpus != first or others or inputs.wishes.is_fixed("hardware.gpu.devices"):
         reason = "the cards with the most free memory"
+        if gpus == first:
+            reason = "the cards that the profile means: the engine sees others too"
         choices = (*choices, *_device_choices(inputs, gpus, reason))
     division = Division(tensor, pipeline, choices, tuple(_problems(inputs, tensor, pipeline)), gpus)
     return division if division.problems else with_partition(inputs, division)

@@ -113,6 +113,8 @@ class MachineFacts:
     notes: tuple[str, ...] = ()
     driver_version: str | None = None
     """The NVIDIA driver's, None without cards of this machine."""
+    visible_gpus: tuple[int, ...] = ()
+    """The cards of this machine that an engine sees, in its order, whether the run may use them or not."""
 
 
 @dataclass(frozen=True)

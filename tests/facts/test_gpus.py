@@ -140,6 +140,7 @@ def test_a_profile_finds_its_cards_among_others(driver: Driver) -> None:
     driver.cards = (Card(), A100_PCIE, A100_PCIE)
     reading = read_gpus(GpuSpec("a100_80g", 2, 81920), {})
     assert ([gpu.index for gpu in reading.gpus], reading.is_this_machine) == ([1, 2], True)
+    assert reading.visible == (0, 1, 2)
     assert read_gpus(GpuSpec("a100"), {}).is_this_machine
     assert not read_gpus(GpuSpec("a100_40g"), {}).is_this_machine
 

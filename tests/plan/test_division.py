@@ -181,6 +181,20 @@ def test_a_busy_card_of_several_is_passed_over() -> None:
     assert idle.choice("hardware.gpu.devices") is None
 
 
+@pytest.mark.parametrize(("index", "seen"), [(1, (0, 1)), (0, (0, 1)), (3, (3,))])
+def test_the_cards_that_a_profile_means_are_named_among_others(index: int, seen: tuple[int, ...]) -> None:
+    """Otherwise the engine would take the first one that CUDA counts."""
+    facts = make_facts(L8, BIG)
+    machine = replace(facts.machine, gpus=(replace(BIG, index=index),), visible_gpus=seen)
+    plan = make_plan(make_spec(), replace(facts, machine=machine), LOADERS)
+    if len(seen) == 1:
+        assert plan.choice("hardware.gpu.devices") is None
+        return
+    assert plan.settings["hardware.gpu.devices"] == (index,)
+    assert plan.settings["hardware.gpu.device_order"] == "PCI_BUS_ID"
+    assert "the engine sees others too" in _reason(plan, "hardware.gpu.devices")
+
+
 def test_equal_cards_name_no_devices_and_no_partition() -> None:
     plan = _plan(Q14, BIG, BIG)
     assert not {"hardware.gpu.devices", "serve.pipeline_partition"} & set(plan.settings)
