@@ -221,4 +221,5 @@ class Settled:
             static_pool_bytes=pool,
             headroom_bytes=self.kv[card] - taken,
             page_table_bytes=tables,
+            index=draft.gpus[card].index,
         )

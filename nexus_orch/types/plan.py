@@ -42,6 +42,8 @@ class GpuEstimate:
     static_pool_bytes: int
     headroom_bytes: int
     page_table_bytes: int = 0
+    index: int | None = field(default=None, compare=False)
+    """The card's number, NVML's where it is in this machine; None for the CPU. Equal cards differ in it."""
 
 
 @dataclass(frozen=True)

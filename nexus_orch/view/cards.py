@@ -25,8 +25,8 @@ _PARTS = (
 def render_cards(plan: Plan, width: int, *, ascii_only: bool) -> Iterator[RenderableType]:
     """One bar for each kind of card: equal ones are shown once."""
     groups: dict[GpuEstimate, list[int]] = {}
-    for index, card in enumerate(plan.per_gpu):
-        groups.setdefault(card, []).append(index)
+    for rank, card in enumerate(plan.per_gpu):
+        groups.setdefault(card, []).append(rank if card.index is None else card.index)
     is_cpu = plan.loader == "cpu"
     for card, indices in groups.items():
         title = "host RAM" if is_cpu else f"GPU {_range(indices)}"
