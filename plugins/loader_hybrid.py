@@ -19,6 +19,7 @@ from nexus_orch.plan import choose_architecture, choose_scheme
 from nexus_orch.plan.generations import parse_version
 from nexus_orch.plan.offload.kv_tier import NO_TIER, can_offload_kv, choose_kv_tier
 from nexus_orch.plan.offload.parameters import EXPERTS, RankParts, make_ranks, missing_bytes
+from nexus_orch.plan.offload.pinning import choose_pinning
 from nexus_orch.plan.offload.pins import judge_pins
 from nexus_orch.plan.offload.placements import (
     choose_uva_gib,
@@ -114,7 +115,8 @@ class _Case:
         ]
 
     def ranks(self, wanted: Sequence[str], missing: Sequence[int], *, towers: bool = False) -> tuple[RankParts, ...]:
-        return make_ranks(self.needs, wanted, missing, moves_towers=towers and moves_towers(self.facts))
+        pinning = choose_pinning(self.facts.engine, self.spec.engine.env)
+        return make_ranks(self.needs, wanted, missing, pinning, moves_towers=towers and moves_towers(self.facts))
 
 
 def _place_weights(case: _Case) -> Iterator[Placement]:

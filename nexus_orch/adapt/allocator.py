@@ -4,23 +4,16 @@ the host, which PyTorch otherwise takes in powers of two and with one thread."""
 from __future__ import annotations
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import Version
 
 from nexus_orch.adapt.offload_guards import gives, offloads_weights
 from nexus_orch.adapt.ways import Part, find_release
 from nexus_orch.errors import Problem
+from nexus_orch.plan.offload.pinning import ALLOCATOR_VARIABLES, EXACTLY, can_pin_exactly, forgets_options
 from nexus_orch.types import Choice, EngineFacts, Plan
 
-VARIABLE = "PYTORCH_CUDA_ALLOC_CONF"
+VARIABLE = ALLOCATOR_VARIABLES[0]
 """torch 2.9 brought PYTORCH_ALLOC_CONF, but its CUDA allocator read `expandable_segments` from the old name only
 (pytorch/pytorch#183387). Later ones take both: the old name is the one that every release understands."""
-
-_VARIABLES = (VARIABLE, "PYTORCH_ALLOC_CONF")
-
-FORGETS = SpecifierSet(">=0.20,<0.31")
-"""v1/worker/gpu_worker.py: `_scoped_allocator_max_split` resets every other option of the allocator while the weights
-are loaded; it is missing in 0.19.1, there from 0.22.1 to 0.30.0, and keeps the other options from 0.31.0 on. Those of
-CUDA alone (c10/cuda/CUDAAllocatorConfig.cpp) are kept by torch itself."""
 
 EXPANDABLE = "expandable_segments:True"
 _LAYOUT_IS_FIXED = ("--enable-sleep-mode", "--enable-cumem-allocator", "--data-parallel-size")
@@ -35,18 +28,10 @@ IN_PARALLEL = "pinned_use_cuda_host_register:True,pinned_num_register_threads:8"
 """6.4 GB are pinned in 1.3 s so, in 3.1 s otherwise, and copied from as fast (54.9 and 55.3 GB/s; torch 2.11 on an
 H200). Launches that copied ahead ran with it (docs/measurements.md); reading in place with it was not tried."""
 
-EXACTLY = "pinned_max_cached_size_mb:16"
-"""aten/src/ATen/core/CachingHostAllocator.h of torch 2.13 and 2.14: what is larger is neither rounded up to a power of
-two nor kept when it is freed. The smaller ones stay rounded: torch 2.13 could hand out too small a block where blocks
-that are kept are not (pytorch/pytorch#192722)."""
-EXACT_SINCE = Version("2.13")
-_TORCH_2_13 = SpecifierSet(">=0.27.1")
-"""Releases that ask for torch 2.13 or later."""
-
 
 def guard_allocator(plan: Plan, engine: EngineFacts) -> Part:
     """Options for a run that keeps weights in host RAM; what the user says of the allocator stands."""
-    given = next((name for name in _VARIABLES if name in plan.spec.engine.env), None)
+    given = next((name for name in ALLOCATOR_VARIABLES if name in plan.spec.engine.env), None)
     if given is not None:
         return _judge(plan, engine, given)
     if not offloads_weights(plan, engine):
@@ -58,9 +43,9 @@ def guard_allocator(plan: Plan, engine: EngineFacts) -> Part:
     if _copies_ahead(plan, engine):
         options.append(IN_PARALLEL)
         reasons.append("weights are pinned by several threads, more than twice as fast")
-    if _can_pin_exactly(engine):
+    if can_pin_exactly(engine):
         options.append(EXACTLY)
-        reasons.append("pinned memory is not rounded up to powers of two: less RAM than planned is taken")
+        reasons.append("pinned memory is neither rounded up to powers of two nor kept when it is freed")
     if not options:
         return Part()
     value = ",".join(options)
@@ -75,7 +60,7 @@ def _may_grow(plan: Plan, engine: EngineFacts) -> bool:
     WSL's driver does not offer it to all; a KV connector is refused with it.
     """
     return (
-        find_release(engine) not in FORGETS
+        not forgets_options(engine)
         and (plan.settings.get("serve.tensor_parallel") or 1) == 1
         and not plan.settings.get("memory.pin_host")
         and not _has_connector(plan, engine)
@@ -87,16 +72,6 @@ def _copies_ahead(plan: Plan, engine: EngineFacts) -> bool:
     """Whether layers are prefetched, from memory that may be registered: under WSL that is not known."""
     prefetches = plan.settings.get("memory.prefetch.group_size") or gives(plan, engine, "--offload-group-size")
     return bool(prefetches) and not plan.settings.get("memory.pin_host")
-
-
-def _can_pin_exactly(engine: EngineFacts) -> bool:
-    """Whether torch knows the option, which it refuses otherwise, and vLLM lets it be: of an engine that is installed
-    by its torch, of an assumed one by the torch that the release asks for."""
-    if find_release(engine) in FORGETS:
-        return False
-    if engine.source == "catalogue":
-        return find_release(engine) in _TORCH_2_13
-    return engine.torch is not None and Version(engine.torch) >= EXACT_SINCE
 
 
 def _judge(plan: Plan, engine: EngineFacts, variable: str) -> Part:

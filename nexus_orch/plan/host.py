@@ -20,7 +20,8 @@ RULE_RAM_FACTOR, RULE_SWAP_FACTOR = 2.0, 0.2
 
 
 def estimate_host(inputs: Inputs, placement: Placement, ranks: int, model_bytes: int = 0) -> HostEstimate:
-    """RAM for the processes, the offloaded weights (pinned, so rounded up), copies while loading, and KV blocks.
+    """RAM for the processes, the offloaded weights (pinned, and rounded up as torch does it), copies while loading,
+    and KV blocks.
 
     `model_bytes` is the size of all weights, for the rule of thumb.
     """

@@ -58,7 +58,7 @@ class HostEstimate:
     rounding_bytes: int = 0
     """What pinning them takes beyond that."""
     copies_bytes: int = 0
-    """Second copies made while loading that stay pinned (prefetch from 0.29 on)."""
+    """Second copies made while loading that stay pinned (prefetch)."""
     loading_bytes: int = 0
     """Copies while the weights are loaded, given back afterwards."""
     process_bytes: int = 0

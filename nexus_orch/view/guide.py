@@ -151,8 +151,9 @@ def _render_offload(rows: tuple[OffloadRow, ...]) -> str:
     ]
     machine = rows[0].machine if rows else NOTHING
     explanation = (
-        "GiB on the card, weights in host RAM, and the pinned memory that holds them: it is given out in powers of two "
-        "for each tensor. Needed is the RAM of the whole run. Pinned memory is never swapped: swap space does not help."
+        "GiB on the card, weights in host RAM, and the pinned memory that they take, with the copies pinned while "
+        "loading: before vLLM 0.31 it is given out in powers of two for each tensor. Needed is the RAM of the whole "
+        "run. Pinned memory is never swapped: swap space does not help."
     )
     table = render_columns(header, lines, right=range(2, 8))
     return _titled(f"A model larger than the card: memory=hybrid on one {machine}", table, explanation)

@@ -97,7 +97,7 @@ def test_releases_without_prefetch_use_uva_without_naming_it() -> None:
 def test_pinned_memory_is_rounded_up_to_powers_of_two() -> None:
     """832 MiB for a layer of 444.5 MiB (Qwen2.5-7B on an H100)."""
     small = make_gpu(total_bytes=int(12 * GIB), free_bytes=int(11.8 * GIB))
-    plan = plan_of("Qwen/Qwen2.5-7B-Instruct", small, settings={"memory.offload_backend": "uva"})
+    plan = plan_of("Qwen/Qwen2.5-7B-Instruct", small, version="0.30.0", settings={"memory.offload_backend": "uva"})
     ratio = plan.host.pinned_bytes / plan.per_gpu[0].offloaded_bytes
     assert ratio == pytest.approx(832 / 444.5, rel=0.01)
 

@@ -9,12 +9,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nexus_orch.contracts import Need
-from nexus_orch.plan.offload.parameters import RankParts, make_ranks, matches, missing_bytes, pinned_size
+from nexus_orch.plan.offload.parameters import RankParts, make_ranks, matches, missing_bytes
+from nexus_orch.plan.offload.pinning import Pinning
 from nexus_orch.plan.offload.prefetch import LARGEST_GROUP, choose_grouping, pool_bytes
 from nexus_orch.plan.offload.uva import budget_bytes, choose_gib, move_in_order
 from nexus_orch.types import MIB
 
 FEW = settings(max_examples=200, deadline=None)
+ROUNDED = Pinning()
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,12 @@ def _needs(draw: st.DrawFn) -> tuple[Need, ...]:
 
 
 def _ranks(needs: tuple[Need, ...], wanted: tuple[str, ...] = ()) -> tuple[RankParts, ...]:
-    return make_ranks(needs, wanted, [missing_bytes(need, need.kv_cache_bytes) for need in needs])
+    return make_ranks(needs, wanted, [missing_bytes(need, need.kv_cache_bytes) for need in needs], ROUNDED)
 
 
 def _frees(sizes: Iterable[int]) -> int:
     """What a card gains when these parameters leave it: they are pinned, and its page tables map them by 4 KiB."""
-    return sum(size - pinned_size(size) // 4096 * 8 for size in sizes)
+    return sum(size - ROUNDED.pinned_bytes(size) // 4096 * 8 for size in sizes)
 
 
 def _offload_as_vllm(need: Need, budget: int, wanted: tuple[str, ...] = ()) -> int:
@@ -208,12 +210,12 @@ def test_the_pool_holds_every_kind_of_layer() -> None:
         parameter_names=(_DENSE, _SPARSE),
         active_parameter_bytes=(other, sizes),
     )
-    (rank,) = make_ranks([need], (), [0])
+    (rank,) = make_ranks([need], (), [0], ROUNDED)
     assert pool_bytes(rank.stage.kinds) == sum(sizes) + sum(other) - 64 * MIB  # the attention's buffer is shared
 
 
 def test_pinned_sizes() -> None:
-    assert [pinned_size(size) for size in (0, 1, 4096, 4097, 3 * MIB, 4 * MIB)] == [
+    assert [ROUNDED.pinned_bytes(size) for size in (0, 1, 4096, 4097, 3 * MIB, 4 * MIB)] == [
         0,
         4096,
         4096,

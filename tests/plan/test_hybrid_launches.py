@@ -12,7 +12,7 @@ from bench.hybrid.predict import read_data
 from nexus_orch.compose.run import compose_run
 from nexus_orch.plan.inputs import read_inputs
 from nexus_orch.plan.make import make_plan
-from nexus_orch.plan.offload.parameters import page_table_bytes
+from nexus_orch.plan.offload.pinning import Pinning
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.session.prepare import read_facts
 from nexus_orch.types import GIB, MIB, Facts, Plan, RunSpec
@@ -46,7 +46,7 @@ def _page_tables(launch: Mapping[str, Any], spec: RunSpec, facts: Facts) -> floa
     stage = read_inputs(spec, facts, ()).weight_layout(1, 1, whole_segments=True).stages[0]
     sizes = [size for layer in stage.parameter_bytes for size in layer]
     share: float = launch["measured"]["offloaded_bytes"] / sum(sizes)
-    return share * sum(map(page_table_bytes, sizes))
+    return share * sum(map(Pinning().page_table_bytes, sizes))
 
 
 @pytest.mark.parametrize("launch", LAUNCHES, ids=lambda launch: launch["case"])

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from nexus_orch.contracts import Need
 from nexus_orch.plan.architecture import AttentionCache
-from nexus_orch.plan.offload.parameters import HOST_PAGE_BYTES, PAGE_ENTRY_BYTES, missing_bytes
+from nexus_orch.plan.offload.parameters import missing_bytes
+from nexus_orch.plan.offload.pinning import HOST_PAGE_BYTES, PAGE_ENTRY_BYTES
 from nexus_orch.plan.offload.releases import (
     has_disk_tier,
     has_kv_offload,

@@ -5,41 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 
 from nexus_orch.contracts import Need
-from nexus_orch.types import KIB
+from nexus_orch.plan.offload.pinning import Pinning
 
 EXPERTS = ("experts",)
 """The segment under which every model of vLLM registers its routed experts (`mlp.experts.w13_weight`, in some releases
 `mlp.experts.routed_experts.w13_weight`); shared experts are registered before them, under a name of their own."""
-
-HOST_PAGE_BYTES = 4 * KIB
-PAGE_ENTRY_BYTES = 8
-"""What a GPU's page table holds for each page of host memory that it can reach."""
 
 MOST_SEGMENTS = 6
 """As many of a model's segments are named in a remedy."""
 
 _FEED_FORWARD = frozenset({"mlp", "block_sparse_moe", "feed_forward", "ffn", "mixer"})
 """What different models call the module that the planner names `mlp`."""
-
-
-@cache
-def pinned_size(size: int) -> int:
-    """What pinning a tensor of `size` bytes takes: torch's pinned allocator gives the next power of two
-    (aten/src/ATen/core/CachingHostAllocator.h); seen on an H100: 832 MiB for the tensors of a layer of 444.5 MiB."""
-    return max(HOST_PAGE_BYTES, 1 << (size - 1).bit_length()) if size > 0 else 0
-
-
-@cache
-def page_table_bytes(size: int) -> int:
-    """Device memory that a pinned tensor of `size` bytes takes: the GPU's page tables map it.
-
-    14 offloaded launches on H200 cards (vLLM 0.25.1, bench/data/hybrid_h200.json): what the engine finds taken outside
-    PyTorch grows by 26 MiB for 13 GiB pinned and by 114 MiB for 57 GiB. A tensor smaller than its entry frees nothing.
-    """
-    return min(size, pinned_size(size) // HOST_PAGE_BYTES * PAGE_ENTRY_BYTES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +28,7 @@ class LayerPart:
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     active: tuple[int, ...]
+    pinning: Pinning
 
     @cached_property
     def bytes(self) -> int:
@@ -59,17 +39,31 @@ class LayerPart:
         return sum(self.active)
 
     @cached_property
+    def pinned(self) -> tuple[int, ...]:
+        """What pinning each parameter takes."""
+        return tuple(map(self.pinning.pinned_bytes, self.sizes))
+
+    @cached_property
     def pinned_bytes(self) -> int:
-        return sum(map(pinned_size, self.sizes))
+        return sum(self.pinned)
+
+    @cached_property
+    def kept_bytes(self) -> int:
+        return sum(map(self.pinning.kept_bytes, self.sizes))
+
+    @cached_property
+    def page_tables(self) -> tuple[int, ...]:
+        """What mapping each parameter takes on the card."""
+        return tuple(map(self.pinning.page_table_bytes, self.sizes))
 
     @cached_property
     def page_table_bytes(self) -> int:
-        return sum(map(page_table_bytes, self.sizes))
+        return sum(self.page_tables)
 
     @cached_property
     def freed(self) -> tuple[int, ...]:
         """What the card gains with each parameter that leaves it to be read in place."""
-        return tuple(size - page_table_bytes(size) for size in self.sizes)
+        return tuple(size - tables for size, tables in zip(self.sizes, self.page_tables, strict=True))
 
     @cached_property
     def freed_bytes(self) -> int:
@@ -108,6 +102,8 @@ class Moved:
     page_table_bytes: int = 0
     idle_bytes: int = 0
     """What no token of text reads of it."""
+    kept_bytes: int = 0
+    """What stays pinned of a copy that is freed; 0 where none is made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +148,12 @@ def missing_bytes(need: Need, cache_bytes: int) -> int:
 
 
 def make_ranks(
-    needs: Sequence[Need], wanted: Sequence[str], missing: Sequence[int], *, moves_towers: bool = False
+    needs: Sequence[Need],
+    wanted: Sequence[str],
+    missing: Sequence[int],
+    pinning: Pinning,
+    *,
+    moves_towers: bool = False,
 ) -> tuple[RankParts, ...]:
     """Each card's parameters that match `wanted` (all when empty), and the bytes of them that free what is missing.
 
@@ -166,22 +167,22 @@ def make_ranks(
     for need, lacking in zip(needs, missing, strict=True):
         key = id(need.parameter_bytes)
         if key not in stages:
-            stages[key], plain[key] = _make_stage(need, tuple(wanted)), sum(map(sum, need.parameter_bytes))
+            stages[key], plain[key] = _make_stage(need, tuple(wanted), pinning), sum(map(sum, need.parameter_bytes))
         target = -(-lacking * plain[key] // max(1, need.movable_bytes))
         tower = None
         if need.tower_bytes and moves_towers and not wanted:
-            tower = towers.setdefault(id(need.tower_bytes), _make_tower(need.tower_bytes))
+            tower = towers.setdefault(id(need.tower_bytes), _make_tower(need.tower_bytes, pinning))
         ranks.append(RankParts(stages[key], min(target, lacking), need.pool_reserved, tower))
     return tuple(ranks)
 
 
-def _make_stage(need: Need, wanted: tuple[str, ...]) -> StageParts:
+def _make_stage(need: Need, wanted: tuple[str, ...], pinning: Pinning) -> StageParts:
     """Equal layers share their tuples, so that they are told apart by identity."""
     identities = tuple(map(id, need.parameter_bytes))
     first = {identity: identities.index(identity) for identity in dict.fromkeys(identities)}
     numbers = {identity: number for number, identity in enumerate(first)}
     kinds = tuple(
-        _make_part(need.parameter_names[at], need.parameter_bytes[at], need.active_parameter_bytes[at], wanted)
+        _make_part(need.parameter_names[at], need.parameter_bytes[at], need.active_parameter_bytes[at], wanted, pinning)
         for at in first.values()
     )
     return _share_stage(kinds, tuple(map(numbers.__getitem__, identities)))
@@ -193,23 +194,28 @@ def _share_stage(kinds: tuple[LayerPart, ...], order: tuple[int, ...]) -> StageP
     return StageParts(kinds, order)
 
 
-def _make_tower(sizes: tuple[int, ...]) -> LayerPart:
+def _make_tower(sizes: tuple[int, ...], pinning: Pinning) -> LayerPart:
     """A vision tower, of which a token of text reads nothing."""
-    return LayerPart(("visual",) * len(sizes), sizes, (0,) * len(sizes))
+    return LayerPart(("visual",) * len(sizes), sizes, (0,) * len(sizes), pinning)
 
 
 @lru_cache(maxsize=256)
 def _make_part(
-    names: tuple[str, ...], sizes: tuple[int, ...], active: tuple[int, ...], wanted: tuple[str, ...]
+    names: tuple[str, ...],
+    sizes: tuple[int, ...],
+    active: tuple[int, ...],
+    wanted: tuple[str, ...],
+    pinning: Pinning,
 ) -> LayerPart:
     """Remembered: a plan asks for the same few layers with every offer."""
     if not wanted:
-        return LayerPart(names, sizes, active)
+        return LayerPart(names, sizes, active, pinning)
     kept = [index for index, name in enumerate(names) if matches(name, wanted)]
     return LayerPart(
         tuple(names[index] for index in kept),
         tuple(sizes[index] for index in kept),
         tuple(active[index] for index in kept),
+        pinning,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from nexus_orch.contracts import Placement
@@ -37,21 +37,29 @@ def place_by_prefetch(ranks: Sequence[RankParts], grouping: Grouping, *, copies:
     """The last layers of each group, and the buffers that they are copied to.
 
     While a model is loaded each layer's weights go to the card and back into memory of their own. Up to 0.28 these
-    copies are given back, but for about one layer's (0.25.1 on an H100: 12.2 GiB pinned, 11.4 in the tensors); from
-    0.29 on they are pinned as well and stay with torch's allocator (`copies` is 2).
+    copies are plain and given back; they are pinned again one by one (0.25.1 on an H100: 12.2 GiB pinned, 11.4 in the
+    tensors). From 0.29 on they are pinned as well, all of them before the first ones are freed (`copies` is 2). What
+    is freed stays with torch's allocator as far as that keeps it.
     """
     base = _placement(grouping.moved, grouping.pools, copies=copies)
-    largest = sum(max((layer.pinned_bytes for layer in rank.different_layers), default=0) for rank in ranks)
+    extra, kept, plain = base.pinned_bytes, sum(moved.kept_bytes for moved in grouping.moved), 0
+    if copies == 1:
+        extra = min(extra, sum(_largest(layer.pinned_bytes for layer in rank.different_layers) for rank in ranks))
+        kept = min(kept, sum(_largest(layer.kept_bytes for layer in rank.different_layers) for rank in ranks))
+        plain = sum(base.offloaded_bytes)
     copied = {stage: _copied_layers(stage, grouping) for stage in {rank.stage for rank in ranks}}
-    extra = base.pinned_bytes if copies > 1 else min(largest, base.pinned_bytes)
     return replace(
         base,
-        host_bytes=base.host_bytes + extra,
+        host_bytes=base.host_bytes + kept,
         pinned_bytes=base.pinned_bytes + extra,
-        loading_bytes=0 if copies > 1 else sum(base.offloaded_bytes),
-        copies_bytes=extra,
+        loading_bytes=plain + extra - kept,
+        copies_bytes=kept,
         copied_layer_bytes=tuple(copied[rank.stage] for rank in ranks),
     )
+
+
+def _largest(sizes: Iterable[int]) -> int:
+    return max(sizes, default=0)
 
 
 def _copied_layers(stage: StageParts, grouping: Grouping) -> tuple[int, ...]:

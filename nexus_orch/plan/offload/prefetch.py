@@ -48,7 +48,8 @@ class _Row:
 def choose_grouping(ranks: Sequence[RankParts], *, amount_bytes: int | None = None, copies: int = 1) -> Grouping | None:
     """The grouping that offloads least and frees each rank's target after its pool; None when there is none.
 
-    `copies` is how many times the offloaded weights are pinned: each copy is mapped on the card. `amount_bytes` asks
+    `copies` is how many times the offloaded weights are pinned at once: each copy is mapped on the card, and it is not
+    known whether the driver gives the tables back with it. `amount_bytes` asks
     instead for that many offloaded bytes on each rank, whatever they free.
     """
     targets: dict[StageParts, int] = {}
@@ -119,7 +120,8 @@ def _group(stage: StageParts, size: int) -> Iterator[tuple[Moved, int]]:
         total = sum(count * kind.bytes for count, kind in held)
         pinned = sum(count * kind.pinned_bytes for count, kind in held)
         tables = sum(count * kind.page_table_bytes for count, kind in held)
-        yield Moved(total, total, pinned, tables), pool_bytes([kind for _, kind in held])
+        kept = sum(count * kind.kept_bytes for count, kind in held)
+        yield Moved(total, total, pinned, tables, kept_bytes=kept), pool_bytes([kind for _, kind in held])
 
 
 def pool_bytes(kinds: Sequence[LayerPart]) -> int:

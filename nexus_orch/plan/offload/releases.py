@@ -18,9 +18,10 @@ def moves_towers(facts: Facts) -> bool:
 
 
 def pinned_copies(facts: Facts) -> int:
-    """How many pinned copies of what is prefetched stay: from 0.29 on loading makes a second one, and torch keeps the
-    first for later (model_loader/utils.py: device_loading_context, `empty_like(device="cpu", pin_memory=...)`; in
-    0.29.0, not in 0.28.0). Read, not measured."""
+    """How many pinned copies of what is prefetched there are at once: from 0.29 on loading makes a second one
+    (model_loader/utils.py: device_loading_context, `empty_like(device="cpu", pin_memory=...)`; in 0.29.0, not in
+    0.28.0) while the offloader holds the first until all weights are processed (offloader/prefetch.py: `_cpu_storage`,
+    post_init; 0.33.0). Read, not measured."""
     return 2 if _is_from(facts, "0.29") else 1
 
 

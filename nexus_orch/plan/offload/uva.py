@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from nexus_orch.plan.offload.parameters import Moved, RankParts, page_table_bytes, pinned_size
+from nexus_orch.plan.offload.parameters import Moved, RankParts
 from nexus_orch.types import GIB
 
 MOST_DECIMALS = 9
@@ -33,10 +33,10 @@ def move_in_order(rank: RankParts, budget: int) -> Moved:
             moved, active = moved + layer.bytes, active + layer.active_bytes
             pinned, tables = pinned + layer.pinned_bytes, tables + layer.page_table_bytes
             continue
-        for size, part in zip(layer.sizes, layer.active, strict=True):
+        for size, part, held, table in zip(layer.sizes, layer.active, layer.pinned, layer.page_tables, strict=True):
             if moved < budget:
                 moved, active = moved + size, active + part
-                pinned, tables = pinned + pinned_size(size), tables + page_table_bytes(size)
+                pinned, tables = pinned + held, tables + table
     idle = min(moved, rank.tower.bytes) if rank.tower is not None else 0  # the tower comes first
     return Moved(moved, active, pinned, tables, idle)
 
