@@ -126,7 +126,8 @@ def _summary(plan: Plan) -> Iterator[RenderableType]:
 
 
 def _host_parts(plan: Plan) -> Iterator[tuple[str, str]]:
-    """What the RAM is for, and what the rule of thumb would have asked for, where weights or KV blocks lie in it."""
+    """What the RAM is for, in parts of a percent at least, and what the rule of thumb would have asked for, where
+    weights or KV blocks lie in it."""
     host = plan.host
     if not host.pinned_bytes:
         return
@@ -138,7 +139,7 @@ def _host_parts(plan: Plan) -> Iterator[tuple[str, str]]:
         ("processes", host.process_bytes),
         ("KV blocks", host.kv_offload_bytes),
     )
-    yield "", ", ".join(f"{name} {render_bytes(size)}" for name, size in parts if size)
+    yield "", ", ".join(f"{name} {render_bytes(size)}" for name, size in parts if size * 100 >= host.required_bytes)
     if host.rule_of_thumb_bytes:
         rule, swap = render_bytes(host.rule_of_thumb_bytes), render_bytes(host.rule_of_thumb_swap_bytes)
         yield "", f"(the rule of thumb: {rule}, twice the model, and {swap} of swap, which locked memory cannot use)"
