@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.hybrid.predict import Speed, predict_speeds, read_data
@@ -16,6 +16,8 @@ SPEEDS = ("launch", "host", "1 x 32", "16 x 128", "1 x 1,000", "16 x 1,000")
 BUS = ("launch", "host", "GB/s, 32 and 1,000 tokens before", "of a copy alone")
 KINDS = ("prefetch", "in place, dense", "in place, experts", "none, CUDA graphs", "none, eager")
 NOTHING = "-"
+WITHIN_ONE, WITHIN_SEVERAL, OF_THE_BUS = 0.05, 0.15, 0.95
+"""What is aimed at: the errors of predictions for one request and for several, and the share of the bus."""
 
 
 def render_sizes(data: Mapping[str, Any]) -> str:
@@ -67,14 +69,37 @@ def render_bus(data: Mapping[str, Any]) -> str:
     """What of a copy's rate one request with prefetched weights got, between its tokens."""
     rows = []
     for launch in data["launches"]:
-        if launch["backend"] != "prefetch":
-            continue
-        copied = data["bus"][launch["host"]]["copy_bytes_per_second"]
-        offloaded = launch["measured"]["offloaded_bytes"]
-        rates = [load["decode_tokens_per_second"] * offloaded for load in launch["workloads"] if load["requests"] == 1]
-        gigabytes = ", ".join(f"{rate / 1e9:.1f}" for rate in rates)
-        rows.append((launch["case"], launch["host"], gigabytes, ", ".join(f"{rate / copied:.0%}" for rate in rates)))
+        shares = bus_shares(data, launch)
+        if shares:
+            copied = data["bus"][launch["host"]]["copy_bytes_per_second"]
+            gigabytes = ", ".join(f"{share * copied / 1e9:.1f}" for share in shares)
+            rows.append((launch["case"], launch["host"], gigabytes, ", ".join(f"{share:.0%}" for share in shares)))
     return render_markdown_table(BUS, rows, range(2, len(BUS)))
+
+
+def render_aims(data: Mapping[str, Any], speeds: Sequence[Speed]) -> str:
+    """How many undisturbed workloads were as near as was aimed at."""
+    rows = []
+    for many, aim in ((False, WITHIN_ONE), (True, WITHIN_SEVERAL)):
+        for kind in KINDS[:4]:
+            told = [abs(s.error) for s in speeds if (s.kind, s.requests > 1, s.disturbed) == (kind, many, None)]
+            near = sum(error <= aim for error in told)
+            who = "several requests" if many else "one request"
+            rows.append((f"{kind}, {who}: within {aim:.0%}", f"{near} of {len(told)}", f"{max(told):.0%}"))
+    shares = [share for launch in data["launches"] for share in bus_shares(data, launch)]
+    enough = sum(share >= OF_THE_BUS for share in shares)
+    rows.append((f"of a copy's rate: at least {OF_THE_BUS:.0%}", f"{enough} of {len(shares)}", f"{min(shares):.0%}"))
+    return render_markdown_table(("aim", "reached", "worst"), rows, range(1, 3))
+
+
+def bus_shares(data: Mapping[str, Any], launch: Mapping[str, Any]) -> list[float]:
+    """Of a copy's rate, what one request with prefetched weights got, by workload; none of other launches."""
+    if launch["backend"] != "prefetch":
+        return []
+    copied, offloaded = data["bus"][launch["host"]]["copy_bytes_per_second"], launch["measured"]["offloaded_bytes"]
+    return [
+        load["decode_tokens_per_second"] * offloaded / copied for load in launch["workloads"] if load["requests"] == 1
+    ]
 
 
 def _render(speed: float) -> str:
@@ -88,7 +113,8 @@ def _pair(planned: float, measured: float, form: str) -> str:
 def main() -> int:
     data = read_data()
     speeds = list(predict_speeds(data))
-    sys.stdout.write(f"{render_sizes(data)}\n{render_speeds(speeds)}\n{render_summary(speeds)}\n{render_bus(data)}")
+    tables = (render_sizes(data), render_speeds(speeds), render_summary(speeds), render_bus(data))
+    sys.stdout.write("\n".join((*tables, render_aims(data, speeds))))
     return 0
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.hybrid.predict import Speed, predict_speeds, read_data
-from bench.hybrid.table import KINDS, render_bus, render_sizes, render_speeds, render_summary
+from bench.hybrid.table import KINDS, render_aims, render_bus, render_sizes, render_speeds, render_summary
 from nexus_orch.plan.bus_rates import layer_matrices
 from nexus_orch.plan.division import Division
 from nexus_orch.plan.inputs import read_inputs
@@ -80,6 +80,7 @@ def test_the_documented_tables_are_those_of_the_data() -> None:
         "sizes": render_sizes(data),
         "speeds": f"{render_speeds(_speeds())}\n{render_summary(_speeds())}",
         "bus": render_bus(data),
+        "aims": render_aims(data, _speeds()),
     }
     for name, table in expected.items():
         found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
