@@ -6,8 +6,8 @@ measured. `choose_lessons` finds, for a plan that was drawn by estimates, the me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nexus_orch.judge.case import (
@@ -20,7 +20,7 @@ from nexus_orch.judge.case import (
     make_machine_key,
     make_model_key,
 )
-from nexus_orch.types import GIB, Facts, GpuEstimate, Lesson, Plan
+from nexus_orch.types import COMPILED_PEAK, GIB, PASS_PEAK, Facts, GpuEstimate, Lesson, Plan
 
 if TYPE_CHECKING:  # a plan needs what was learned, not the patterns of engine logs
     from nexus_orch.judge.measured import Measured
@@ -35,8 +35,9 @@ class Measurement:
 
     `overhead_bytes` is what the budget lost beside weights, KV cache and reserved graphs: the activation peak and the
     memory outside PyTorch together, which most releases do not print apart. It comes from the balance, so that a plan
-    that uses it arrives at the very KV cache that was measured. Neither it nor `non_torch_bytes` holds the page tables
-    of pinned host memory: these follow from what is offloaded.
+    that uses it arrives at the very KV cache that was measured, unless that start had found its model compiled: then
+    at what the first one gets. Neither it nor `non_torch_bytes` holds the page tables of pinned host memory: these
+    follow from what is offloaded.
     """
 
     date: str
@@ -94,9 +95,10 @@ RULES = (
         lambda measurement: measurement.non_torch_bytes,
     ),
     Rule(
-        "measured.activation_bytes",
+        PASS_PEAK,
         (*PLACE, *KERNELS, *BATCH),
-        "one forward pass of the whole batch: another batch, compiled or not, has another peak; the context counts "
+        "one forward pass of the whole batch, or compiling it: another batch has another peak, and so has an eager "
+        "start; what compiling took is planned again, though later starts need not do it; the context counts "
         "only where a whole prompt is profiled (V0): on an H100 with vLLM 0.25.1 it changed nothing",
         lambda measurement: measurement.overhead_bytes,
     ),
@@ -116,7 +118,7 @@ RULES = (
 )
 """The one place that says what carries over. Every rule also wants the same machine, release and model."""
 
-_ACTIVATION = next(rule for rule in RULES if rule.quantity == "measured.activation_bytes")
+_ACTIVATION = next(rule for rule in RULES if rule.quantity == PASS_PEAK)
 
 
 def make_measurement(plan: Plan, facts: Facts, measured: Measured, date: str) -> Measurement | None:
@@ -159,7 +161,7 @@ def choose_lessons(measurements: Sequence[Measurement], plan: Plan, facts: Facts
         found = next((found for found in (*nearest, *known) if _holds(rule, found, wanted)), None)
         if found is not None:
             lessons.append(Lesson(rule.quantity, rule.value(found), found.source))
-    return _with_batching(_split_overhead(lessons, plan), plan)
+    return tuple(_by_mode(_with_batching(_split_overhead(lessons, plan), plan), plan))
 
 
 def find_candidates(measurements: Iterable[Measurement], facts: Facts) -> Iterable[Measurement]:
@@ -265,12 +267,20 @@ def _with_batching(lessons: Sequence[Lesson], plan: Plan) -> tuple[Lesson, ...]:
     return (*lessons, *settings)
 
 
+def _by_mode(lessons: Iterable[Lesson], plan: Plan) -> Iterator[Lesson]:
+    """The peak of a start that may have compiled the model has a name of its own: it says nothing of an eager one."""
+    compiles = not plan.settings.get("memory.enforce_eager")
+    for lesson in lessons:
+        yield replace(lesson, key=COMPILED_PEAK) if compiles and lesson.key == _ACTIVATION.quantity else lesson
+
+
 def _render_quantity(name: str, value: int) -> str:
     if name == "kv_cache_tokens":
         return f"{value:,} tokens of KV cache"
     words = {
         "weights_bytes": "weights",
         "activation_bytes": "activation peak",
+        "compiled_activation_bytes": "activation peak",
         "non_torch_bytes": "memory outside PyTorch",
         "cuda_graph_bytes": "CUDA graphs",
     }

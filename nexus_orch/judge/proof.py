@@ -3,8 +3,8 @@
 Bytes of device memory are those of the fullest card, because vLLM's log tells them for each rank and that rank decides.
 What a launch took of its cards is the difference of two samples: the first of the attempt, taken within a second of the
 start of its process, and the newest. What it took of the host is the resident memory of its processes: in the launches
-of bench/data/hybrid_h200.json that offloaded as planned it was 1 to 8 % above the plan, while the RAM in use of the
-whole machine moved by -82 to +100 GiB with what ran beside.
+of bench/data/hybrid_h200.json that offloaded as planned it was 3 % below to 9 % above the plan, while the RAM in use of
+the whole machine moved by -82 to +100 GiB with what ran beside.
 """
 
 from __future__ import annotations

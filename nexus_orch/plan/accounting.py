@@ -61,7 +61,7 @@ def compiling_bytes(embedding_bytes: int, generation: Generation, gpu: GpuFacts,
     (`benchmark_combo_kernel`: config/compilation.py of vLLM 0.25.1, _inductor/codegen/triton_combo_kernel.py of torch).
     On H200 and H100 with torch 2.11 that held within 25 MiB for Qwen2.5-7B, 14B and Llama-3.1-8B, and within 80 for
     Qwen3-8B and Qwen3-30B-A3B; with vLLM 0.17.1 and torch 2.10 it was not seen. What was compiled is kept, and a later
-    start with the same settings has more room: one of Qwen3-8B had what the forward pass alone leaves.
+    start that finds it has more room: one of Qwen3-8B had what the forward pass alone leaves.
     """
     if eager or not generation.times_kernels or not embedding_bytes:
         return 0

@@ -163,7 +163,7 @@ def _try(
 ) -> Attempt:
     """With these settings, and without CUDA graphs where that is better. `is_final`: no larger share of memory is tried
     with this batching; what offloads with a smaller one is not looked at without CUDA graphs. What lacks no more than
-    they take is, when nothing else is left to try (`is_last`)."""
+    they take for the wanted context is, when nothing else is left to try (`is_last`)."""
     wishes = trials.inputs.wishes
     pinned = wishes.spec.memory.enforce_eager
     settled, *others = settle(trials.draft(batching, eager=bool(pinned)), loader, highest)
@@ -172,8 +172,8 @@ def _try(
         return replace(found, choices=(*batching.choices, wishes.choice(EAGER, pinned, "")))
     without = trials.draft(batching, eager=True)
     freed = settled.draft.compiled_bytes - without.compiled_bytes
-    lacks_little = is_last and settled.holds(settled.needed_context, freed)
-    idle = settled.holds_concurrency if settled.fits_context else not lacks_little
+    looks = settled.fits_context and not settled.holds_concurrency
+    idle = not looks and not (is_last and _lacks_no_more_than(freed, settled))
     if not is_final if settled.offloads else idle:
         return found
     eager, *others = settle(without, loader, highest)
@@ -183,20 +183,30 @@ def _try(
     return Attempt(loader.name, eager, (*batching.choices, wishes.choice(EAGER, True, reason)), tuple(others))
 
 
+def _lacks_no_more_than(freed: int, settled: Settled) -> bool:
+    """Whether so many bytes more on each card would hold the wanted context surely, or the needed one perhaps."""
+    draft = settled.draft
+    if settled.fits_context:
+        return not settled.is_comfortable and settled.holds(draft.want.context, freed - draft.doubt.below)
+    return settled.holds(settled.needed_context, freed + draft.doubt.above)
+
+
 def _find_eager_reason(graphs: Settled, eager: Settled) -> str | None:
     """Why this run does without CUDA graphs; None when it keeps them."""
     if is_better(graphs, eager):
         return None
+    compiles = max(graphs.draft.activation_bytes) > max(eager.draft.activation_bytes)
+    both, they = ("compiling and CUDA graphs", "they and compiling") if compiles else ("CUDA graphs", "they")
     size = f"{(graphs.draft.compiled_bytes - eager.draft.compiled_bytes) / GIB:.2f} GiB"
-    if is_better(eager, graphs):
-        return f"compiling and CUDA graphs take {size} that the run needs to fit"
+    if is_better(eager, graphs) or not (eager.fits_context or graphs.fits_context):
+        return f"{both} take {size} that the run needs to fit"
     gain = graphs.worth / eager.worth - 1
     if graphs.offloads and eager.offloads and gain <= LEAST_GRAPH_GAIN:
         little = f"little ({gain:.0%} here)" if gain >= LEAST_TOLD_GAIN else "nothing"
-        return f"CUDA graphs gain {little} when weights come over the bus; they and compiling take {size}"
+        return f"CUDA graphs gain {little} when weights come over the bus; {they} take {size}"
     if gain >= -LEAST_GRAPH_GAIN:
         return None
     if graphs.offloads and not eager.offloads:
-        return f"compiling and CUDA graphs take {size}: without them no weights must leave the card"
+        return f"{both} take {size}: without them no weights must leave the card"
     held = f"{eager.requests_at_once} requests run at once instead of {graphs.requests_at_once}"
-    return f"compiling and CUDA graphs take {size}: without them {held}"
+    return f"{both} take {size}: without them {held}"

@@ -25,7 +25,7 @@ from nexus_orch.plan.kv_cache import CacheLayout, CacheShape, make_layout
 from nexus_orch.plan.offload.kv_tier import kv_page_table_bytes
 from nexus_orch.plan.want import Want
 from nexus_orch.plan.weights import WeightLayout
-from nexus_orch.types import GIB, MIB, GpuFacts
+from nexus_orch.types import COMPILED_PEAK, GIB, MIB, PASS_PEAK, GpuFacts
 
 DEFAULT_BLOCK_SIZE = 16
 FREE_MARGIN_BYTES = 64 * MIB
@@ -34,6 +34,9 @@ HIGHEST_UTILIZATION = 0.97
 NARROW_CACHE_WORKSPACE_BYTES = 394 * MIB
 """FlashInfer's buffer, taken at the first batch, when the KV cache has its memory already (envs.py:
 VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE; v1/attention/backends/flashinfer.py of 0.11.2 and 0.33.0)."""
+LEAST_OF_COMPILING = 0.85
+"""A measured peak that reaches so much of the expected one of compiling is taken for it: 0.91 was the least of four
+models (see `nexus_orch.plan.accounting.compiling_bytes`)."""
 GUESS_FACTOR = 3
 """How much wider the range is for an architecture that was made of tensor headers; an assumption, not a measurement."""
 
@@ -103,22 +106,39 @@ class Draft:
 
     @cached_property
     def _pass_bytes(self) -> int:
-        learned = self.inputs.wishes.quantity("measured.activation_bytes")
-        if learned is not None:
-            return learned
-        return activation_bytes(self.inputs.architecture, self.generation, self._batch, self.gpus[0])
+        """The peak of a forward pass alone. What was measured of a compiled start may be that of compiling."""
+        learned, compiled = self.inputs.wishes.quantity(PASS_PEAK), self._learned_peak
+        if compiled is not None and not self._has_learned_compiling:
+            return compiled
+        if learned is None:
+            learned = activation_bytes(self.inputs.architecture, self.generation, self._batch, self.gpus[0])
+        return learned if compiled is None else min(learned, compiled)
 
     @cached_property
     def _compiling_bytes(self) -> tuple[int, ...]:
-        """Nothing where the KV cache is not what the profile leaves: it is taken when the model has been compiled. A
-        peak that was measured may be that of a later start, and does not replace it."""
-        if self.inputs.spec.memory.kv_cache.size_gib is not None:
-            return (0,) * len(self.gpus)
+        if self._learned_peak is None or not self._has_learned_compiling:
+            return self._expected_compiling_bytes
+        return tuple(self._learned_peak if expected else 0 for expected in self._expected_compiling_bytes)
+
+    @cached_property
+    def _expected_compiling_bytes(self) -> tuple[int, ...]:
+        """Where the size of the KV cache is given, it is taken when the model has been compiled."""
+        given = int((self.inputs.spec.memory.kv_cache.size_gib or 0) * GIB)
         stages = (self.weights.stages[self.stage_of(card)] for card in range(len(self.gpus)))
         return tuple(
-            compiling_bytes(stage.compiled_embedding_bytes, self.generation, gpu, eager=self.eager)
+            max(0, compiling_bytes(stage.compiled_embedding_bytes, self.generation, gpu, eager=self.eager) - given)
             for stage, gpu in zip(stages, self.gpus, strict=True)
         )
+
+    @property
+    def _learned_peak(self) -> int | None:
+        return None if self.eager else self.inputs.wishes.quantity(COMPILED_PEAK)
+
+    @property
+    def _has_learned_compiling(self) -> bool:
+        """Whether the start that was measured compiled the model: a later one has the peak of its pass."""
+        expected = max(self._expected_compiling_bytes)
+        return self._learned_peak is not None and 0 < LEAST_OF_COMPILING * expected <= self._learned_peak
 
     @cached_property
     def compiled_bytes(self) -> int:
@@ -128,7 +148,7 @@ class Draft:
     @cached_property
     def compiled_before_bytes(self) -> int:
         """By how much the profile's peak is smaller where a start has compiled the model before, on every card."""
-        return max(self.activation_bytes) - self._pass_bytes
+        return min(self.activation_bytes) - self._pass_bytes
 
     @cached_property
     def graph_bytes(self) -> int:
@@ -229,12 +249,13 @@ class Draft:
 
     @cached_property
     def doubt(self) -> Doubt:
-        """How far the KV cache's real size may lie from the estimate."""
-        if "measured.activation_bytes" in self.inputs.wishes.lessons:
-            return Doubt(FREE_MARGIN_BYTES, FREE_MARGIN_BYTES + self.compiled_before_bytes)
+        """How far the KV cache's real size may lie from the estimate, of a start that compiles the model."""
+        learned = self.inputs.wishes.lessons
+        if PASS_PEAK in learned or (COMPILED_PEAK in learned and not self.eager):
+            return Doubt(FREE_MARGIN_BYTES, FREE_MARGIN_BYTES)
         doubt = kv_doubt(self.generation, self._pass_bytes, self.division.ranks)
         factor = GUESS_FACTOR if self.inputs.architecture.is_guess else 1
-        return Doubt(doubt.below * factor, doubt.above * factor + self.compiled_before_bytes)
+        return Doubt(doubt.below * factor, doubt.above * factor)
 
     def needs(self, utilization: float) -> tuple[Need, ...]:
         """What a loader is told about each card; equal cards of a stage share one record."""

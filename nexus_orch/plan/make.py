@@ -136,7 +136,7 @@ def _predict(settled: Settled, *, borderline: bool) -> Prediction:
         requests_at_once=settled.requests_at_once,
         tokens_per_second=None if together is None or not is_servable else round(together, 2),
         kv_cache_tokens_low=settled.tokens(-draft.doubt.below),
-        kv_cache_tokens_high=settled.tokens(draft.doubt.above),
+        kv_cache_tokens_high=settled.tokens(draft.doubt.above + draft.compiled_before_bytes),
         borderline=borderline,
     )
 
@@ -153,8 +153,8 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
     before = settled.draft.compiled_before_bytes
     if before >= SMALLEST_TOLD_BYTES:
         notes.append(
-            f"the first start with these settings compiles the model, and times kernels with a copy of the embedding: "
-            f"it has {before / GIB:.2f} GiB less for the KV cache than later ones"
+            "a start that compiles the model times kernels with a copy of the embedding: it has "
+            f"{before / GIB:.2f} GiB less for the KV cache than later ones, which find what was compiled"
         )
     if settled.is_borderline and _is_uncertain(problems):
         length = f"a context of {settled.needed_context:,}"

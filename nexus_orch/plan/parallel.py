@@ -44,14 +44,20 @@ def choose_division(inputs: Inputs) -> Division:
     gpus = _choose_gpus(inputs, cards, tensor * pipeline)
     choices = _shape_choices(inputs, tensor, pipeline, why, available=len(cards))
     first = cards[: len(gpus)]
-    others = set(inputs.facts.machine.visible_gpus) - {gpu.index for gpu in cards}
-    if gpus != first or others or inputs.wishes.is_fixed("hardware.gpu.devices"):
-        reason = "the cards with the most free memory"
-        if gpus == first:
-            reason = "the cards that the profile means: the engine sees others too"
-        choices = (*choices, *_device_choices(inputs, gpus, reason))
+    if gpus != first or inputs.wishes.is_fixed("hardware.gpu.devices"):
+        choices = (*choices, *_device_choices(inputs, gpus, "the cards with the most free memory"))
+    elif _would_take_others(inputs, cards):
+        # All of them: the engine takes as many as it has ranks, replicas of data parallelism included.
+        choices = (*choices, *_device_choices(inputs, cards, "the cards that are meant: the engine sees others first"))
     division = Division(tensor, pipeline, choices, tuple(_problems(inputs, tensor, pipeline)), gpus)
     return division if division.problems else with_partition(inputs, division)
+
+
+def _would_take_others(inputs: Inputs, cards: tuple[GpuFacts, ...]) -> bool:
+    """Whether the first cards that an engine sees here are not those that the run may use."""
+    seen = inputs.facts.machine.visible_gpus
+    is_told = "CUDA_VISIBLE_DEVICES" in inputs.spec.engine.env
+    return bool(seen) and not is_told and tuple(gpu.index for gpu in cards) != seen[: len(cards)]
 
 
 def _on_cpu(inputs: Inputs) -> Division:

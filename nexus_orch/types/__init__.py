@@ -51,8 +51,10 @@ from nexus_orch.types.spec import (
 )
 from nexus_orch.types.units import GIB, KIB, MIB
 from nexus_orch.types.verdict import (
+    COMPILED_PEAK,
     COPY_RATE,
     LAYER_READS,
+    PASS_PEAK,
     RAM_RATE,
     READ_RATE,
     Attempt,
@@ -69,12 +71,14 @@ from nexus_orch.types.verdict import (
 
 __all__ = [
     "CAUSES",
+    "COMPILED_PEAK",
     "COPY_RATE",
     "FOREIGN",
     "GIB",
     "KIB",
     "LAYER_READS",
     "MIB",
+    "PASS_PEAK",
     "RAM_RATE",
     "READ_RATE",
     "Alternative",

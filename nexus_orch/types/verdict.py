@@ -68,6 +68,9 @@ class Failed:
 Verdict = Starting | Ready | Degraded | Stopped | Failed
 
 
+PASS_PEAK, COMPILED_PEAK = "measured.activation_bytes", "measured.compiled_activation_bytes"
+"""Quantities of a lesson: the peak of the profile of an eager start, and of one that may have compiled the model: that
+of compiling it, or of the forward pass alone where it had been compiled before."""
 COPY_RATE = "machine.copy_bytes_per_second"
 READ_RATE = "machine.read_bytes_per_second"
 """Keys of the bus's lessons, followed by the index of the card: the rate of a copy from pinned memory, and the rate at

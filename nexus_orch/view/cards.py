@@ -41,7 +41,7 @@ def render_cards(plan: Plan, width: int, *, ascii_only: bool) -> Iterator[Render
 
 
 def _range(indices: Sequence[int]) -> str:
-    if len(indices) > 2 and indices[-1] - indices[0] == len(indices) - 1:
+    if len(indices) > 2 and list(indices) == list(range(indices[0], indices[-1] + 1)):
         return f"{indices[0]} to {indices[-1]}"
     return " and ".join(map(str, indices))
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.hybrid.predict import settle_case
 from nexus_orch.plan.make import make_plan
-from nexus_orch.types import GIB, MIB, Lesson, Plan
+from nexus_orch.types import COMPILED_PEAK, GIB, MIB, PASS_PEAK, Lesson, Plan
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec
 
 Q7, LLAMA, SEES = "Qwen/Qwen2.5-7B-Instruct", "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"
@@ -73,15 +73,51 @@ def test_ranks_share_the_embedding_and_later_stages_have_none() -> None:
     assert second < first / 2
 
 
-@pytest.mark.parametrize("measured", [400 * MIB, 2 * GIB])
-def test_what_a_later_start_measured_is_no_promise_for_the_first(measured: int) -> None:
-    """Nor is what was measured without compiling."""
+def _learned(key: str, measured: int, settings: Mapping[str, Any] | None = None) -> Plan:
     facts = make_facts(Q7, make_gpu(total_bytes=80 * GIB, free_bytes=79 * GIB), version="0.25.1")
-    lesson = Lesson("measured.activation_bytes", measured, "measured by the last start")
-    compiled = make_plan(make_spec(SMALL_BATCH), facts, LOADERS, [lesson])
-    eager = make_plan(make_spec({**SMALL_BATCH, "memory.enforce_eager": True}), facts, LOADERS, [lesson])
-    assert _peaks(compiled) == [max(measured, EMBEDDING + WORKSPACE)]
-    assert _peaks(eager) == [measured]
+    lesson = Lesson(key, measured, "measured by the last start")
+    return make_plan(make_spec({**SMALL_BATCH, **(settings or {})}), facts, LOADERS, [lesson])
+
+
+def test_what_a_later_start_measured_is_no_promise_for_the_first() -> None:
+    """The high end is what it had."""
+    plan = _learned(COMPILED_PEAK, 400 * MIB)
+    assert _peaks(plan) == [EMBEDDING + WORKSPACE]
+    token_bytes = plan.per_gpu[0].kv_cache_bytes / plan.kv_cache_tokens
+    reach = ((plan.prediction.kv_cache_tokens_high or 0) - plan.kv_cache_tokens) * token_bytes
+    assert reach == pytest.approx(EMBEDDING + WORKSPACE - 400 * MIB + 64 * MIB, rel=0.01)
+
+
+def test_a_measured_peak_of_compiling_says_nothing_of_the_pass() -> None:
+    """Neither of a later start, nor of one that does not compile."""
+    measured = EMBEDDING + 50 * MIB
+    plan = _learned(COMPILED_PEAK, measured)
+    assert _peaks(plan) == [measured]
+    assert plan.prediction.kv_cache_tokens_high is not None
+    token_bytes = plan.per_gpu[0].kv_cache_bytes / plan.kv_cache_tokens
+    assert (plan.prediction.kv_cache_tokens_high - plan.kv_cache_tokens) * token_bytes > 0.7 * EMBEDDING
+    eager = {"memory.enforce_eager": True}
+    assert _peaks(_learned(COMPILED_PEAK, measured, eager)) == _peaks(_plan(settings=eager))
+    assert _peaks(_learned(PASS_PEAK, 500 * MIB, eager)) == [500 * MIB]
+
+
+def test_a_measured_peak_beyond_that_of_compiling_stands() -> None:
+    assert _peaks(_learned(COMPILED_PEAK, 2 * GIB)) == [2 * GIB]
+
+
+@pytest.mark.parametrize("memory", ["vram_only", None])
+@pytest.mark.parametrize("gib", [15.6, 16.0, 16.2, 16.4, 16.8, 17.2, 18.0])
+def test_compiling_does_not_take_the_context_away(gib: float, memory: str | None) -> None:
+    """Where it would, the run does without, and no weights leave the card for it."""
+    facts = make_facts(Q7, make_gpu(total_bytes=int(gib * GIB), free_bytes=int((gib - 0.1) * GIB)), version="0.33.0")
+    plan = make_plan(make_spec({"memory.strategy": memory} if memory else {}), facts, LOADERS)
+    eager = make_plan(make_spec({"memory.strategy": "vram_only", "memory.enforce_eager": True}), facts, LOADERS)
+    if memory is None and plan.loader == "hybrid":
+        assert plan.per_gpu[0].offloaded_bytes
+        return
+    surely, wanted = (found.prediction.kv_cache_tokens_low or 0 for found in (plan, eager))
+    assert surely >= min(4096, wanted)
+    assert plan.max_model_len >= min(4096, eager.max_model_len)
 
 
 def test_a_launch_that_was_called_fitting_and_failed() -> None:

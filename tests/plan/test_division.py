@@ -181,18 +181,31 @@ def test_a_busy_card_of_several_is_passed_over() -> None:
     assert idle.choice("hardware.gpu.devices") is None
 
 
-@pytest.mark.parametrize(("index", "seen"), [(1, (0, 1)), (0, (0, 1)), (3, (3,))])
-def test_the_cards_that_a_profile_means_are_named_among_others(index: int, seen: tuple[int, ...]) -> None:
-    """Otherwise the engine would take the first one that CUDA counts."""
-    facts = make_facts(L8, BIG)
-    machine = replace(facts.machine, gpus=(replace(BIG, index=index),), visible_gpus=seen)
-    plan = make_plan(make_spec(), replace(facts, machine=machine), LOADERS)
-    if len(seen) == 1:
-        assert plan.choice("hardware.gpu.devices") is None
-        return
-    assert plan.settings["hardware.gpu.devices"] == (index,)
+def _among_others(indices: tuple[int, ...], seen: tuple[int, ...], env: dict[str, str] | None = None) -> Plan:
+    facts, spec = make_facts(L8, BIG), make_spec()
+    cards = tuple(replace(BIG, index=index) for index in indices)
+    machine = replace(facts.machine, gpus=cards, visible_gpus=seen)
+    spec = replace(spec, engine=replace(spec.engine, env=env or {}))
+    return make_plan(spec, replace(facts, machine=machine), LOADERS)
+
+
+def test_cards_behind_others_are_named_to_the_engine() -> None:
+    """Otherwise it would take the first ones that CUDA counts; one rank takes the first of those that are named."""
+    plan = _among_others((1, 2), (0, 1, 2))
+    assert plan.settings["hardware.gpu.devices"] == (1, 2)
     assert plan.settings["hardware.gpu.device_order"] == "PCI_BUS_ID"
-    assert "the engine sees others too" in _reason(plan, "hardware.gpu.devices")
+    assert "the engine sees others first" in _reason(plan, "hardware.gpu.devices")
+
+
+@pytest.mark.parametrize(("index", "seen"), [(0, (0, 1)), (3, (3, 1)), (0, ())])
+def test_cards_that_the_engine_takes_by_itself_are_not_named(index: int, seen: tuple[int, ...]) -> None:
+    """What a plan names is tied to these cards, an export too."""
+    assert _among_others((index,), seen).choice("hardware.gpu.devices") is None
+
+
+def test_cards_that_the_user_names_to_the_engine_stand() -> None:
+    plan = _among_others((1,), (0, 1), {"CUDA_VISIBLE_DEVICES": "1"})
+    assert plan.choice("hardware.gpu.devices") is None
 
 
 def test_equal_cards_name_no_devices_and_no_partition() -> None:

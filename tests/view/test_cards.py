@@ -14,7 +14,13 @@ from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec
 
 @pytest.mark.parametrize(
     ("indices", "title"),
-    [((3,), "GPU 3 "), ((0, 1), "GPU 0 and 1 "), ((4, 5, 6, 7), "GPU 4 to 7 "), ((6, 4), "GPU 6 and 4 ")],
+    [
+        ((3,), "GPU 3 "),
+        ((0, 5, 7, 3), "GPU 0 and 5 and 7 and 3 "),
+        ((0, 1), "GPU 0 and 1 "),
+        ((4, 5, 6, 7), "GPU 4 to 7 "),
+        ((6, 4), "GPU 6 and 4 "),
+    ],
 )
 def test_cards_have_the_numbers_of_the_machine(indices: tuple[int, ...], title: str) -> None:
     facts = make_facts("Qwen/Qwen2.5-7B-Instruct", *[make_gpu()] * len(indices))
