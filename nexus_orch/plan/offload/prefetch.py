@@ -49,8 +49,8 @@ def choose_grouping(ranks: Sequence[RankParts], *, amount_bytes: int | None = No
     """The grouping that offloads least and frees each rank's target after its pool; None when there is none.
 
     `copies` is how many times the offloaded weights are pinned at once: each copy is mapped on the card, and it is not
-    known whether the driver gives the tables back with it. `amount_bytes` asks
-    instead for that many offloaded bytes on each rank, whatever they free.
+    known whether the driver gives the tables back with it. `amount_bytes` asks instead for that many offloaded bytes on
+    each rank, whatever they free.
     """
     targets: dict[StageParts, int] = {}
     for rank in ranks:
