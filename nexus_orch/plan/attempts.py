@@ -184,11 +184,12 @@ def _try(
 
 
 def _lacks_no_more_than(freed: int, settled: Settled) -> bool:
-    """Whether so many bytes more on each card would hold the wanted context surely, or the needed one perhaps."""
+    """Whether so many bytes more on each card would hold the wanted context surely; where not even the needed one is
+    held, whether they would hold anything."""
+    if not settled.fits_context:
+        return min(settled.kv) + freed > 0
     draft = settled.draft
-    if settled.fits_context:
-        return not settled.is_comfortable and settled.holds(draft.want.context, freed - draft.doubt.below)
-    return settled.holds(settled.needed_context, freed + draft.doubt.above)
+    return not settled.is_comfortable and settled.holds(draft.want.context, freed - draft.doubt.below)
 
 
 def _find_eager_reason(graphs: Settled, eager: Settled) -> str | None:
