@@ -9,7 +9,7 @@ from typing import Any
 from nexus_orch import data
 from nexus_orch.plan.architecture import Architecture
 from nexus_orch.plan.generations import Generation
-from nexus_orch.types import KIB, MIB, GpuFacts
+from nexus_orch.types import GIB, KIB, MIB, GpuFacts
 
 ACTIVATION_DTYPE_BYTES = 2
 
@@ -54,8 +54,9 @@ def activation_bytes(architecture: Architecture, generation: Generation, batch: 
     return max(logits, widest) + _workspace_bytes(gpu)
 
 
-def compiling_bytes(embedding_bytes: int, generation: Generation, gpu: GpuFacts, *, eager: bool) -> int:
-    """The peak of a start that compiles the model, which is part of the profile; 0 where nothing is compiled.
+def compiling_bytes(embedding_bytes: int, generation: Generation, gpu: GpuFacts, cache_gib: float | None) -> int:
+    """The peak of a start that compiles the model, which is part of the profile, where that is seen. A KV cache whose
+    size is given (`cache_gib`) is taken afterwards, in the same memory.
 
     Kernels are timed with tensors made for it, one of which is as large as the embedding of the rank
     (`benchmark_combo_kernel`: config/compilation.py of vLLM 0.25.1, _inductor/codegen/triton_combo_kernel.py of torch).
@@ -63,9 +64,9 @@ def compiling_bytes(embedding_bytes: int, generation: Generation, gpu: GpuFacts,
     Qwen3-8B and Qwen3-30B-A3B; with vLLM 0.17.1 and torch 2.10 it was not seen. What was compiled is kept, and a later
     start that finds it has more room: one of Qwen3-8B had what the forward pass alone leaves.
     """
-    if eager or not generation.times_kernels or not embedding_bytes:
+    if not generation.times_kernels or not embedding_bytes:
         return 0
-    return embedding_bytes + _workspace_bytes(gpu)
+    return max(0, embedding_bytes + _workspace_bytes(gpu) - int((cache_gib or 0) * GIB))
 
 
 def _workspace_bytes(gpu: GpuFacts) -> int:

@@ -22,21 +22,18 @@ from nexus_orch.plan.division import Division
 from nexus_orch.plan.generations import Generation
 from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.kv_cache import CacheLayout, CacheShape, make_layout
+from nexus_orch.plan.loads import FREE_MARGIN_BYTES, free_bytes
 from nexus_orch.plan.offload.kv_tier import kv_page_table_bytes
+from nexus_orch.plan.peak import Peak, learn_peak
 from nexus_orch.plan.want import Want
 from nexus_orch.plan.weights import WeightLayout
 from nexus_orch.types import COMPILED_PEAK, GIB, MIB, PASS_PEAK, GpuFacts
 
 DEFAULT_BLOCK_SIZE = 16
-FREE_MARGIN_BYTES = 64 * MIB
-"""Left free beside the budget, for what grows between the plan and the launch."""
 HIGHEST_UTILIZATION = 0.97
 NARROW_CACHE_WORKSPACE_BYTES = 394 * MIB
 """FlashInfer's buffer, taken at the first batch, when the KV cache has its memory already (envs.py:
 VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE; v1/attention/backends/flashinfer.py of 0.11.2 and 0.33.0)."""
-LEAST_OF_COMPILING = 0.85
-"""A measured peak that reaches so much of the expected one of compiling is taken for it: 0.91 was the least of four
-models (see `nexus_orch.plan.accounting.compiling_bytes`)."""
 GUESS_FACTOR = 3
 """How much wider the range is for an architecture that was made of tensor headers; an assumption, not a measurement."""
 
@@ -100,55 +97,26 @@ class Draft:
         return card // self.division.tensor_parallel
 
     @cached_property
-    def activation_bytes(self) -> tuple[int, ...]:
-        """The peak of each card's profile: of a forward pass, or of compiling the model before it."""
-        return tuple(max(self._pass_bytes, compiling) for compiling in self._compiling_bytes)
-
-    @cached_property
-    def _pass_bytes(self) -> int:
-        """The peak of a forward pass alone. What was measured of a compiled start may be that of compiling."""
-        learned, compiled = self.inputs.wishes.quantity(PASS_PEAK), self._learned_peak
-        if compiled is not None and not self._has_learned_compiling:
-            return compiled
-        if learned is None:
-            learned = activation_bytes(self.inputs.architecture, self.generation, self._batch, self.gpus[0])
-        return learned if compiled is None else min(learned, compiled)
-
-    @cached_property
-    def _compiling_bytes(self) -> tuple[int, ...]:
-        if self._learned_peak is None or not self._has_learned_compiling:
-            return self._expected_compiling_bytes
-        return tuple(self._learned_peak if expected else 0 for expected in self._expected_compiling_bytes)
-
-    @cached_property
-    def _expected_compiling_bytes(self) -> tuple[int, ...]:
-        """Where the size of the KV cache is given, it is taken when the model has been compiled."""
-        given = int((self.inputs.spec.memory.kv_cache.size_gib or 0) * GIB)
-        stages = (self.weights.stages[self.stage_of(card)] for card in range(len(self.gpus)))
-        return tuple(
-            max(0, compiling_bytes(stage.compiled_embedding_bytes, self.generation, gpu, eager=self.eager) - given)
-            for stage, gpu in zip(stages, self.gpus, strict=True)
+    def peak(self) -> Peak:
+        """Of the profile, on each card."""
+        cache_gib = self.inputs.spec.memory.kv_cache.size_gib
+        embeddings = (
+            self.weights.stages[self.stage_of(card)].compiled_embedding_bytes for card in range(len(self.gpus))
+        )
+        compiling = tuple(
+            0 if self.eager else compiling_bytes(embedding, self.generation, gpu, cache_gib)
+            for embedding, gpu in zip(embeddings, self.gpus, strict=True)
+        )
+        one_pass = activation_bytes(self.inputs.architecture, self.generation, self._batch, self.gpus[0])
+        quantity = self.inputs.wishes.quantity
+        return learn_peak(
+            Peak(one_pass, compiling), quantity(PASS_PEAK), None if self.eager else quantity(COMPILED_PEAK)
         )
 
-    @property
-    def _learned_peak(self) -> int | None:
-        return None if self.eager else self.inputs.wishes.quantity(COMPILED_PEAK)
-
-    @property
-    def _has_learned_compiling(self) -> bool:
-        """Whether the start that was measured compiled the model: a later one has the peak of its pass."""
-        expected = max(self._expected_compiling_bytes)
-        return self._learned_peak is not None and 0 < LEAST_OF_COMPILING * expected <= self._learned_peak
-
     @cached_property
-    def compiled_bytes(self) -> int:
+    def peak_and_graph_bytes(self) -> int:
         """What the profile and the CUDA graphs take on the fullest card."""
-        return max(self.activation_bytes) + self.graph_bytes
-
-    @cached_property
-    def compiled_before_bytes(self) -> int:
-        """By how much the profile's peak is smaller where a start has compiled the model before, on every card."""
-        return min(self.activation_bytes) - self._pass_bytes
+        return max(self.peak.bytes) + self.graph_bytes
 
     @cached_property
     def graph_bytes(self) -> int:
@@ -192,15 +160,14 @@ class Draft:
     @cached_property
     def free_bytes(self) -> tuple[int, ...]:
         """What is free on each card before the run."""
-        learned = (self.inputs.wishes.quantity(f"machine.free_bytes.{gpu.index}") for gpu in self.gpus)
-        return tuple(gpu.free_bytes if free is None else free for gpu, free in zip(self.gpus, learned, strict=True))
+        return tuple(free_bytes(self.inputs, gpu) for gpu in self.gpus)
 
     @cached_property
     def fixed_bytes(self) -> tuple[int, ...]:
         """What is taken on each card inside the budget beside weights and KV cache."""
         graphs = self.graph_bytes if self.generation.graphs_reserved else 0
         cards = range(len(self.gpus))
-        return tuple(self.activation_bytes[card] + self.non_torch_bytes(card) + graphs for card in cards)
+        return tuple(self.peak.bytes[card] + self.non_torch_bytes(card) + graphs for card in cards)
 
     def outside_bytes(self, placement: Placement | None = None) -> int:
         """What is taken on each card on top of the budget, once the weights are placed."""
@@ -253,7 +220,7 @@ class Draft:
         learned = self.inputs.wishes.lessons
         if PASS_PEAK in learned or (COMPILED_PEAK in learned and not self.eager):
             return Doubt(FREE_MARGIN_BYTES, FREE_MARGIN_BYTES)
-        doubt = kv_doubt(self.generation, self._pass_bytes, self.division.ranks)
+        doubt = kv_doubt(self.generation, self.peak.pass_bytes, self.division.ranks)
         factor = GUESS_FACTOR if self.inputs.architecture.is_guess else 1
         return Doubt(doubt.below * factor, doubt.above * factor)
 

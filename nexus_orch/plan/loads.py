@@ -18,7 +18,7 @@ from nexus_orch.plan.inputs import Inputs
 from nexus_orch.plan.kv_cache import state_bytes, token_bytes
 from nexus_orch.plan.partition import Load
 from nexus_orch.plan.want import Want, make_want
-from nexus_orch.types import GIB, MIB, GpuFacts
+from nexus_orch.types import MIB, GpuFacts
 
 FREE_MARGIN_BYTES = 64 * MIB
 """Left free beside the budget, for what grows between the plan and the launch."""
@@ -49,7 +49,6 @@ def make_load(inputs: Inputs, groups: Groups) -> Load:
     batch = Batch(serve.max_num_batched_tokens or tokens, serve.max_num_seqs or requests, context, tensor)
     peak = activation_bytes(inputs.architecture, generation, batch, first)
     eager = bool(inputs.spec.memory.enforce_eager)
-    given = int((inputs.spec.memory.kv_cache.size_gib or 0) * GIB)
     graphs = cuda_graph_bytes(inputs.architecture, generation, batch, eager=eager)
     outside = 0 if generation.graphs_reserved else graphs
     taken = graphs if generation.graphs_reserved else 0
@@ -60,7 +59,8 @@ def make_load(inputs: Inputs, groups: Groups) -> Load:
     for stage, group in enumerate(groups):
         budget = int(min(gpu.total_bytes for gpu in group) * share)
         end = ends[0 if stage == 0 else -1 if stage == stages - 1 else 1]
-        compiling = compiling_bytes(end.compiled_embedding_bytes, generation, group[0], eager=eager) - given
+        cache_gib = inputs.spec.memory.kv_cache.size_gib
+        compiling = 0 if eager else compiling_bytes(end.compiled_embedding_bytes, generation, group[0], cache_gib)
         fixed = end.fixed_bytes + max(peak, compiling)
         rooms.append(budget - fixed - taken - non_torch_bytes(group[0], generation, tensor * stages, experts=is_moe))
     layers = inputs.architecture.layers

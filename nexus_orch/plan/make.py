@@ -136,7 +136,7 @@ def _predict(settled: Settled, *, borderline: bool) -> Prediction:
         requests_at_once=settled.requests_at_once,
         tokens_per_second=None if together is None or not is_servable else round(together, 2),
         kv_cache_tokens_low=settled.tokens(-draft.doubt.below),
-        kv_cache_tokens_high=settled.tokens(draft.doubt.above + draft.compiled_before_bytes),
+        kv_cache_tokens_high=settled.tokens(draft.doubt.above + draft.peak.later_gain_bytes),
         borderline=borderline,
     )
 
@@ -150,11 +150,11 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
             f"vLLM {inputs.facts.engine.version} takes {outside / GIB:.2f} GiB on each card on top of its budget "
             "(CUDA graphs, offload buffers, page tables of KV blocks in RAM): the plan leaves that free"
         )
-    before = settled.draft.compiled_before_bytes
-    if before >= SMALLEST_TOLD_BYTES:
+    gain = settled.draft.peak.later_gain_bytes
+    if gain >= SMALLEST_TOLD_BYTES:
         notes.append(
             "a start that compiles the model times kernels with a copy of the embedding: it has "
-            f"{before / GIB:.2f} GiB less for the KV cache than later ones, which find what was compiled"
+            f"{gain / GIB:.2f} GiB less for the KV cache than later ones, which find what was compiled"
         )
     if settled.is_borderline and _is_uncertain(problems):
         length = f"a context of {settled.needed_context:,}"

@@ -215,7 +215,7 @@ class Settled:
             weights_bytes=draft.kept_bytes(card, offloaded),
             offloaded_bytes=offloaded,
             kv_cache_bytes=taken,
-            activation_bytes=draft.activation_bytes[card],
+            activation_bytes=draft.peak.bytes[card],
             non_torch_bytes=draft.non_torch_bytes(card) + tables,
             cuda_graph_bytes=draft.graph_bytes,
             static_pool_bytes=pool,
