@@ -22,15 +22,15 @@ from rich.console import Console
 from rich.table import Table
 
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.facts.engine import read_engine
-from nexus_orch.install.engines import choose_newest, read_engines
+from nexus_orch.facts.engine.installed import read_engine
+from nexus_orch.install.engines.installed import choose_newest, read_engines
 
 GOAL = 40.0
 CACHED_GOAL = 1000.0
 ROUNDS = 5
 HELP_ROUNDS = 2
 
-_CODE = "import sys; from nexus_orch.facts.engine import read_engine; read_engine(sys.argv[1])"
+_CODE = "import sys; from nexus_orch.facts.engine.installed import read_engine; read_engine(sys.argv[1])"
 
 
 def main() -> int:

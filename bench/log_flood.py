@@ -19,8 +19,8 @@ from queue import Queue
 
 import psutil
 
-from nexus_orch.judge.important import is_important
-from nexus_orch.launch.process import start_engine
+from nexus_orch.judge.log.important import is_important
+from nexus_orch.launch.processes.process import start_engine
 from nexus_orch.types import MIB, Command, Exited, LogLine, Observation
 
 SECONDS = 10.0

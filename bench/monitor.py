@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from nexus_orch.launch.server import Server
+from nexus_orch.launch.server.server import Server
 from nexus_orch.observe.sampler import Sampler
 from nexus_orch.types import GpuSample, HostSample, Metric, Observation
 

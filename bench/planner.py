@@ -13,8 +13,8 @@ from typing import Any
 
 from nexus_orch.plan import choose_scheme, parse_architecture
 from nexus_orch.plan.make import make_plan
-from nexus_orch.plan.quantization import Scheme
-from nexus_orch.plan.weights import WeightLayout
+from nexus_orch.plan.model.quantization import Scheme
+from nexus_orch.plan.release.weights import WeightLayout
 from nexus_orch.types import GIB, Plan
 from nexus_orch.view.words import render_columns, render_markdown_table
 from tests.plan.cases import LOADERS, config_of, kv_gib, launches, make_facts, make_gpu, make_spec, plan_launch

@@ -13,7 +13,7 @@ from packaging.version import InvalidVersion
 
 from nexus_orch.contracts import Adapter, EngineProvider
 from nexus_orch.errors import PluginError, Problem
-from nexus_orch.facts.flags_catalogue import release_of
+from nexus_orch.facts.options.catalogue import release_of
 
 Offer = TypeVar("Offer")
 

@@ -16,7 +16,7 @@ from packaging.version import InvalidVersion, Version
 from nexus_orch import hookimpl
 from nexus_orch.contracts import EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.facts.engine import is_wanted, parse_wanted_version, read_engine
+from nexus_orch.facts.engine.installed import is_wanted, parse_wanted_version, read_engine
 from nexus_orch.paths import engines_dir
 from nexus_orch.types import Command, EngineFacts, EngineSpec, is_secret_name
 

@@ -16,10 +16,10 @@ from nexus_orch.contracts import Loader, Need, Placement
 from nexus_orch.errors import Problem
 from nexus_orch.hookspecs import hookimpl
 from nexus_orch.plan import choose_architecture, choose_scheme
-from nexus_orch.plan.generations import parse_version
+from nexus_orch.plan.asked.wishes import pinned_choice
+from nexus_orch.plan.model.quantization import Scheme
 from nexus_orch.plan.offload.kv_tier import NO_TIER, can_offload_kv, choose_kv_tier
 from nexus_orch.plan.offload.parameters import EXPERTS, RankParts, make_ranks, missing_bytes
-from nexus_orch.plan.offload.pinning import choose_pinning
 from nexus_orch.plan.offload.pins import judge_pins
 from nexus_orch.plan.offload.placements import (
     choose_uva_gib,
@@ -28,10 +28,10 @@ from nexus_orch.plan.offload.placements import (
     place_nothing,
 )
 from nexus_orch.plan.offload.prefetch import STEP, Grouping, choose_grouping, choose_largest_grouping
-from nexus_orch.plan.offload.releases import has_prefetch, moves_towers, pinned_copies
-from nexus_orch.plan.quantization import Scheme
-from nexus_orch.plan.wishes import pinned_choice
+from nexus_orch.plan.release.offloading import has_prefetch, moves_towers, pinned_copies
+from nexus_orch.plan.release.pinning import choose_pinning
 from nexus_orch.types import GIB, Choice, Facts, RunSpec
+from nexus_orch.types.releases import parse_version
 
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)
 """Of the requests that are wanted at once, those for which weights leave the cards."""

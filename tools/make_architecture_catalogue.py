@@ -12,8 +12,8 @@ import json
 import sys
 from pathlib import Path
 
-from nexus_orch.facts.architectures import FILE, make_architecture_catalogue, read_architectures
-from nexus_orch.facts.flags_catalogue import catalogue_releases
+from nexus_orch.facts.engine.architectures import FILE, make_architecture_catalogue, read_architectures
+from nexus_orch.facts.options.catalogue import catalogue_releases
 
 
 def main() -> int:

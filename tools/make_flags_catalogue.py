@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from nexus_orch.facts.flags_catalogue import FILE, make_catalogue
-from nexus_orch.facts.flags_source import read_flags
+from nexus_orch.facts.options.catalogue import FILE, make_catalogue
+from nexus_orch.facts.options.source import read_flags
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from nexus_orch.commands.engine_check import result_of
 from nexus_orch.errors import Problem
-from nexus_orch.facts.engine import make_assumed_engine
-from nexus_orch.facts.flags_catalogue import catalogue_releases, render_releases
+from nexus_orch.facts.engine.installed import make_assumed_engine
+from nexus_orch.facts.options.catalogue import catalogue_releases, render_releases
 from nexus_orch.session.prepare import Preparation
 from nexus_orch.view.words import render_markdown_table
 from tools.shipped_runs import ShippedRun, make_run, model_names

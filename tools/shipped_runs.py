@@ -9,9 +9,9 @@ from functools import cache
 from nexus_orch import shipped
 from nexus_orch.choose import choose_engine
 from nexus_orch.compose.run import compose_run
-from nexus_orch.facts.machine import read_machine
-from nexus_orch.facts.model import read_model
-from nexus_orch.install.bundled import with_awaited_folder
+from nexus_orch.facts.machine.machine import read_machine
+from nexus_orch.facts.model.model import read_model
+from nexus_orch.install.models.bundled import with_awaited_folder
 from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.prepare import Preparation, make_preparation
 from nexus_orch.types import EngineFacts, Facts, MachineFacts, ModelFacts, RunSpec

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nexus_orch.judge.measured import RankMeasured
-from nexus_orch.judge.reading import LogReading, follow_starts
+from nexus_orch.judge.log.measured import RankMeasured
+from nexus_orch.judge.log.reading import LogReading, follow_starts
 from nexus_orch.observe.log_text import read_log_lines
 from nexus_orch.record.run_record import RunRecord, read_run
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from bench.hybrid.grid import EXPERTS
 from nexus_orch.compose.run import compose_run
-from nexus_orch.plan.division import Division
-from nexus_orch.plan.inputs import read_inputs
-from nexus_orch.plan.loaders import choose_loader
-from nexus_orch.plan.parallel import choose_division
-from nexus_orch.plan.settle import Settled
-from nexus_orch.plan.throughput import Pace
+from nexus_orch.plan.asked.inputs import read_inputs
+from nexus_orch.plan.cards.division import Division
+from nexus_orch.plan.cards.parallel import choose_division
+from nexus_orch.plan.estimate.pace import Pace
+from nexus_orch.plan.estimate.settled import Settled
+from nexus_orch.plan.search.loaders import choose_loader
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.session.prepare import read_facts
 from nexus_orch.types import COPY_RATE, LAYER_READS, READ_RATE, LayerRead, Lesson

@@ -8,7 +8,7 @@ from packaging.specifiers import SpecifierSet
 from nexus_orch.adapt.offload_guards import gives, offloads_weights
 from nexus_orch.adapt.ways import Part, find_release
 from nexus_orch.errors import Problem
-from nexus_orch.plan.offload.pinning import ALLOCATOR_VARIABLES, EXACTLY, can_pin_exactly, forgets_options
+from nexus_orch.plan.release.pinning import ALLOCATOR_VARIABLES, EXACTLY, can_pin_exactly, forgets_options
 from nexus_orch.types import Choice, EngineFacts, Plan
 
 VARIABLE = ALLOCATOR_VARIABLES[0]

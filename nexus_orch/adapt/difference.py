@@ -12,7 +12,7 @@ from nexus_orch.adapt.render import shown_launcher
 from nexus_orch.adapt.settings import SETTINGS
 from nexus_orch.adapt.values import describe_type
 from nexus_orch.contracts import Rendering
-from nexus_orch.plan.generations import Generation
+from nexus_orch.plan.release.generations import Generation
 from nexus_orch.types import Choice, EngineFacts, Flag, Origin, Plan
 
 Words = tuple[str, ...]

@@ -18,7 +18,7 @@ from nexus_orch.adapt.substitutes import find_substitute
 from nexus_orch.adapt.values import read_value
 from nexus_orch.adapt.ways import INSTEAD_OF_SWAP, NO_SWAP, V1_VARIABLE, Part, find_release
 from nexus_orch.errors import Problem, render_value
-from nexus_orch.facts.flags_catalogue import releases_where, render_releases
+from nexus_orch.facts.options.catalogue import releases_where, render_releases
 from nexus_orch.types import Cause, EngineFacts, Flag, RunSpec
 
 KEY = "serve.extra_args"

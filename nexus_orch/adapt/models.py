@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nexus_orch.errors import Problem
-from nexus_orch.facts.architectures import releases_with_architecture
-from nexus_orch.facts.flags_catalogue import releases_where, render_releases
+from nexus_orch.facts.engine.architectures import releases_with_architecture
+from nexus_orch.facts.options.catalogue import releases_where, render_releases
 from nexus_orch.types import Facts, Flag, RunSpec
 
 _IMPLEMENTATION, _FORMAT = "--model-impl", "--quantization"

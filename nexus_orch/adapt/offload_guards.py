@@ -7,7 +7,7 @@ from packaging.specifiers import SpecifierSet
 from nexus_orch.adapt.extra_args import find_flag, parse_extra_args
 from nexus_orch.adapt.ways import Part, find_release
 from nexus_orch.errors import Problem
-from nexus_orch.plan.ram_first import reads_ahead
+from nexus_orch.plan.answer.ram_first import reads_ahead
 from nexus_orch.types import Choice, EngineFacts, Plan
 
 RUNNER_VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"

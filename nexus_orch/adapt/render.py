@@ -15,7 +15,7 @@ from nexus_orch.adapt.values import read_value
 from nexus_orch.adapt.ways import Part, Table, UnwritableError, Way, find_release, write_for
 from nexus_orch.contracts import Rendering
 from nexus_orch.errors import Problem
-from nexus_orch.facts.flags_catalogue import releases_where, render_releases
+from nexus_orch.facts.options.catalogue import releases_where, render_releases
 from nexus_orch.types import Choice, EngineFacts, Flag, Plan
 
 Guard = Callable[[Plan, EngineFacts], Part]

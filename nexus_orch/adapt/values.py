@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-from nexus_orch.facts.flags_catalogue import releases_where, render_releases
+from nexus_orch.facts.options.catalogue import releases_where, render_releases
 from nexus_orch.types import Flag
 
 _HUMAN = re.compile(r"(-?\d+(?:\.\d+)?)([kKmMgGtT])?")

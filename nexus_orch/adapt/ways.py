@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from nexus_orch.errors import Problem
-from nexus_orch.facts.flags_catalogue import catalogue_releases, release_of
+from nexus_orch.facts.options.catalogue import catalogue_releases, release_of
 from nexus_orch.types import GIB, Cause, Choice, EngineFacts, Flag
 
 V1_VARIABLE = "VLLM_USE_V1"

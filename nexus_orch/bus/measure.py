@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus_orch.errors import ConfigError, LaunchError, Problem
-from nexus_orch.judge.bus import CardBus
+from nexus_orch.judge.learned.bus import CardBus
 from nexus_orch.types import EngineFacts, GpuFacts, LayerRead
 
 SCRIPT = Path(__file__).with_name("probe_script.py")

@@ -13,13 +13,13 @@ from nexus_orch.bus.measure import measure_bus, require_engine
 from nexus_orch.choose import choose_engine
 from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ConfigError, ExitCode, Problem
-from nexus_orch.facts.machine import read_machine
-from nexus_orch.facts.model import read_model
-from nexus_orch.judge.bus import BusMeasurement
-from nexus_orch.judge.case import make_machine_key
-from nexus_orch.plan.bus_rates import layer_matrices
-from nexus_orch.plan.inputs import read_inputs
-from nexus_orch.plan.parallel import choose_division
+from nexus_orch.facts.machine.machine import read_machine
+from nexus_orch.facts.model.model import read_model
+from nexus_orch.judge.learned.bus import BusMeasurement
+from nexus_orch.judge.learned.case import make_machine_key
+from nexus_orch.plan.asked.inputs import read_inputs
+from nexus_orch.plan.cards.parallel import choose_division
+from nexus_orch.plan.estimate.bus_rates import layer_matrices
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.record.atomic import write_result
 from nexus_orch.record.learned import SWITCH, bus_path, is_learning

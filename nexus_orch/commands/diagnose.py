@@ -10,9 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from nexus_orch.errors import ExitCode
-from nexus_orch.judge.diagnosis import Diagnosis, judge_log
-from nexus_orch.judge.patterns import shipped_patterns
-from nexus_orch.judge.reading import LogReading, follow_starts
+from nexus_orch.judge.log.patterns import shipped_patterns
+from nexus_orch.judge.log.reading import LogReading, follow_starts
+from nexus_orch.judge.start.diagnosis import Diagnosis, judge_log
 from nexus_orch.observe.log_text import read_log_lines
 from nexus_orch.types import GIB
 

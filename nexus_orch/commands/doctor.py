@@ -20,12 +20,12 @@ from rich.text import Text
 
 from nexus_orch import paths
 from nexus_orch.errors import ConfigError, ExitCode
-from nexus_orch.facts.engine import read_engine
-from nexus_orch.facts.machine import read_machine
-from nexus_orch.install.engines import Engine, read_engines
-from nexus_orch.install.model_recipe import is_fetched, known_models
-from nexus_orch.install.recipe import make_recipe
-from nexus_orch.launch.ports import FIRST_PORT, find_port_problem
+from nexus_orch.facts.engine.installed import read_engine
+from nexus_orch.facts.machine.machine import read_machine
+from nexus_orch.install.engines.installed import Engine, read_engines
+from nexus_orch.install.engines.recipe import make_recipe
+from nexus_orch.install.models.recipe import is_fetched, known_models
+from nexus_orch.launch.server.ports import FIRST_PORT, find_port_problem
 from nexus_orch.nvml import open_nvml
 from nexus_orch.types import GIB, MIB, HardwareSpec, HostFacts, MachineFacts
 

@@ -14,11 +14,11 @@ from rich.table import Table
 
 from nexus_orch import paths
 from nexus_orch.commands import engine_check, engine_diff, engine_flags
-from nexus_orch.install.engine import install_engine
-from nexus_orch.install.engines import Engine, read_engines, remove_engine
-from nexus_orch.install.progress import show_progress
-from nexus_orch.install.recipe import DEVICES, known_cpu_versions, make_recipe
-from nexus_orch.install.workshop import INDEX_VARIABLE, choose_indexes
+from nexus_orch.install.engines.install import install_engine
+from nexus_orch.install.engines.installed import Engine, read_engines, remove_engine
+from nexus_orch.install.engines.recipe import DEVICES, known_cpu_versions, make_recipe
+from nexus_orch.install.work.progress import show_progress
+from nexus_orch.install.work.workshop import INDEX_VARIABLE, choose_indexes
 from nexus_orch.types import GIB
 
 

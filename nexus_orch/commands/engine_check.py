@@ -19,8 +19,8 @@ from nexus_orch.compose.project import find_project
 from nexus_orch.compose.run import compose_run
 from nexus_orch.contracts import EngineProvider
 from nexus_orch.errors import render_value
-from nexus_orch.facts.engine import make_assumed_engine
-from nexus_orch.facts.flags_catalogue import catalogue_releases
+from nexus_orch.facts.engine.installed import make_assumed_engine
+from nexus_orch.facts.options.catalogue import catalogue_releases
 from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.types import Choice, Facts, RunSpec

@@ -16,8 +16,8 @@ from nexus_orch.commands.plan import exit_code_of
 from nexus_orch.compose.project import find_project
 from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.plan.generations import default_batching
-from nexus_orch.plan.inputs import read_inputs
+from nexus_orch.plan.asked.inputs import read_inputs
+from nexus_orch.plan.release.generations import default_batching
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 

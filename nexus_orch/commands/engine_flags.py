@@ -17,10 +17,10 @@ from rich.text import Text
 
 from nexus_orch.adapt.values import describe_type
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.facts.engine import make_assumed_engine, read_engine
-from nexus_orch.facts.flags_catalogue import catalogue_flags, catalogue_releases, releases_where, render_releases
-from nexus_orch.facts.flags_record import render_flag
-from nexus_orch.install.engines import Engine, choose_engine, choose_newest, read_engines
+from nexus_orch.facts.engine.installed import make_assumed_engine, read_engine
+from nexus_orch.facts.options.catalogue import catalogue_flags, catalogue_releases, releases_where, render_releases
+from nexus_orch.facts.options.record import render_flag
+from nexus_orch.install.engines.installed import Engine, choose_engine, choose_newest, read_engines
 from nexus_orch.types import EngineFacts, Flag
 from nexus_orch.view.trimmed import print_trimmed
 

@@ -12,7 +12,7 @@ from nexus_orch.commands.options import add_run_arguments, project_of
 from nexus_orch.compose.project import find_project
 from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ConfigError, ExitCode, PlanError, Problem
-from nexus_orch.exchange.deployment import Deployment, make_deployment
+from nexus_orch.exchange.deploy.deployment import Deployment, make_deployment
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.record.atomic import write_atomic
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
@@ -78,10 +78,10 @@ def _check(prepared: Preparation, args: argparse.Namespace) -> None:
 
 
 def _renderers() -> Mapping[str, Callable[[Deployment], str]]:
-    from nexus_orch.exchange.render_compose import render_compose  # noqa: PLC0415 - YAML only where it is written
-    from nexus_orch.exchange.render_kubernetes import render_kubernetes  # noqa: PLC0415
-    from nexus_orch.exchange.render_shell import render_shell  # noqa: PLC0415
-    from nexus_orch.exchange.render_systemd import render_systemd  # noqa: PLC0415
+    from nexus_orch.exchange.deploy.compose import render_compose  # noqa: PLC0415 - YAML only where it is written
+    from nexus_orch.exchange.deploy.kubernetes import render_kubernetes  # noqa: PLC0415
+    from nexus_orch.exchange.deploy.shell import render_shell  # noqa: PLC0415
+    from nexus_orch.exchange.deploy.systemd import render_systemd  # noqa: PLC0415
 
     return dict(zip(FORMATS, (render_shell, render_compose, render_systemd, render_kubernetes), strict=True))
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from nexus_orch.commands.options import conf_dirs
 from nexus_orch.errors import ConfigError, ExitCode, Problem
-from nexus_orch.facts.engine import make_assumed_engine
+from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.facts.profiles import read_machines, read_models
-from nexus_orch.plan.guide import make_guide
+from nexus_orch.plan.nearby.guide import make_guide
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.view.guide import render_guide
 

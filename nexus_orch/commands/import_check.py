@@ -11,8 +11,8 @@ from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ConfigError, NexusError, Problem
 from nexus_orch.exchange.imported import Imported
 from nexus_orch.exchange.start import Note
-from nexus_orch.plan.unused import ENGINE_SETTINGS
-from nexus_orch.plan.wishes import with_value
+from nexus_orch.plan.answer.unused import ENGINE_SETTINGS
+from nexus_orch.plan.asked.wishes import with_value
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.session.prepare import make_preparation, read_facts
 from nexus_orch.types import Choice, RunSpec

@@ -13,10 +13,10 @@ from nexus_orch.commands.import_check import check_profile, find_differences
 from nexus_orch.commands.import_reading import Question, read_settings
 from nexus_orch.commands.import_source import Source, parse_overrides, read_source, split_words
 from nexus_orch.errors import ConfigError, ExitCode, Problem
+from nexus_orch.exchange.foreign.sources import WHAT_IS_READ
 from nexus_orch.exchange.imported import Imported
-from nexus_orch.exchange.profile import render_profile
-from nexus_orch.exchange.report import render_report
-from nexus_orch.exchange.sources import WHAT_IS_READ
+from nexus_orch.exchange.profiles.profile import render_profile
+from nexus_orch.exchange.profiles.report import render_report
 from nexus_orch.record.atomic import write_atomic
 
 _USAGE = (

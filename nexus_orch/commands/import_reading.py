@@ -15,15 +15,15 @@ from nexus_orch.compose.schema import is_known
 from nexus_orch.compose.unbuilt import UNBUILT
 from nexus_orch.contracts import Adapter
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.exchange.ancestor import read_ancestor
+from nexus_orch.exchange.foreign.ancestor import read_ancestor
+from nexus_orch.exchange.foreign.sources import WHAT_IS_READ
 from nexus_orch.exchange.imported import Imported
-from nexus_orch.exchange.reading import Reader, read_start, try_start
-from nexus_orch.exchange.server import parse_image_release
-from nexus_orch.exchange.sources import WHAT_IS_READ
+from nexus_orch.exchange.profiles.reading import Reader, read_start, try_start
+from nexus_orch.exchange.profiles.surroundings import is_for_cpu
 from nexus_orch.exchange.start import Start
-from nexus_orch.exchange.surroundings import is_for_cpu
-from nexus_orch.facts.engine import make_assumed_engine
-from nexus_orch.facts.flags_catalogue import catalogue_releases
+from nexus_orch.exchange.text.server import parse_image_release
+from nexus_orch.facts.engine.installed import make_assumed_engine
+from nexus_orch.facts.options.catalogue import catalogue_releases
 from nexus_orch.facts.profiles import read_profiles
 from nexus_orch.plugin_manager import load_plugins
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.exchange.sources import WHAT_IS_READ, parse_command, parse_server_file, parse_text
+from nexus_orch.exchange.foreign.sources import WHAT_IS_READ, parse_command, parse_server_file, parse_text
 from nexus_orch.exchange.start import Start
 
 _OVERRIDE = re.compile(r"\+{0,2}[a-z][a-z0-9_]*(\.\w+)*=.*", re.DOTALL)

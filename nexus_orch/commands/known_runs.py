@@ -8,8 +8,8 @@ from pathlib import Path
 
 from nexus_orch import paths
 from nexus_orch.errors import ConfigError, NexusError, Problem
-from nexus_orch.launch.family import find_process
-from nexus_orch.launch.orphans import OrphanProcess, find_orphans
+from nexus_orch.launch.processes.family import find_process
+from nexus_orch.launch.processes.orphans import OrphanProcess, find_orphans
 from nexus_orch.record.find import find_runs
 from nexus_orch.record.history import HistoryRow, history_path, read_history, remember_run
 from nexus_orch.record.run_record import RunRecord, read_run

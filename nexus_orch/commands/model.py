@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from nexus_orch import paths
-from nexus_orch.install.model import fetch_model
-from nexus_orch.install.model_recipe import is_fetched, known_models, make_model_recipe, model_folder
-from nexus_orch.install.progress import show_progress
-from nexus_orch.install.workshop import INDEX_VARIABLE, choose_indexes
+from nexus_orch.install.models.install import fetch_model
+from nexus_orch.install.models.recipe import is_fetched, known_models, make_model_recipe, model_folder
+from nexus_orch.install.work.progress import show_progress
+from nexus_orch.install.work.workshop import INDEX_VARIABLE, choose_indexes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:

@@ -15,8 +15,8 @@ from nexus_orch.compose.project import find_project
 from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ExitCode
 from nexus_orch.facts.profiles import read_siblings
-from nexus_orch.plan.alternatives import find_alternatives
-from nexus_orch.plan.document import plan_document
+from nexus_orch.plan.answer.document import plan_document
+from nexus_orch.plan.nearby.alternatives import find_alternatives
 from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.prepare import Preparation, make_draw, make_preparation, read_facts
 

@@ -13,7 +13,7 @@ from nexus_orch.compose.app import run_app
 from nexus_orch.compose.job import JobInfo, JobOutcome
 from nexus_orch.compose.project import find_project, split_project
 from nexus_orch.errors import ConfigError, ExitCode, NexusError, PlanError, Problem
-from nexus_orch.install.bundled import fetch_awaited
+from nexus_orch.install.models.bundled import fetch_awaited
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.session.run import RunOutcome, prepare_run, run_session
 from nexus_orch.sweep.points import SWEEP_QUESTION, Point, append_point, read_points, write_summary

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from nexus_orch.errors import ConfigError
-from nexus_orch.facts.catalogue import describe_card, find_gpu
-from nexus_orch.facts.gpus import OTHER_GPU_RESERVE_BYTES
-from nexus_orch.facts.host import OTHER_HOST_RESERVE_BYTES
-from nexus_orch.facts.model import read_model
+from nexus_orch.facts.machine.catalogue import describe_card, find_gpu
+from nexus_orch.facts.machine.gpus import OTHER_GPU_RESERVE_BYTES
+from nexus_orch.facts.machine.host import OTHER_HOST_RESERVE_BYTES
+from nexus_orch.facts.model.model import read_model
 from nexus_orch.types import GIB, HostFacts, MachineFacts, ModelFacts, ModelSpec
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

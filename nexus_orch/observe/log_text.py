@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.judge.lines import MAX_LINE_CHARACTERS
+from nexus_orch.judge.log.lines import MAX_LINE_CHARACTERS
 
 STANDARD_INPUT = "-"
 

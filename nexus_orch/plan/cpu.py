@@ -9,15 +9,16 @@ from functools import cached_property
 from packaging.version import Version
 
 from nexus_orch.errors import Problem
-from nexus_orch.plan.accounting import measured
-from nexus_orch.plan.division import Division
-from nexus_orch.plan.generations import default_batching, parse_version
-from nexus_orch.plan.host import name_ram
-from nexus_orch.plan.inputs import Inputs
-from nexus_orch.plan.kv_cache import CacheLayout, CacheShape, make_layout
-from nexus_orch.plan.settings import model_choices, passed_choices, serve_choices
-from nexus_orch.plan.want import LEAST_CONTEXT
+from nexus_orch.plan.answer.settings import model_choices, passed_choices, serve_choices
+from nexus_orch.plan.asked.inputs import Inputs
+from nexus_orch.plan.asked.want import LEAST_CONTEXT
+from nexus_orch.plan.cards.division import Division
+from nexus_orch.plan.estimate.host import name_ram
+from nexus_orch.plan.release.accounting import measured
+from nexus_orch.plan.release.generations import default_batching
+from nexus_orch.plan.release.kv_cache import CacheLayout, CacheShape, make_layout
 from nexus_orch.types import GIB, MIB, Choice, GpuEstimate, HostEstimate, Plan, Prediction
+from nexus_orch.types.releases import parse_version
 
 CPU_BLOCK_SIZE = 128
 """platforms/cpu.py: the default block size of the CPU backend."""

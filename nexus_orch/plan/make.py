@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 
 from nexus_orch.contracts import Loader
 from nexus_orch.errors import Problem
+from nexus_orch.plan.answer.elsewhere import judge_elsewhere
+from nexus_orch.plan.answer.host_remedies import find_host_remedy
+from nexus_orch.plan.answer.ram_first import with_ram_first
+from nexus_orch.plan.answer.remedies import find_remedies
+from nexus_orch.plan.answer.settings import model_choices, passed_choices, serve_choices
+from nexus_orch.plan.answer.unused import with_unused_pins
+from nexus_orch.plan.answer.verdict import judge_context, judge_memory
+from nexus_orch.plan.asked.inputs import Inputs, read_inputs
+from nexus_orch.plan.cards.division import Division
+from nexus_orch.plan.cards.parallel import choose_division
 from nexus_orch.plan.cpu import make_cpu_plan
-from nexus_orch.plan.division import Division
-from nexus_orch.plan.elsewhere import judge_elsewhere
-from nexus_orch.plan.host import host_notes, judge_host
-from nexus_orch.plan.host_remedies import find_host_remedy
-from nexus_orch.plan.inputs import Inputs, read_inputs
-from nexus_orch.plan.loaders import LoaderChoice, choose_loader
-from nexus_orch.plan.offload.releases import has_prefetch
-from nexus_orch.plan.parallel import choose_division
-from nexus_orch.plan.ram_first import with_ram_first
-from nexus_orch.plan.remedies import find_remedies
-from nexus_orch.plan.settings import model_choices, passed_choices, serve_choices
-from nexus_orch.plan.settle import Settled
-from nexus_orch.plan.unused import with_unused_pins
-from nexus_orch.plan.verdict import judge_context, judge_memory
+from nexus_orch.plan.estimate.host import host_notes, judge_host
+from nexus_orch.plan.estimate.settled import Settled
+from nexus_orch.plan.release.offloading import has_prefetch
+from nexus_orch.plan.search.loaders import LoaderChoice, choose_loader
 from nexus_orch.types import GIB, Choice, Facts, HostEstimate, Lesson, Plan, Prediction, RunSpec
 
 UNDRAWABLE = ("not_enough_gpus", "tensor_parallel_invalid", "unsupported_quantization")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nexus_orch.errors import ConfigError, InterruptedByEnvironment, Problem
-from nexus_orch.facts.page_cache import read_cached_bytes
-from nexus_orch.facts.safetensors_header import read_safetensors_header
+from nexus_orch.facts.model.page_cache import read_cached_bytes
+from nexus_orch.facts.model.safetensors_header import read_safetensors_header
 from nexus_orch.types import MIB, CheckpointFacts
 
 PIECE_BYTES = 32 * MIB

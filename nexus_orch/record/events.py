@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nexus_orch.judge.advice import Advice
-from nexus_orch.judge.proof import Comparison
+from nexus_orch.judge.serving.advice import Advice
+from nexus_orch.judge.start.proof import Comparison
 from nexus_orch.types import Exited, GpuSample, HostSample, Lesson, Metric, Probed, ProcessKey, Verdict
 
 

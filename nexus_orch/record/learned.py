@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nexus_orch import paths
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.judge.learning import Measurement
+from nexus_orch.judge.learned.learning import Measurement
 from nexus_orch.record.store import append_record, read_records
 
 SWITCH = "NEXUS_LEARN"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nexus_orch.errors import ExitCode
-from nexus_orch.judge.advice import Advice
-from nexus_orch.judge.proof import Comparison
+from nexus_orch.judge.serving.advice import Advice
+from nexus_orch.judge.start.proof import Comparison
 from nexus_orch.record.events import (
     SAMPLE_TYPES,
     Advised,

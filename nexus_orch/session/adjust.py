@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nexus_orch.errors import ConfigError
-from nexus_orch.judge.advice import (
+from nexus_orch.judge.serving.advice import (
     Advice,
     Gain,
     Proposal,
@@ -17,8 +17,8 @@ from nexus_orch.judge.advice import (
     propose,
     takes,
 )
-from nexus_orch.judge.pressure import Finding
-from nexus_orch.plan.wishes import with_value
+from nexus_orch.judge.serving.pressure import Finding
+from nexus_orch.plan.asked.wishes import with_value
 from nexus_orch.plugin_manager import Plugins
 from nexus_orch.session.prepare import Preparation, make_preparation
 from nexus_orch.types import Lesson, Plan

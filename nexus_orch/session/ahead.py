@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Literal
 
 from nexus_orch.errors import ExitCode, InterruptedByEnvironment, PlanError, Problem
-from nexus_orch.facts.host import read_this_host
-from nexus_orch.judge.verdict import RunState
-from nexus_orch.launch.signals import StopRequested
-from nexus_orch.plan.ram_first import CHANNELS, RESERVE, reads_ahead
+from nexus_orch.facts.machine.host import read_this_host
+from nexus_orch.judge.start.verdict import RunState
+from nexus_orch.launch.processes.signals import StopRequested
+from nexus_orch.plan.answer.ram_first import CHANNELS, RESERVE, reads_ahead
 from nexus_orch.ram.lack import find_lack, make_lack
 from nexus_orch.ram.preload import Preload
 from nexus_orch.ram.reserve import start_reservation

@@ -14,17 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nexus_orch.errors import ExitCode
-from nexus_orch.judge.advice import Advice
-from nexus_orch.judge.important import is_important
-from nexus_orch.judge.offload import make_expected
-from nexus_orch.judge.stall import judge_stall
-from nexus_orch.judge.verdict import RunState, step
-from nexus_orch.launch.ports import listens
-from nexus_orch.launch.process import RunningEngine, start_engine
-from nexus_orch.launch.question import ask_question
-from nexus_orch.launch.readiness import ReadinessWatch
-from nexus_orch.launch.server import Server
-from nexus_orch.launch.signals import StopRequested
+from nexus_orch.judge.log.important import is_important
+from nexus_orch.judge.serving.advice import Advice
+from nexus_orch.judge.start.offload import make_expected
+from nexus_orch.judge.start.stall import judge_stall
+from nexus_orch.judge.start.verdict import RunState, step
+from nexus_orch.launch.processes.process import RunningEngine, start_engine
+from nexus_orch.launch.processes.signals import StopRequested
+from nexus_orch.launch.server.ports import listens
+from nexus_orch.launch.server.question import ask_question
+from nexus_orch.launch.server.readiness import ReadinessWatch
+from nexus_orch.launch.server.server import Server
 from nexus_orch.observe.sampler import Sampler
 from nexus_orch.record.events import Family, Launched, Stopping
 from nexus_orch.record.run_folder import RunFolder

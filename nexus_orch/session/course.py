@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nexus_orch.judge.advice import Advice, make_moves
-from nexus_orch.judge.lessons import is_passing, learn
-from nexus_orch.judge.verdict import RunState
+from nexus_orch.judge.learned.lessons import is_passing, learn
+from nexus_orch.judge.serving.advice import Advice, make_moves
+from nexus_orch.judge.start.verdict import RunState
 from nexus_orch.session.prepare import Preparation
 from nexus_orch.types import Failed, Lesson, LimitsSpec, MemorySpec, Plan, Stopped, Verdict
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from nexus_orch.judge.advice import Advice
-from nexus_orch.judge.pressure import Finding, Pressure, PressureKind, find_pressure, watch
-from nexus_orch.judge.proof import SINGLE_SPEED, Comparison, make_proof
-from nexus_orch.judge.verdict import RunState
+from nexus_orch.judge.serving.advice import Advice
+from nexus_orch.judge.serving.pressure import Finding, Pressure, PressureKind, find_pressure, watch
+from nexus_orch.judge.start.proof import SINGLE_SPEED, Comparison, make_proof
+from nexus_orch.judge.start.verdict import RunState
 from nexus_orch.record.events import Adjusting, Advised, Proved
 from nexus_orch.record.writer import RunWriter
 from nexus_orch.types import LimitsSpec, Metric, Observation, Plan

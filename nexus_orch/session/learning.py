@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nexus_orch.errors import InterruptedByEnvironment, Problem
-from nexus_orch.judge.bus import BusMeasurement, choose_bus_lessons, describe_bus
-from nexus_orch.judge.learning import choose_lessons, find_candidates, make_measurement
+from nexus_orch.judge.learned.bus import BusMeasurement, choose_bus_lessons, describe_bus
+from nexus_orch.judge.learned.learning import choose_lessons, find_candidates, make_measurement
 from nexus_orch.record.learned import append_measurement, bus_path, is_learning, learned_path, read_measurements
 from nexus_orch.record.store import read_records
 from nexus_orch.types import Facts, Lesson, Plan
 
 if TYPE_CHECKING:  # a plan needs what was learned, not the patterns of engine logs
-    from nexus_orch.judge.measured import Measured
+    from nexus_orch.judge.log.measured import Measured
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from nexus_orch.adapt.render import shown_launcher
 from nexus_orch.choose import choose_adapter, choose_engine, describe_stretch
 from nexus_orch.contracts import EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.facts.engine import make_assumed_engine
-from nexus_orch.facts.machine import read_machine
-from nexus_orch.facts.model import read_model
-from nexus_orch.install.bundled import with_awaited_folder
-from nexus_orch.judge.learning import render_lessons
+from nexus_orch.facts.engine.installed import make_assumed_engine
+from nexus_orch.facts.machine.machine import read_machine
+from nexus_orch.facts.model.model import read_model
+from nexus_orch.install.models.bundled import with_awaited_folder
+from nexus_orch.judge.learned.learning import render_lessons
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plugin_manager import Plugins
 from nexus_orch.session.learning import Learned, read_learned

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nexus_orch.errors import ConfigError, NexusError, PlanError, Problem
-from nexus_orch.launch.family import EngineRecord
-from nexus_orch.launch.orphans import Orphan, find_orphans
+from nexus_orch.launch.processes.family import EngineRecord
+from nexus_orch.launch.processes.orphans import Orphan, find_orphans
 from nexus_orch.record.find import find_runs
 from nexus_orch.record.run_record import RunRecord, read_run
 from nexus_orch.session.prepare import Preparation

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from nexus_orch.errors import Problem
-from nexus_orch.launch.gpu_memory import GpuHoldings, read_gpu_holdings, wait_for_gpu_memory
-from nexus_orch.launch.process import RunningEngine
-from nexus_orch.launch.stop import StopReport, stop_engine
+from nexus_orch.launch.processes.gpu_memory import GpuHoldings, read_gpu_holdings, wait_for_gpu_memory
+from nexus_orch.launch.processes.process import RunningEngine
+from nexus_orch.launch.processes.stop import StopReport, stop_engine
 from nexus_orch.nvml import Nvml, open_nvml
 
 GPU_RELEASE_SECONDS = 30.0

@@ -23,10 +23,10 @@ from nexus_orch.errors import (
     PlanError,
     Problem,
 )
-from nexus_orch.facts.gpus import read_visible
-from nexus_orch.launch.ports import FIRST_PORT, choose_port, claim_port
-from nexus_orch.launch.server import Server
-from nexus_orch.launch.signals import StopSignals
+from nexus_orch.facts.machine.gpus import read_visible
+from nexus_orch.launch.processes.signals import StopSignals
+from nexus_orch.launch.server.ports import FIRST_PORT, choose_port, claim_port
+from nexus_orch.launch.server.server import Server
 from nexus_orch.nvml import open_nvml
 from nexus_orch.plugin_manager import Plugins
 from nexus_orch.record.events import AttemptEnded, Created, Finished, Planned

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from nexus_orch import __version__
 from nexus_orch.errors import ExitCode, NexusError, PlanError
-from nexus_orch.judge.case import make_machine_key
-from nexus_orch.judge.learning import make_measurement
-from nexus_orch.judge.measured import Measured, RankMeasured
+from nexus_orch.judge.learned.case import make_machine_key
+from nexus_orch.judge.learned.learning import make_measurement
+from nexus_orch.judge.log.measured import Measured, RankMeasured
 from nexus_orch.plugin_manager import Plugins
 from nexus_orch.session.prepare import Preparation
 from nexus_orch.session.run import RunOutcome, prepare_run, run_session

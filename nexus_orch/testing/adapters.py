@@ -16,8 +16,8 @@ from packaging.specifiers import SpecifierSet
 
 from nexus_orch.contracts import Adapter, Rendering
 from nexus_orch.errors import NexusError, Problem
-from nexus_orch.facts.engine import make_assumed_engine
-from nexus_orch.facts.flags_catalogue import catalogue_releases
+from nexus_orch.facts.engine.installed import make_assumed_engine
+from nexus_orch.facts.options.catalogue import catalogue_releases
 from nexus_orch.testing.plans import MODEL_PATH, make_settings_plan
 from nexus_orch.testing.words import find_illegal_words
 from nexus_orch.types import EngineFacts, Plan

@@ -12,7 +12,7 @@ import json
 import sys
 
 from nexus_orch import hookimpl
-from nexus_orch.facts.flags_catalogue import catalogue_flags
+from nexus_orch.facts.options.catalogue import catalogue_flags
 from nexus_orch.types import Command, EngineFacts
 
 BEHAVIOUR = json.loads({behaviour!r})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nexus_orch.judge.bus import BusMeasurement, CardBus
+from nexus_orch.judge.learned.bus import BusMeasurement, CardBus
 from nexus_orch.view.words import NOTHING, render_columns, render_markdown_table
 
 HEADER = ("GPU", "card", "copy, GB/s", "read in place, GB/s")

@@ -46,7 +46,7 @@ _RULES: Mapping[str, str] = {
     "null_block": "one block of the KV cache is kept aside",
     "tokens_by_concurrency": "KV tokens are printed as concurrency x context",
 }
-"""The accounting rules (`nexus_orch.plan.generations.Generation`) in words."""
+"""The accounting rules (`nexus_orch.plan.release.generations.Generation`) in words."""
 
 
 def print_difference(difference: Difference, stream: TextIO, *, lists_options: bool = False) -> None:

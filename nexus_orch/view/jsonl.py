@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
-from nexus_orch.judge.advice import Advice
-from nexus_orch.judge.proof import Comparison
+from nexus_orch.judge.serving.advice import Advice
+from nexus_orch.judge.start.proof import Comparison
 from nexus_orch.record.codec import encode, encode_tagged
 from nexus_orch.record.run_folder import encode_plan
 from nexus_orch.types import Command, Observation, Plan, Probed, Verdict

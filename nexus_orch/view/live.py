@@ -10,8 +10,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from nexus_orch.judge.advice import Advice
-from nexus_orch.judge.proof import Comparison
+from nexus_orch.judge.serving.advice import Advice
+from nexus_orch.judge.start.proof import Comparison
 from nexus_orch.types import Command, Failed, Observation, Plan, Probed, Ready, Stopped, Verdict
 from nexus_orch.view.detached import DetachedStream
 from nexus_orch.view.frame import make_frame

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nexus_orch.errors import render_value
-from nexus_orch.judge.lines import parse_line
+from nexus_orch.judge.log.lines import parse_line
 from nexus_orch.types import (
     Degraded,
     Exited,

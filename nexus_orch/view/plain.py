@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TextIO, cast
 
-from nexus_orch.judge.advice import Advice
-from nexus_orch.judge.proof import Comparison
+from nexus_orch.judge.serving.advice import Advice
+from nexus_orch.judge.start.proof import Comparison
 from nexus_orch.types import (
     GIB,
     Command,

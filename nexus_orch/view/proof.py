@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nexus_orch.judge.proof import Comparison
+from nexus_orch.judge.start.proof import Comparison
 from nexus_orch.view.words import NOTHING, render_bytes, render_columns, render_count, render_rate
 
 HEADER = ("", "planned", "measured", "error")

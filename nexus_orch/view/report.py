@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nexus_orch.errors import render_value
-from nexus_orch.judge.proof import Comparison
+from nexus_orch.judge.start.proof import Comparison
 from nexus_orch.record.codec import encode
 from nexus_orch.record.run_record import AttemptRecord, RunRecord
 from nexus_orch.types import Failed, Lesson, Stage

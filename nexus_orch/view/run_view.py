@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Literal, Protocol, TextIO
 
-from nexus_orch.judge.advice import Advice
-from nexus_orch.judge.proof import Comparison
+from nexus_orch.judge.serving.advice import Advice
+from nexus_orch.judge.start.proof import Comparison
 from nexus_orch.types import Command, Observation, Plan, Probed, Verdict
 from nexus_orch.view.detached import DetachedStream
 

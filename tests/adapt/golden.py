@@ -18,9 +18,9 @@ import yaml
 from nexus_orch import shipped
 from nexus_orch.adapt.extra_args import parse_extra_args
 from nexus_orch.compose.run import compose_run
-from nexus_orch.facts.engine import make_assumed_engine
-from nexus_orch.facts.flags_catalogue import catalogue_releases
-from nexus_orch.facts.model import read_model
+from nexus_orch.facts.engine.installed import make_assumed_engine
+from nexus_orch.facts.model.model import read_model
+from nexus_orch.facts.options.catalogue import catalogue_releases
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.types import Facts, ModelSpec, RunSpec
 from tests.plugins.plans import shipped_plugins

@@ -12,7 +12,7 @@ from nexus_orch.adapt.generations import V0, V1, V2
 from nexus_orch.adapt.render import TableAdapter
 from nexus_orch.contracts import Rendering
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.facts.engine import make_assumed_engine
+from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.testing import check_adapter, find_illegal_words, make_settings_plan
 from nexus_orch.types import Choice, EngineFacts, Plan
 from tests.plugins.plans import shipped_plugins

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from nexus_orch.facts.flags_catalogue import catalogue_releases
+from nexus_orch.facts.options.catalogue import catalogue_releases
 from nexus_orch.testing import find_illegal_words
 from tests.adapt.golden import FOLDER, plan_profiles, render_golden
 

@@ -12,7 +12,7 @@ import pytest
 
 from nexus_orch.adapt.generations import V2
 from nexus_orch.cli import main
-from nexus_orch.facts.engine import make_assumed_engine
+from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.testing import find_illegal_words
 from tests.engine.sources import write_metadata, write_package
 from tests.plugins.plans import plan_of

@@ -7,7 +7,7 @@ import pytest
 from nexus_orch.adapt.generations import V2, extend
 from nexus_orch.adapt.ways import Way
 from nexus_orch.choose import describe_stretch
-from nexus_orch.facts.engine import make_assumed_engine
+from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.testing.plans import make_settings_plan
 from nexus_orch.types import Plan
 

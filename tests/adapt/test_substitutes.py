@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nexus_orch.adapt.substitutes import SUBSTITUTES
-from nexus_orch.facts.flags_catalogue import catalogue_flags, catalogue_releases
+from nexus_orch.facts.options.catalogue import catalogue_flags, catalogue_releases
 from tests.plugins.plans import plan_of, render
 
 TOLD = [

@@ -23,7 +23,7 @@ from tests.nvml_driver import Card, Driver
 sys.modules["pynvml"] = Driver(Card(total_mib={total_mib}, used_mib=0))
 
 from nexus_orch import hookimpl
-from nexus_orch.facts.flags_catalogue import catalogue_flags
+from nexus_orch.facts.options.catalogue import catalogue_flags
 from nexus_orch.types import Command, EngineFacts
 
 

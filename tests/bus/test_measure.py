@@ -8,7 +8,7 @@ import pytest
 
 from nexus_orch.bus.measure import Measured, measure_bus, require_engine
 from nexus_orch.errors import ConfigError, LaunchError
-from nexus_orch.judge.bus import CardBus
+from nexus_orch.judge.learned.bus import CardBus
 from tests.bus.probes import ANSWER, COPY, RAM, READ, write_answering, write_python
 from tests.plan.cases import make_gpu
 

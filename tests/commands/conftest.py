@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from nexus_orch import paths
-from nexus_orch.launch.stop import stop_engine
+from nexus_orch.launch.processes.stop import stop_engine
 from nexus_orch.record.find import find_runs
 from nexus_orch.record.run_record import read_run
 from nexus_orch.session.refuse import engine_record_of

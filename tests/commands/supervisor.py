@@ -12,8 +12,8 @@ import time
 import psutil
 
 from nexus_orch import paths
-from nexus_orch.launch.process import start_engine
-from nexus_orch.launch.stop import stop_engine
+from nexus_orch.launch.processes.process import start_engine
+from nexus_orch.launch.processes.stop import stop_engine
 from nexus_orch.record.events import Created, Family, Finished, Launched, Stopping
 from nexus_orch.record.run_folder import create_run_folder
 from nexus_orch.record.stop_request import read_stop_request

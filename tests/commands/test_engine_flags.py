@@ -10,7 +10,7 @@ import pytest
 
 from nexus_orch.cli import main
 from nexus_orch.commands.engine_flags import parse_release
-from nexus_orch.facts.flags_catalogue import catalogue_flags
+from nexus_orch.facts.options.catalogue import catalogue_flags
 from tests.engine.sources import write_metadata, write_package
 
 

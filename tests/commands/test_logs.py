@@ -9,7 +9,7 @@ import pytest
 
 from nexus_orch.commands import logs
 from nexus_orch.errors import ConfigError
-from nexus_orch.launch.log_file import LogFile
+from nexus_orch.launch.log.file import LogFile
 from tests.commands.conftest import Supervised
 from tests.record.examples import START, write_stopped_run
 

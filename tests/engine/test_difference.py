@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from nexus_orch.adapt.difference import Change, Difference, Side, describe_change, make_difference, split_options
-from nexus_orch.facts.engine import make_assumed_engine
-from nexus_orch.facts.flags_catalogue import catalogue_flags
-from nexus_orch.plan.families import parse_architecture
-from nexus_orch.plan.generations import choose_generation
+from nexus_orch.facts.engine.installed import make_assumed_engine
+from nexus_orch.facts.options.catalogue import catalogue_flags
+from nexus_orch.plan.model.families import parse_architecture
+from nexus_orch.plan.release.generations import choose_generation
 from nexus_orch.types import Flag
 from tests.plugins.plans import plan_of, render
 

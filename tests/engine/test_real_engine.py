@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nexus_orch.facts.engine import read_engine
+from nexus_orch.facts.engine.installed import read_engine
 from nexus_orch.paths import engines_dir
 from nexus_orch.types import Flag
 

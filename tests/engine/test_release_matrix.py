@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from nexus_orch.facts.flags_catalogue import catalogue_releases
+from nexus_orch.facts.options.catalogue import catalogue_releases
 from tools.release_matrix import FILE, RESULTS, Row, make_row, render_document, rows_of
 from tools.shipped_runs import make_run, model_names
 

@@ -6,12 +6,12 @@ from nexus_orch.adapt.render import TableAdapter
 from nexus_orch.adapt.ways import Table
 from nexus_orch.choose import choose_adapter
 from nexus_orch.compose.schema import is_known
+from nexus_orch.exchange.foreign.sources import parse_text
 from nexus_orch.exchange.imported import Imported
-from nexus_orch.exchange.reading import Reader, read_start
-from nexus_orch.exchange.sources import parse_text
+from nexus_orch.exchange.profiles.reading import Reader, read_start
+from nexus_orch.exchange.profiles.surroundings import is_for_cpu
 from nexus_orch.exchange.start import Start
-from nexus_orch.exchange.surroundings import is_for_cpu
-from nexus_orch.facts.engine import make_assumed_engine
+from nexus_orch.facts.engine.installed import make_assumed_engine
 from tests.plugins.plans import shipped_plugins
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from nexus_orch.exchange.deployment import make_deployment
-from nexus_orch.exchange.render_compose import render_compose
-from nexus_orch.exchange.render_shell import render_shell
-from nexus_orch.exchange.render_systemd import render_systemd
-from nexus_orch.facts.engine import make_assumed_engine
+from nexus_orch.exchange.deploy.compose import render_compose
+from nexus_orch.exchange.deploy.deployment import make_deployment
+from nexus_orch.exchange.deploy.shell import render_shell
+from nexus_orch.exchange.deploy.systemd import render_systemd
+from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.testing.plans import make_settings_plan
 from nexus_orch.types import Command
 from tests.exchange.conftest import Told

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from nexus_orch.compose.run import compose_run
-from nexus_orch.exchange.report import render_report
+from nexus_orch.exchange.profiles.report import render_report
 from nexus_orch.exchange.start import Note
 from tests.exchange.conftest import Told
 

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus_orch.choose import choose_adapter
-from nexus_orch.exchange.deployment import make_deployment
+from nexus_orch.exchange.deploy.compose import render_compose
+from nexus_orch.exchange.deploy.deployment import make_deployment
+from nexus_orch.exchange.deploy.kubernetes import render_kubernetes
+from nexus_orch.exchange.deploy.shell import render_shell
+from nexus_orch.exchange.deploy.systemd import render_systemd
+from nexus_orch.exchange.foreign.sources import parse_text
 from nexus_orch.exchange.imported import Imported
-from nexus_orch.exchange.options import parse_options
-from nexus_orch.exchange.reading import Reader, read_start
-from nexus_orch.exchange.render_compose import render_compose
-from nexus_orch.exchange.render_kubernetes import render_kubernetes
-from nexus_orch.exchange.render_shell import render_shell
-from nexus_orch.exchange.render_systemd import render_systemd
-from nexus_orch.exchange.server import parse_image_release
-from nexus_orch.exchange.sources import parse_text
-from nexus_orch.facts.engine import make_assumed_engine
-from nexus_orch.facts.flags_catalogue import catalogue_releases
+from nexus_orch.exchange.profiles.options import parse_options
+from nexus_orch.exchange.profiles.reading import Reader, read_start
+from nexus_orch.exchange.text.server import parse_image_release
+from nexus_orch.facts.engine.installed import make_assumed_engine
+from nexus_orch.facts.options.catalogue import catalogue_releases
 from nexus_orch.types import GIB, EngineFacts, Plan
 from tests.exchange.reading import tables_of
 from tests.plugins.plans import plan_of, shipped_plugins

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nexus_orch.install.recipe import EngineRecipe
+from nexus_orch.install.engines.recipe import EngineRecipe
 
 MIB = 1 << 20
 

@@ -10,7 +10,7 @@ import pytest
 
 from nexus_orch import paths
 from nexus_orch.cli import main
-from nexus_orch.install.journal import Journal
+from nexus_orch.install.work.journal import Journal
 
 
 @pytest.fixture

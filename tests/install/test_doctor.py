@@ -19,7 +19,7 @@ from nexus_orch.commands.doctor import (
     judge_shared_memory,
     judge_swap,
 )
-from nexus_orch.install.journal import Journal
+from nexus_orch.install.work.journal import Journal
 from nexus_orch.types import GIB, MIB, HostFacts, MachineFacts
 from tests.nvml_driver import Card, Driver
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nexus_orch.judge.offload import Expected
-from nexus_orch.judge.verdict import RunState, step
+from nexus_orch.judge.start.offload import Expected
+from nexus_orch.judge.start.verdict import RunState, step
 from nexus_orch.types import (
     GIB,
     MIB,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nexus_orch.judge.reading import LogReading, follow_starts
+from nexus_orch.judge.log.reading import LogReading, follow_starts
 
 LOGS = Path(__file__).parent.parent / "data" / "logs"
 

@@ -7,10 +7,10 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus_orch.judge.diagnosis import judge_log
-from nexus_orch.judge.important import is_important
-from nexus_orch.judge.reading import LogReading, follow
-from nexus_orch.judge.verdict import RunState, judge, step
+from nexus_orch.judge.log.important import is_important
+from nexus_orch.judge.log.reading import LogReading, follow
+from nexus_orch.judge.start.diagnosis import judge_log
+from nexus_orch.judge.start.verdict import RunState, judge, step
 from nexus_orch.types import (
     Exited,
     Failed,
@@ -25,8 +25,8 @@ from nexus_orch.types import (
     Starting,
     StopAsked,
 )
+from tests.judge.log.test_patterns import TABLE
 from tests.judge.logs import LOGS, lines_of, read
-from tests.judge.test_patterns import TABLE
 
 NAMES = sorted(path.stem.removeprefix("vllm-") for path in LOGS.glob("*.log"))
 REAL_LINES = sorted({line for name in NAMES for line in lines_of(name)})

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nexus_orch.judge.diagnosis import judge_log
-from nexus_orch.judge.important import is_important
-from nexus_orch.judge.reading import LogReading, follow
+from nexus_orch.judge.log.important import is_important
+from nexus_orch.judge.log.reading import LogReading, follow
+from nexus_orch.judge.start.diagnosis import judge_log
 from nexus_orch.types import GIB, Stage
 from tests.judge.logs import LOGS, lines_of, read
 

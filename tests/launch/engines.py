@@ -10,8 +10,8 @@ from queue import Empty, Queue
 
 import psutil
 
-from nexus_orch.launch.process import RunningEngine, start_engine
-from nexus_orch.launch.stop import StopReport, stop_engine
+from nexus_orch.launch.processes.process import RunningEngine, start_engine
+from nexus_orch.launch.processes.stop import StopReport, stop_engine
 from nexus_orch.types import Command, Exited, LogLine, Observation, ProcessKey
 
 PATIENCE_SECONDS = 60.0

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.contracts import Rendering
-from nexus_orch.launch.ports import is_free
+from nexus_orch.launch.server.ports import is_free
 from nexus_orch.testing import FakeEngine, write_fake_plugin
 from nexus_orch.testing.engine import VARIABLE, parse_behaviour
 from nexus_orch.testing.options import Options, parse_options

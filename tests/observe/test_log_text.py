@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.errors import ConfigError
-from nexus_orch.judge.lines import MAX_LINE_CHARACTERS
+from nexus_orch.judge.log.lines import MAX_LINE_CHARACTERS
 from nexus_orch.observe.log_text import read_log_lines
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nexus_orch.contracts import Loader
-from nexus_orch.plan.generations import choose_generation, default_batching
-from nexus_orch.plan.inputs import read_inputs
+from nexus_orch.plan.asked.inputs import read_inputs
+from nexus_orch.plan.asked.want import make_want
 from nexus_orch.plan.make import make_plan
-from nexus_orch.plan.want import make_want
+from nexus_orch.plan.release.generations import choose_generation, default_batching
 from nexus_orch.types import (
     GIB,
     EngineFacts,
@@ -58,7 +58,7 @@ def launches() -> tuple[Mapping[str, Any], ...]:
 
 
 COPY_SHARE = 0.87
-"""What a copy reaches of the link's rate that stands beside the launches (`nexus_orch.facts.catalogue`)."""
+"""What a copy reaches of the link's rate that stands beside the launches (`nexus_orch.facts.machine.catalogue`)."""
 
 
 def make_gpu(**changes: Any) -> GpuFacts:

@@ -6,7 +6,7 @@ from functools import cache
 
 from nexus_orch.choose import choose_adapter
 from nexus_orch.contracts import Rendering
-from nexus_orch.facts.engine import make_assumed_engine
+from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.testing.plans import make_settings_plan as plan_of
 from nexus_orch.types import Plan

@@ -10,7 +10,7 @@ import pytest
 from nexus_orch.adapt.settings import SETTINGS
 from nexus_orch.choose import choose_adapter
 from nexus_orch.errors import render_problems
-from nexus_orch.facts.flags_catalogue import catalogue_releases
+from nexus_orch.facts.options.catalogue import catalogue_releases
 from tests.plugins.plans import plan_of, render, shipped_plugins
 
 BASE = {"model.dtype": "float16", "model.max_model_len": 4096, "memory.gpu_memory_utilization": 0.9, "serve.port": 8000}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from nexus_orch.adapt.extra_args import find_flag, parse_extra_args
 from nexus_orch.adapt.settings import SETTINGS
-from nexus_orch.facts.engine import make_assumed_engine
-from nexus_orch.facts.flags_catalogue import catalogue_releases
+from nexus_orch.facts.engine.installed import make_assumed_engine
+from nexus_orch.facts.options.catalogue import catalogue_releases
 from nexus_orch.types import Origin
 from tests.plugins.plans import plan_of, render
 

@@ -14,8 +14,8 @@ import pytest
 
 from nexus_orch.contracts import EngineProvider, Rendering
 from nexus_orch.errors import ConfigError
-from nexus_orch.facts.engine import make_assumed_engine, read_engine
-from nexus_orch.launch.process import make_child_env
+from nexus_orch.facts.engine.installed import make_assumed_engine, read_engine
+from nexus_orch.launch.processes.process import make_child_env
 from nexus_orch.types import Command, EngineFacts, EngineSpec
 from tests.engine.sources import write_metadata, write_package
 from tests.plugins.plans import shipped_plugins

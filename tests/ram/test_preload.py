@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus_orch.facts.page_cache import read_cached_bytes
+from nexus_orch.facts.model.page_cache import read_cached_bytes
 from nexus_orch.ram.preload import Preload
 from nexus_orch.ram.weights import Piece, Reading, read_reading
 from nexus_orch.types import GIB, MIB

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from nexus_orch.facts.checkpoint import read_checkpoint
+from nexus_orch.facts.model.checkpoint import read_checkpoint
 from nexus_orch.types import MIB, CheckpointFacts
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nexus_orch import paths
-from nexus_orch.install.engines import Engine, read_engines
+from nexus_orch.install.engines.installed import Engine, read_engines
 from tests.session.conftest import Desk
 
 

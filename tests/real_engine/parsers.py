@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nexus_orch.install.engines import Engine
-from nexus_orch.install.environment import find_site_packages, write_alias_metadata
-from nexus_orch.install.python import venv_python
-from nexus_orch.install.workshop import choose_indexes
+from nexus_orch.install.engines.environment import find_site_packages, write_alias_metadata
+from nexus_orch.install.engines.installed import Engine
+from nexus_orch.install.engines.python import venv_python
+from nexus_orch.install.work.workshop import choose_indexes
 
 CHILD = Path(__file__).with_name("parse_child.py")
 DONE = "done"

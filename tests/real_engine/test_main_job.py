@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nexus_orch.install.recipe import known_cpu_versions
+from nexus_orch.install.engines.recipe import known_cpu_versions
 from nexus_orch.record.events import Finished
 from tests.session.conftest import Desk
 

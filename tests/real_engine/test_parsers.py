@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from nexus_orch.adapt.difference import split_options
-from nexus_orch.facts.engine import read_engine
-from nexus_orch.install.recipe import known_cpu_versions
+from nexus_orch.facts.engine.installed import read_engine
+from nexus_orch.install.engines.recipe import known_cpu_versions
 from nexus_orch.session.prepare import Preparation
 from nexus_orch.types import GIB, EngineFacts
 from tests.real_engine.conftest import Home

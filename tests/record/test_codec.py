@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus_orch.judge.advice import Advice
+from nexus_orch.judge.serving.advice import Advice
 from nexus_orch.record.codec import CodecError, decode, decode_tagged, encode, encode_tagged, kind_of
 from nexus_orch.record.events import ENTRY_TYPES, Adjusting, Advised, AttemptEnded, Judged, Planned
 from nexus_orch.record.run_folder import decode_plan, encode_plan

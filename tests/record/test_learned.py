@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.errors import ConfigError, InterruptedByEnvironment
-from nexus_orch.judge.learning import Measurement
+from nexus_orch.judge.learned.learning import Measurement
 from nexus_orch.record.learned import append_measurement, is_learning, learned_path, read_measurements
 
 MEASURED = Measurement(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nexus_orch.facts.engine import make_assumed_engine
+from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.plan.make import make_plan
 from nexus_orch.record.samples import read_latest
 from nexus_orch.session.run import find_cards

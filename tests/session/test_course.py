@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from nexus_orch.errors import ConfigError
-from nexus_orch.facts.flags_catalogue import catalogue_flags
-from nexus_orch.judge.advice import Advice
-from nexus_orch.judge.measured import Measured, RankMeasured
-from nexus_orch.judge.pressure import Finding
-from nexus_orch.judge.reading import LogReading
-from nexus_orch.judge.verdict import RunState
+from nexus_orch.facts.options.catalogue import catalogue_flags
+from nexus_orch.judge.log.measured import Measured, RankMeasured
+from nexus_orch.judge.log.reading import LogReading
+from nexus_orch.judge.serving.advice import Advice
+from nexus_orch.judge.serving.pressure import Finding
+from nexus_orch.judge.start.verdict import RunState
 from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.adjust import Adviser
 from nexus_orch.session.course import Course, is_same_launch

@@ -8,7 +8,7 @@ import threading
 import urllib.request
 from collections.abc import Callable
 
-from nexus_orch.judge.advice import Advice
+from nexus_orch.judge.serving.advice import Advice
 from nexus_orch.record.events import Adjusting, Advised, AttemptEnded, Finished, Judged, Launched, Planned
 from nexus_orch.testing import FakeEngine
 from nexus_orch.types import Failed, Metric, Ready, Stopped

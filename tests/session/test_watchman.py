@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nexus_orch.judge.advice import Advice
-from nexus_orch.judge.pressure import Finding
-from nexus_orch.judge.verdict import RunState, step
+from nexus_orch.judge.serving.advice import Advice
+from nexus_orch.judge.serving.pressure import Finding
+from nexus_orch.judge.start.verdict import RunState, step
 from nexus_orch.record.events import Adjusting, Advised, Proved
 from nexus_orch.record.journal import read_journal
 from nexus_orch.record.run_folder import create_run_folder

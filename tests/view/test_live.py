@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 from rich.console import Console
 
-from nexus_orch.judge.advice import Advice
-from nexus_orch.judge.proof import Comparison
+from nexus_orch.judge.serving.advice import Advice
+from nexus_orch.judge.start.proof import Comparison
 from nexus_orch.types import (
     Command,
     Failed,

@@ -7,8 +7,8 @@ import json
 
 from rich.console import Console
 
-from nexus_orch.judge.advice import Advice
-from nexus_orch.judge.proof import Comparison
+from nexus_orch.judge.serving.advice import Advice
+from nexus_orch.judge.start.proof import Comparison
 from nexus_orch.types import GIB
 from nexus_orch.view.jsonl import JsonLinesView
 from nexus_orch.view.live import LiveView

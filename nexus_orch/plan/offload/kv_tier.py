@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nexus_orch.contracts import Need
-from nexus_orch.plan.architecture import AttentionCache
+from nexus_orch.plan.model.architecture import AttentionCache
+from nexus_orch.plan.model.tensors import choose_architecture
 from nexus_orch.plan.offload.parameters import missing_bytes
-from nexus_orch.plan.offload.pinning import HOST_PAGE_BYTES, PAGE_ENTRY_BYTES
-from nexus_orch.plan.offload.releases import (
+from nexus_orch.plan.release.offloading import (
     has_disk_tier,
     has_kv_offload,
     keeps_groups_with_connector,
     shares_kv_region,
 )
-from nexus_orch.plan.tensors import choose_architecture
+from nexus_orch.plan.release.pinning import HOST_PAGE_BYTES, PAGE_ENTRY_BYTES
 from nexus_orch.types import GIB, Choice, Facts, RunSpec
 
 RAM_FACTOR = 1.9

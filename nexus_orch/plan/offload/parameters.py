@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from nexus_orch.contracts import Need
-from nexus_orch.plan.offload.pinning import Pinning
+from nexus_orch.plan.release.pinning import Pinning
 
 EXPERTS = ("experts",)
 """The segment under which every model of vLLM registers its routed experts (`mlp.experts.w13_weight`, in some releases

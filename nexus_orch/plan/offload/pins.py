@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from nexus_orch.contracts import Need
 from nexus_orch.errors import Problem, render_value
 from nexus_orch.plan.offload.parameters import RankParts, find_unmatched, main_segments
-from nexus_orch.plan.offload.releases import has_prefetch
+from nexus_orch.plan.release.offloading import has_prefetch
 from nexus_orch.types import GIB, Facts, RunSpec
 
 PARAMS_KEY = "memory.offload_params"

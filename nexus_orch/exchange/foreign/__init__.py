@@ -1,0 +1,1 @@
+"""Files and commands of others: the starts of vLLM in them."""

@@ -1,0 +1,1 @@
+"""A start of vLLM to a profile of ours."""

@@ -1,0 +1,197 @@
+"""A start of vLLM read in the words of one release: options and variables to settings of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nexus_orch.adapt.ways import Table, Way
+from nexus_orch.errors import ConfigError, Problem
+from nexus_orch.exchange.imported import Imported
+from nexus_orch.exchange.profiles.options import Option, Parsed, UnknownOption, make_unknown, parse_options, read_option
+from nexus_orch.exchange.profiles.retired import find_retired
+from nexus_orch.exchange.profiles.reverse import Reverse
+from nexus_orch.exchange.profiles.surroundings import take_address, take_environment, take_model
+from nexus_orch.exchange.start import Start, make_no_value, references
+from nexus_orch.exchange.text.secrets import API_KEY_OPTION, choose_api_key_env, is_secret_option
+from nexus_orch.types import EngineFacts
+
+_OPEN = ("auto", "None", "")
+"""Words by which an option leaves the decision to vLLM."""
+_OFFLOADS = ("memory.cpu_offload_gib", "memory.kv_offload_gib", "memory.prefetch.group_size")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """With what a start is read: `engine` is the release, `tables` those of all adapters, its own one first.
+
+    `is_setting` tells the keys that a profile may hold; `model_profiles` maps paths of models to the profiles that
+    describe them.
+    """
+
+    engine: EngineFacts
+    tables: Sequence[Table]
+    is_setting: Callable[[str], bool]
+    model_profiles: Mapping[str, str] = field(default_factory=dict)
+    skips_unknown: bool = False
+
+    def reverse_for(self, start: Start) -> Reverse:
+        """The tables read backwards, under the variables of this start."""
+        return Reverse(self.tables, self.engine, start.env)
+
+
+def read_start(start: Start, reader: Reader) -> Imported:
+    """The settings of a start. Raises one ConfigError with all that cannot be read."""
+    imported = try_start(start, reader)
+    if imported.problems:
+        raise ConfigError(*imported.problems)
+    return imported
+
+
+def try_start(start: Start, reader: Reader) -> Imported:
+    """The same with its problems in it, for telling which release understands a command."""
+    imported = Imported()
+    parsed = parse_options(start.argv, reader.engine)
+    imported.problems += parsed.problems
+    reverse = reader.reverse_for(start)
+    for option in _last_of_each(parsed.options, imported):
+        _take_option(option, imported, reverse)
+    for unknown in parsed.unknown:
+        _take_unknown(unknown, imported, reverse, skips=reader.skips_unknown)
+    take_model(_model(parsed, imported, reader.engine), start.container, imported, reader.model_profiles)
+    take_environment(start, imported, reverse)
+    take_address(start.container, imported)
+    for note in start.notes:
+        imported.note("left out", note)
+    _choose_groups(imported, reverse)
+    imported.drop_what_only_the_planner_sets(reader.is_setting)
+    return imported
+
+
+def _last_of_each(options: Sequence[Option], imported: Imported) -> list[Option]:
+    """Of an option that is given again only the last counts; those that add up (keys of JSON, lists) are kept."""
+    last = {option.flag.name: option for option in options}
+    kept = []
+    for option in options:
+        adds_up = option.flag.kind == "append" or "." in option.words[0].partition("=")[0]
+        if adds_up or last[option.flag.name] is option:
+            kept.append(option)
+        elif not is_secret_option(option.flag.name):
+            imported.note(
+                "changed", f"{option.written} is left out: the option is given again, and the last one counts"
+            )
+    return kept
+
+
+def _model(parsed: Parsed, imported: Imported, engine: EngineFacts) -> str | None:
+    """The model as the command names it: by an option or as the first word."""
+    words = list(parsed.positionals)
+    named = [option.values[0] for option in parsed.options if option.flag.name == "--model" and option.values]
+    model = named[-1] if named else words.pop(0) if words else None
+    for word in words:
+        imported.problems.append(
+            Problem(f"the word {word} belongs to no option", remedy="every value follows its option")
+        )
+    if model is None:
+        default = engine.flags["--model"].default if "--model" in engine.flags else None
+        would = f"; vLLM would serve {default}" if default else ""
+        imported.problems.append(Problem(f"the command names no model{would}", remedy="write it after `vllm serve`"))
+        return None
+    for name in references(model):
+        imported.problems.append(make_no_value(name))
+        return None
+    return model
+
+
+def _take_option(option: Option, imported: Imported, reverse: Reverse) -> None:
+    name = option.flag.name
+    if name == "--model":
+        return
+    if is_secret_option(name):
+        _take_secret(name, option.values, imported)
+        return
+    missing = [reference for value in option.values for reference in references(value)]
+    if missing:
+        imported.problems += map(make_no_value, missing)
+        return
+    key = reverse.key_of(name)
+    if key is not None and _take_setting(key, option, imported, reverse):
+        return
+    imported.extra_args += option.words
+    imported.note("passed on", option.written)
+
+
+def _take_secret(name: str, values: Sequence[str], imported: Imported) -> None:
+    if name == API_KEY_OPTION:
+        variable, notes = choose_api_key_env(values)
+        imported.set("serve.api_key_env", variable, name)
+        imported.note_all(notes)
+        return
+    holder = "HF_TOKEN" if name == "--hf-token" else None
+    how = f"export {holder}=... before the start; vLLM inherits it" if holder else "no setting holds secrets"
+    imported.note("secret", f"the value of {name} was not written down: {how}")
+
+
+def _take_setting(key: str, option: Option, imported: Imported, reverse: Reverse) -> bool:
+    """Whether this release takes the option for a setting of ours, or refuses it; then it is dealt with."""
+    try:
+        said = read_option(option)
+        if said in _OPEN:
+            return True
+        found = reverse.read(key, said)
+    except ValueError as error:
+        message = f"{option.written}: {option.flag.name} {error}"
+        imported.problems.append(Problem(message, cause="unrecognized_argument"))
+        return True
+    if found is None or (found[0].refused is None and found[0].flag != option.flag.name):
+        return False
+    way, value = found
+    if len(option.values) > 1 and not isinstance(value, list):
+        imported.note("left out", f"{', '.join(option.values[1:])}: {key} is one name, the first of {option.flag.name}")
+    is_needless = not isinstance(value, bool) and not value and value in way.silent
+    if way.refused is not None and value not in way.silent:
+        imported.note("no effect", f"{option.written}: {_explain(way)}")
+    elif way.refused is None and not is_needless:
+        imported.set(key, value, option.written)
+    return True
+
+
+def _explain(way: Way) -> str:
+    return f"{way.refused}; {way.instead or 'leave it out'}"
+
+
+def _take_unknown(unknown: UnknownOption, imported: Imported, reverse: Reverse, *, skips: bool) -> None:
+    """An option that this release lacks: without effect, explained by the table, or a mistake."""
+    written = unknown.name if is_secret_option(unknown.name) else " ".join((unknown.name, *unknown.values))
+    reason = find_retired(reverse.engine, unknown.name, unknown.values)
+    key = reverse.key_of(unknown.name)
+    if reason is None and key is not None:
+        found = reverse.read(key, " ".join(unknown.values))
+        reason = _explain(found[0]) if found is not None and found[0].refused is not None else None
+    if reason is not None:
+        imported.note("no effect", f"{written}: {reason}")
+    elif skips:
+        imported.note("left out", f"{written}: vLLM {reverse.engine.version} has no such option")
+    else:
+        imported.problems.append(make_unknown(unknown, reverse.engine))
+
+
+def _choose_groups(imported: Imported, reverse: Reverse) -> None:
+    """Where the weights lie: a command that offloads nothing keeps everything in GPU memory."""
+    settings = imported.settings
+    if reverse.engine.device == "cpu":
+        imported.groups["hardware"] = "cpu"
+        return
+    if "memory.prefetch.params" in settings and "memory.offload_params" not in settings:
+        imported.set(
+            "memory.offload_params", settings["memory.prefetch.params"], imported.said["memory.prefetch.params"]
+        )
+    backend = settings.get("memory.offload_backend")
+    offloads = any(settings.get(key) for key in _OFFLOADS) or backend is not None
+    imported.groups["memory"] = "hybrid" if offloads else "vram_only"
+    if not offloads:
+        imported.note("open", "memory=vram_only, because the command offloads nothing; memory=auto may use host RAM")
+    if settings.get("memory.cpu_offload_gib") and backend is None:
+        found = reverse.read("memory.offload_backend", "uva")
+        if found is not None and found[0].flag is not None:
+            imported.set("memory.offload_backend", "uva", "what --cpu-offload-gb alone means")

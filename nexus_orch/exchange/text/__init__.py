@@ -1,0 +1,1 @@
+"""The words of shell text, of commands and of secrets in them."""

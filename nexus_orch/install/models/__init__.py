@@ -1,0 +1,1 @@
+"""The models that nexus_orch brings."""

@@ -1,0 +1,1 @@
+"""How something is installed: steps, journal, lock, progress."""

@@ -1,0 +1,1 @@
+"""Log lines to stages, numbers and evidence."""

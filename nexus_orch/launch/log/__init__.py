@@ -1,0 +1,1 @@
+"""The engine's output, from its bytes to a file and lines."""

@@ -1,0 +1,1 @@
+"""The processes of an engine, from their start to their end."""

@@ -1,0 +1,95 @@
+"""The settings that every run has, whatever it runs on: where the model is and how it is served."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from nexus_orch.plan.asked.inputs import Inputs
+from nexus_orch.types import Choice, ServeSpec
+
+DEFAULT_PORT = 8000
+
+_PASSED_ON = (
+    "memory.kv_offload_gib",
+    "memory.kv_offload_dir",
+    "memory.swap_gib",
+    "memory.kv_cache.dtype",
+    "memory.kv_cache.block_size",
+    "memory.kv_cache.max_blocks",
+    "memory.kv_cache.calculate_scales",
+)
+"""Settings that the planner takes into account when they are pinned and otherwise leaves to the engine."""
+
+
+def model_choices(inputs: Inputs) -> tuple[Choice, ...]:
+    """The model, its data type and how it is called."""
+    wishes = inputs.wishes
+    found = [
+        _model_path(inputs),
+        inputs.dtype,
+        wishes.choice("model.served_name", _served_name(inputs), "what clients call the model"),
+    ]
+    if wishes.is_fixed("model.quantization"):
+        found.append(wishes.choice("model.quantization", None, ""))
+    if inputs.spec.model.trust_remote_code:
+        found.append(wishes.choice("model.trust_remote_code", True, ""))
+    return tuple(found)
+
+
+def _model_path(inputs: Inputs) -> Choice:
+    """The folder or hub id; of a GGUF model the file, which is what vLLM takes."""
+    model = inputs.facts.model
+    checkpoint = model.checkpoint
+    if checkpoint is not None and checkpoint.format == "gguf" and model.path in checkpoint.files:
+        return Choice("model.path", model.path, "derived", "vLLM takes a GGUF model by its file")
+    reason = "from the profile" if model.config_source == "profile" else "the folder that holds its config.json"
+    return inputs.wishes.choice("model.path", model.path, reason)
+
+
+def passed_choices(inputs: Inputs) -> tuple[Choice, ...]:
+    """Pinned settings of the memory section that are handed on as they are."""
+    return tuple(inputs.wishes.choice(key, None, "") for key in _PASSED_ON if inputs.wishes.is_fixed(key))
+
+
+def serve_choices(inputs: Inputs) -> tuple[Choice, ...]:
+    """Address, key and extra arguments."""
+    wishes, serve = inputs.wishes, inputs.spec.serve
+    found = [
+        _host(inputs),
+        wishes.choice("serve.port", DEFAULT_PORT, "the usual port, or the next free one when it is taken"),
+    ]
+    if serve.api_key_env is not None:
+        found.append(wishes.choice("serve.api_key_env", None, ""))
+    if serve.cpu_threads_bind is not None:
+        found.append(wishes.choice("serve.cpu_threads_bind", None, ""))
+    if serve.extra_args:
+        found.append(wishes.choice("serve.extra_args", (), ""))
+    return (*found, *_pinning_choices(inputs), *_plugin_choices(inputs))
+
+
+def _pinning_choices(inputs: Inputs) -> tuple[Choice, ...]:
+    """Under WSL, vLLM pins host RAM only when it is told to."""
+    if inputs.is_cpu or not inputs.facts.machine.is_wsl:
+        return ()
+    reason = "WSL gives pinned host RAM only to who asks; offloading and newer engines need it"
+    return (Choice("memory.pin_host", True, "derived", reason),)
+
+
+def _plugin_choices(inputs: Inputs) -> tuple[Choice, ...]:
+    """Settings that plugins add are for the adapter to understand, or to refuse."""
+    keys = [f"plugin.{name}" for name in inputs.spec.plugin]
+    return tuple(inputs.wishes.choice(key, None, "") for key in keys)
+
+
+def _host(inputs: Inputs) -> Choice:
+    """The address has a default in the spec itself: it counts as pinned only when it was written somewhere."""
+    choice = inputs.wishes.choice("serve.host", None, "")
+    if inputs.spec.origin("serve.host") is not None or choice.value != ServeSpec.host:
+        return choice
+    return Choice("serve.host", choice.value, "derived", "answers on this machine only")
+
+
+def _served_name(inputs: Inputs) -> str:
+    """The profile's short name, else the last part of the path."""
+    name = inputs.spec.model.name or inputs.facts.model.name
+    return name or PurePosixPath(str(inputs.facts.model.path or "model")).name

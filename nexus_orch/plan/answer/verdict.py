@@ -1,0 +1,121 @@
+"""Says why a plan does not fit: problems with numbers, each under the name that the engine's failure would get."""
+
+from __future__ import annotations
+
+import math
+
+from nexus_orch.errors import Problem
+from nexus_orch.plan.asked.inputs import Inputs
+from nexus_orch.plan.estimate.settled import Settled
+from nexus_orch.types import GIB
+
+
+def judge_context(inputs: Inputs) -> list[Problem]:
+    """A pinned context beyond the model's own limit, which no memory can mend."""
+    pinned, limit = inputs.spec.model.max_model_len, inputs.architecture.longest_context
+    if pinned is None or pinned <= limit:
+        return []
+    return [
+        Problem(
+            f"max_model_len {pinned:,} exceeds what the model was made for ({limit:,} tokens)",
+            key="model.max_model_len",
+            value=pinned,
+            origin=inputs.wishes.problem_origin("model.max_model_len"),
+            remedy=f"model.max_model_len={limit}, or a rope_scaling in the model's config that extends it",
+            cause="context_exceeds_model",
+        )
+    ]
+
+
+def judge_memory(settled: Settled, remedy: str) -> list[Problem]:
+    """The first thing that would go wrong on the way from an empty card to a served context."""
+    busy = _judge_free(settled)
+    if busy:
+        return busy
+    for card in range(len(settled.draft.gpus)):
+        found = _judge_card(settled, card, remedy)
+        if found is not None:
+            return [found]
+    if not settled.holds_size:
+        return [_too_large_cache(settled, remedy)]
+    if not settled.fits_context:
+        return [_too_long(settled, remedy)]
+    return []
+
+
+def _judge_free(settled: Settled) -> list[Problem]:
+    """The engine refuses to start when less is free than it is told to take (v1/worker/utils.py: request_memory)."""
+    draft, found = settled.draft, []
+    for card, gpu in enumerate(draft.gpus):
+        free, wanted = draft.free_bytes[card], settled.budgets[card]
+        if free < wanted:
+            possible = draft.free_utilization(draft.outside_bytes(settled.placement))
+            found.append(
+                Problem(
+                    f"GPU {gpu.index} ({gpu.name}) has {free / GIB:.2f} GiB free, and "
+                    f"gpu_memory_utilization={settled.utilization.value:g} takes {wanted / GIB:.2f} GiB",
+                    key="memory.gpu_memory_utilization",
+                    value=settled.utilization.value,
+                    origin=draft.inputs.wishes.problem_origin("memory.gpu_memory_utilization"),
+                    remedy=f"end what else runs on the card, or memory.gpu_memory_utilization={possible:g}",
+                    cause="memory_busy",
+                )
+            )
+    return found
+
+
+def _judge_card(settled: Settled, card: int, remedy: str) -> Problem | None:
+    """Loading, profiling and the KV cache of one card, in the order in which they happen."""
+    draft, gpu = settled.draft, settled.draft.gpus[card]
+    weights = draft.kept_bytes(card, settled.placement.offloaded_bytes[card])
+    free, fixed = draft.free_bytes[card], draft.fixed_bytes[card]
+    where = f"GPU {gpu.index} ({gpu.name})"
+    if weights + draft.non_torch_bytes(card) > free:
+        message = f"{weights / GIB:.2f} GiB of weights do not fit on {where}, which has {free / GIB:.2f} GiB free"
+        return Problem(message, key="memory.strategy", remedy=remedy, cause="weights_oom")
+    if weights + fixed > free:
+        message = (
+            f"on {where}, {weights / GIB:.2f} GiB of weights and {fixed / GIB:.2f} GiB of activations and workspaces "
+            f"exceed the {free / GIB:.2f} GiB that are free"
+        )
+        return Problem(message, key="memory.strategy", remedy=remedy, cause="profile_oom")
+    cache = draft.caches[draft.stage_of(card)]
+    if settled.kv[card] < cache.block_bytes or settled.kv[card] <= 0:
+        message = (
+            f"on {where}, weights ({weights / GIB:.2f} GiB) and activations ({fixed / GIB:.2f} GiB) leave no room "
+            f"for a KV cache in the {settled.budgets[card] / GIB:.2f} GiB that the engine may use"
+        )
+        return Problem(message, key="memory.gpu_memory_utilization", remedy=remedy, cause="no_kv_cache_memory")
+    return None
+
+
+def _too_large_cache(settled: Settled, remedy: str) -> Problem:
+    """A pinned size that is not there: the engine would run out of memory when it allocates the cache."""
+    inputs, room = settled.draft.inputs, min(settled.room_bytes) / GIB
+    sure = math.floor((min(settled.room_bytes) - settled.draft.doubt.below) / GIB * 10) / 10
+    return Problem(
+        f"weights, activations and workspaces leave {room:.2f} GiB for the KV cache of a card",
+        key="memory.kv_cache.size_gib",
+        value=inputs.spec.memory.kv_cache.size_gib,
+        origin=inputs.wishes.problem_origin("memory.kv_cache.size_gib"),
+        remedy=f"memory.kv_cache.size_gib={sure:g} or less" if sure > 0 else remedy,
+        cause="no_kv_cache_memory",
+    )
+
+
+def _too_long(settled: Settled, remedy: str) -> Problem:
+    draft = settled.draft
+    pinned, length = draft.inputs.spec.model.max_model_len, settled.needed_context
+    needed = max(cache.request_bytes(length) for cache in draft.caches)
+    have = max(0, min(settled.kv))
+    what = "a context" if pinned is not None else "a request (workload.input_tokens + output_tokens)"
+    key = "model.max_model_len" if pinned is not None else "workload.input_tokens"
+    return Problem(
+        f"{what} of {length:,} tokens needs {needed / GIB:.2f} GiB of KV cache on a card, and {have / GIB:.2f} GiB are "
+        f"left: the longest that surely fits is {settled.surely_longest:,}",
+        key=key,
+        value=length,
+        origin=draft.inputs.wishes.problem_origin(key),
+        remedy=remedy,
+        cause="context_too_long",
+    )

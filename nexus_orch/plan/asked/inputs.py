@@ -1,0 +1,196 @@
+"""Reads spec and facts into what the plan is made of: architecture, data type, weight format and their choices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from nexus_orch.errors import Problem
+from nexus_orch.plan.asked.wishes import Wishes
+from nexus_orch.plan.model.architecture import Architecture
+from nexus_orch.plan.model.gguf import choose_gguf_scheme, gguf_notes
+from nexus_orch.plan.model.headers import layer_scale
+from nexus_orch.plan.model.quantization import DTYPE_BYTES, UNQUANTIZED, Scheme, choose_scheme
+from nexus_orch.plan.model.tensors import choose_architecture
+from nexus_orch.plan.release.generations import Generation, choose_generation
+from nexus_orch.plan.release.weights import RankWeights, WeightLayout
+from nexus_orch.types import Choice, Facts, Lesson, RunSpec
+
+BLOCK_MULTIPLE = 8
+"""V0 accepted blocks of 8, 16 and 32 tokens; FlashAttention and later releases want multiples of 16."""
+MODEL_DTYPES = frozenset({"bfloat16", "float16", "half", "float32", "float"})
+_MINIMUM_CAPABILITY = {"fp8": (8, 0), "awq": (7, 5), "gptq": (6, 0), "mxfp4": (8, 0), "compressed-tensors": (7, 5)}
+"""The oldest cards that vLLM's kernels for these formats run on (get_min_capability of each quantization config)."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that no later decision changes."""
+
+    wishes: Wishes
+    facts: Facts
+    architecture: Architecture
+    scheme: Scheme
+    dtype: Choice
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    derived_kv_dtype: str | None = None
+    """The planner's own choice for keys and values (see `nexus_orch.plan.search.narrow`); None: the model's."""
+
+    @property
+    def spec(self) -> RunSpec:
+        return self.wishes.spec
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.facts.engine.device == "cpu"
+
+    @property
+    def dtype_bytes(self) -> int:
+        return DTYPE_BYTES.get(str(self.dtype.value), 2)
+
+    @property
+    def kv_dtype_bytes(self) -> int:
+        name = self.spec.memory.kv_cache.dtype or self.derived_kv_dtype
+        return self.dtype_bytes if name is None else DTYPE_BYTES.get(str(name), 1)
+
+    def generation(self, *, offloading: bool = False) -> Generation:
+        """The accounting rules of this engine for this model."""
+        chosen = self.spec.engine.env.get("VLLM_USE_V2_MODEL_RUNNER")
+        return choose_generation(
+            self.facts.engine,
+            self.architecture,
+            quantized=self.scheme.method is not None,
+            offloading=offloading,
+            v2_runner=None if chosen is None else chosen.strip().lower() in ("1", "true"),
+        )
+
+    @cached_property
+    def checkpoint_scale(self) -> float:
+        """What the checkpoint's quantized layers really take, over what is computed for them."""
+        return layer_scale(self.architecture, self.scheme, self.facts.model.checkpoint)
+
+    @cached_property
+    def whole(self) -> RankWeights:
+        """All weights on one rank."""
+        return self.weight_layout(1, 1, whole_segments=False).stages[0]
+
+    def weight_layout(
+        self, tensor_parallel: int, pipeline_parallel: int, *, whole_segments: bool, partition: tuple[int, ...] = ()
+    ) -> WeightLayout:
+        key = (tensor_parallel, pipeline_parallel, whole_segments, partition)
+        if key not in self._layouts:
+            self._layouts[key] = WeightLayout(
+                self.architecture,
+                self.scheme,
+                self.dtype_bytes,
+                tensor_parallel,
+                pipeline_parallel,
+                whole_segments,
+                self.checkpoint_scale,
+                partition,
+            )
+        return self._layouts[key]
+
+    @cached_property
+    def _layouts(self) -> dict[tuple[int, int, bool, tuple[int, ...]], WeightLayout]:
+        """One for each way to divide the model, which a plan tries with many settings."""
+        return {}
+
+
+def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Inputs:
+    """Raises ConfigError when the model's configuration cannot be read; what merely cannot run becomes a problem."""
+    wishes = Wishes(spec, lessons)
+    architecture = choose_architecture(facts.model)
+    capability = facts.machine.gpus[0].compute_capability if facts.machine.gpus else None
+    scheme = _choose_scheme(wishes, facts, architecture, capability)
+    dtype, problems = _choose_dtype(wishes, facts, architecture)
+    problems += [*_kv_dtype_problems(wishes), *_block_problems(wishes)]
+    if isinstance(scheme, Problem):
+        problems.append(scheme)
+        scheme = UNQUANTIZED
+    oldest = _MINIMUM_CAPABILITY.get(scheme.method or "")
+    if oldest is not None and capability is not None and capability < oldest:
+        problems.append(_too_old(scheme, facts, oldest))
+    notes = (*architecture.notes, *gguf_notes(facts))
+    return Inputs(wishes, facts, architecture, scheme, dtype, tuple(problems), notes)
+
+
+def _choose_scheme(
+    wishes: Wishes, facts: Facts, architecture: Architecture, capability: tuple[int, int] | None
+) -> Scheme | Problem:
+    """The weight format; the tensors of a guessed architecture are taken as they are stored."""
+    if architecture.is_guess:
+        return UNQUANTIZED
+    gguf = choose_gguf_scheme(architecture, facts.model.checkpoint)
+    return gguf or choose_scheme(facts.model.config, wishes.spec.model.quantization, capability)
+
+
+def _choose_dtype(wishes: Wishes, facts: Facts, architecture: Architecture) -> tuple[Choice, list[Problem]]:
+    lacking = [gpu for gpu in facts.machine.gpus if gpu.supports_bf16 is False]
+    if facts.engine.device == "cpu":
+        derived, reason = "float16", "on CPUs that announce AMX without giving it, workers die of bfloat16"
+    elif lacking:
+        derived, reason = "float16", f"{lacking[0].name} has no bfloat16"
+    elif architecture.checkpoint_dtype == "float16":
+        derived, reason = "float16", "the checkpoint is stored in float16"
+    else:
+        derived, reason = "bfloat16", "the usual type for serving; every card of this run has it"
+    choice = wishes.choice("model.dtype", derived, reason)
+    return choice, _dtype_problems(wishes, choice, [gpu.name for gpu in lacking])
+
+
+def _dtype_problems(wishes: Wishes, choice: Choice, lacking: list[str]) -> list[Problem]:
+    common = {"key": "model.dtype", "value": choice.value, "origin": wishes.problem_origin("model.dtype")}
+    if choice.value not in MODEL_DTYPES:
+        message = f'model.dtype "{choice.value}" is none of {", ".join(sorted(MODEL_DTYPES))}'
+        return [Problem(message, **common, remedy="leave it unset", cause="unsupported_dtype")]
+    if choice.value == "bfloat16" and lacking:
+        message = f"{lacking[0]} has no bfloat16"
+        return [Problem(message, **common, remedy="model.dtype=float16", cause="unsupported_dtype")]
+    return []
+
+
+def _kv_dtype_problems(wishes: Wishes) -> list[Problem]:
+    name = wishes.spec.memory.kv_cache.dtype
+    if name not in ("float32", "float"):
+        return []
+    return [
+        Problem(
+            "no release of vLLM keeps its KV cache in float32",
+            key="memory.kv_cache.dtype",
+            value=name,
+            origin=wishes.problem_origin("memory.kv_cache.dtype"),
+            remedy="leave it unset: keys and values keep the type of the model",
+            cause="unsupported_dtype",
+        )
+    ]
+
+
+def _block_problems(wishes: Wishes) -> list[Problem]:
+    size = wishes.spec.memory.kv_cache.block_size
+    if size is None or size % BLOCK_MULTIPLE == 0:
+        return []
+    return [
+        Problem(
+            f"attention kernels read blocks of a multiple of {BLOCK_MULTIPLE} tokens",
+            key="memory.kv_cache.block_size",
+            value=size,
+            origin=wishes.problem_origin("memory.kv_cache.block_size"),
+            remedy="leave it unset, or use 16, 32, 64 or 128",
+            cause="unsupported_block_size",
+        )
+    ]
+
+
+def _too_old(scheme: Scheme, facts: Facts, oldest: tuple[int, int]) -> Problem:
+    card = facts.machine.gpus[0]
+    have = ".".join(map(str, card.compute_capability or ()))
+    return Problem(
+        f"{scheme.method} weights need a card of compute capability {oldest[0]}.{oldest[1]}; {card.name} has {have}",
+        key="model.quantization",
+        value=scheme.method,
+        remedy="choose the model in another format",
+        cause="unsupported_quantization",
+    )

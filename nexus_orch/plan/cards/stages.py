@@ -1,0 +1,64 @@
+"""The layers of each pipeline stage of a division: as pinned, as the release deals them out, or as leaves more room."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from packaging.version import Version
+
+from nexus_orch.plan.asked.inputs import Inputs
+from nexus_orch.plan.cards.division import Division
+from nexus_orch.plan.cards.loads import make_load
+from nexus_orch.plan.cards.partition import LEAST_GAIN, choose_partition
+from nexus_orch.plan.cards.unlike import are_unlike
+from nexus_orch.plan.release.weights import stage_sizes
+from nexus_orch.types.releases import parse_version
+
+PARTITION_VARIABLE = "VLLM_PP_LAYER_PARTITION"
+
+
+def release_partition(inputs: Inputs, stages: int) -> tuple[int, ...]:
+    """How this release deals out the layers by itself. The change of the rule lies between 0.7.3 and 0.8.5."""
+    old = parse_version(inputs.facts.engine.version) < Version("0.8")
+    return stage_sizes(len(inputs.architecture.layers), stages, rest_last=old)
+
+
+def with_partition(inputs: Inputs, division: Division) -> Division:
+    """The layers of each stage: as pinned, as the release deals them out, or as leaves clearly more room."""
+    stages = division.pipeline_parallel
+    if stages == 1:
+        return division
+    usual = release_partition(inputs, stages)
+    pinned = inputs.spec.serve.pipeline_partition or _from_variable(inputs, stages)
+    groups = tuple(
+        division.gpus[start : start + division.tensor_parallel]
+        for start in range(0, division.ranks, division.tensor_parallel)
+    )
+    load = make_load(inputs, groups)
+    plain = load.tokens(usual)
+    is_fair = load.most_tokens <= plain * LEAST_GAIN
+    is_hopeless = load.most_tokens < 0 and not are_unlike(inputs, division.gpus)
+    if pinned is None and (is_fair or is_hopeless):
+        return replace(division, partition=usual)
+    best = pinned or choose_partition(load)
+    gain = load.tokens(best)
+    if pinned is None and (best == usual or gain <= max(plain * LEAST_GAIN, plain)):
+        return replace(division, partition=usual)
+    if inputs.spec.serve.pipeline_partition is None and pinned is not None:
+        return replace(division, partition=pinned)
+    equal = " + ".join(map(str, usual))
+    if gain > 0:
+        reason = f"holds about {int(gain):,} tokens on the fullest stage; {equal} layers hold {max(0, int(plain)):,}"
+    else:
+        reason = f"the layers by the memory of the cards; {equal} would lack more on the fullest"
+    choice = inputs.wishes.choice("serve.pipeline_partition", best, reason)
+    return replace(division, partition=best, choices=(*division.choices, choice))
+
+
+def _from_variable(inputs: Inputs, stages: int) -> tuple[int, ...] | None:
+    """What the user's own variable says, as far as vLLM would take it."""
+    parts = inputs.spec.engine.env.get(PARTITION_VARIABLE, "").split(",")
+    if len(parts) != stages or not all(part.strip().isdecimal() for part in parts):
+        return None
+    sizes = tuple(int(part) for part in parts)
+    return sizes if sum(sizes) == len(inputs.architecture.layers) and min(sizes) > 0 else None

@@ -1,0 +1,117 @@
+"""Cards that differ, in size, in speed or in what is free on them: which of them to use, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from nexus_orch.plan.asked.inputs import Inputs
+from nexus_orch.plan.asked.want import make_want
+from nexus_orch.plan.cards.division import is_valid_tensor_parallel
+from nexus_orch.plan.cards.interconnect import Cost, Stage, estimate_cost
+from nexus_orch.plan.cards.loads import Groups, free_bytes, make_load
+from nexus_orch.plan.cards.partition import Load, choose_partition
+from nexus_orch.types import GIB, GpuFacts
+
+SAME_SIZE = 0.02
+"""Cards of one model differ by less than this in the memory that they report."""
+SAME_FREE = 0.1
+"""Cards whose free shares differ by less than this are used alike: a desktop takes a few per cent."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Some of the cards, divided in one way. Tensor parallelism joins the cards of a stage."""
+
+    groups: tuple[tuple[GpuFacts, ...], ...]
+    load: Load
+    partition: tuple[int, ...]
+    cost: Cost | None
+
+    @property
+    def gpus(self) -> tuple[GpuFacts, ...]:
+        return tuple(gpu for group in self.groups for gpu in group)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Tensor and pipeline parallelism."""
+        return len(self.groups[0]), len(self.groups)
+
+    @cached_property
+    def tokens(self) -> float:
+        """What the KV cache surely holds; negative where not even the weights fit."""
+        return self.load.tokens(self.partition)
+
+    @cached_property
+    def missing_bytes(self) -> int:
+        """How much of the weights of the fullest card must lie elsewhere; negative for what is left."""
+        return self.load.missing_bytes(self.partition)
+
+    def seconds(self, objective: str) -> float:
+        """What a request costs: the time of one alone, or of the cards when throughput is wanted."""
+        if self.cost is None:
+            return float("inf")
+        return self.cost.busy if objective == "throughput" else self.cost.alone
+
+
+def are_unlike(inputs: Inputs, gpus: Sequence[GpuFacts]) -> bool:
+    """Whether it matters which of these cards are used."""
+    if len(gpus) < 2:
+        return False
+    sizes = [gpu.total_bytes for gpu in gpus]
+    shares = [free_bytes(inputs, gpu) / gpu.total_bytes for gpu in gpus]
+    differ = max(sizes) > min(sizes) * (1 + SAME_SIZE) or max(shares) - min(shares) > SAME_FREE
+    return differ or len({gpu.name for gpu in gpus}) > 1
+
+
+def find_candidates(inputs: Inputs, gpus: Sequence[GpuFacts]) -> Iterator[Candidate]:
+    """The one, two, three ... cards with the most free memory, in all ways that the heads and the pins allow.
+
+    The cards of a stage lie side by side in that order, so that they are as equal as they can be. Pinned cards are all
+    used, in the order in which they were named.
+    """
+    serve = inputs.spec.serve
+    pinned = inputs.spec.hardware.gpu.devices is not None
+    ordered = gpus if pinned else sorted(gpus, key=lambda gpu: (-free_bytes(inputs, gpu), gpu.index))
+    for count in range(len(gpus) if pinned else 1, len(gpus) + 1):
+        for tensor in range(1, count + 1):
+            stages = count // tensor
+            if count % tensor or not is_valid_tensor_parallel(inputs.architecture, tensor):
+                continue
+            if serve.tensor_parallel not in (None, tensor) or serve.pipeline_parallel not in (None, stages):
+                continue
+            if stages > len(inputs.architecture.layers) or len(serve.pipeline_partition or ()) not in (0, stages):
+                continue
+            groups = tuple(tuple(ordered[start : start + tensor]) for start in range(0, count, tensor))
+            yield make_candidate(inputs, groups)
+
+
+def make_candidate(inputs: Inputs, groups: Groups, partition: tuple[int, ...] | None = None) -> Candidate:
+    """A division with the pinned or the given partition, else the one with the most room."""
+    load = make_load(inputs, groups)
+    taken = inputs.spec.serve.pipeline_partition or partition or choose_partition(load)
+    total = sum(load.layer_bytes)
+    starts = [sum(taken[:index]) for index in range(len(taken))]
+    stages = [
+        Stage(group, sum(load.layer_bytes[start : start + size]) / max(1, total))
+        for group, start, size in zip(groups, starts, taken, strict=True)
+    ]
+    return Candidate(tuple(groups), load, taken, estimate_cost(inputs, stages))
+
+
+def choose_candidate(inputs: Inputs, candidates: Sequence[Candidate]) -> Candidate:
+    """The fastest that holds what is wanted; the one with the most room where none does, or where context is wanted;
+    where the weights do not fit at all, the one that needs the least host RAM for a card."""
+    want, objective = make_want(inputs), inputs.spec.workload.objective
+    needed = max(want.context, want.request_tokens * want.requests)
+    enough = [candidate for candidate in candidates if candidate.tokens >= needed]
+    if all(candidate.missing_bytes > 0 for candidate in candidates):
+        return min(candidates, key=lambda candidate: candidate.missing_bytes)
+    if not enough or objective == "context":
+        return max(candidates, key=lambda candidate: (candidate.tokens, -len(candidate.gpus)))
+    return min(enough, key=lambda candidate: (candidate.seconds(objective), -candidate.tokens))
+
+
+def render_card(gpu: GpuFacts) -> str:
+    return f"GPU {gpu.index} ({gpu.name}, {gpu.total_bytes / GIB:.0f} GiB)"

@@ -1,0 +1,1 @@
+"""A run drawn: its memory, its speed, its host RAM."""

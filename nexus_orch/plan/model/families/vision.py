@@ -1,0 +1,151 @@
+"""Vision towers and projectors of multimodal models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from nexus_orch.plan.model.architecture import Parameter
+from nexus_orch.plan.model.config_reader import ConfigReader
+from nexus_orch.plan.model.families import blocks
+
+
+def _tower(name: str, copies: int, sizes: Iterator[Parameter]) -> Iterator[Parameter]:
+    """The parameters of `copies` equal blocks, kept apart: each is allocated on its own."""
+    parameters = tuple(sizes)
+    for index in range(copies):
+        for parameter in parameters:
+            yield Parameter(f"{name}.{index}.{parameter.name}", parameter.rows, parameter.columns, parameter.split)
+
+
+def _attention(hidden: int, bias: bool) -> Iterator[Parameter]:
+    yield from blocks.column_linear("attn.qkv", hidden, 3 * hidden, bias=bias)
+    yield from blocks.row_linear("attn.proj", hidden, hidden, bias=bias)
+
+
+def _layer_norm(name: str, size: int) -> Iterator[Parameter]:
+    yield blocks.vector(f"{name}.weight", size)
+    yield blocks.vector(f"{name}.bias", size)
+
+
+def _block(hidden: int, width: int, *, gated: bool, bias: bool, layer_norm: bool) -> Iterator[Parameter]:
+    yield from _attention(hidden, bias)
+    yield from blocks.mlp(hidden, width, gated=gated, bias=bias)
+    for name in ("norm1", "norm2"):
+        if layer_norm:
+            yield from _layer_norm(name, hidden)
+        else:
+            yield blocks.vector(name, hidden)
+
+
+def _patch_inputs(vision: ConfigReader) -> int:
+    patch = vision.integer("patch_size")
+    channels = vision.integer("in_channels", "num_channels", default=3)
+    return channels * vision.integer("temporal_patch_size", default=1) * patch * patch
+
+
+def _patches(vision: ConfigReader) -> int:
+    """Positions of an image: one for each patch."""
+    side = vision.integer("image_size") // vision.integer("patch_size")
+    return side * side
+
+
+def qwen2_5_vl(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> Iterator[Parameter]:
+    hidden, width = vision.integer("hidden_size"), vision.integer("intermediate_size")
+    yield Parameter("visual.patch_embed", hidden, _patch_inputs(vision))
+    block = _block(hidden, width, gated=True, bias=True, layer_norm=False)
+    yield from _tower("visual.blocks", vision.integer("depth", maximum=500), block)
+    yield blocks.vector("visual.merger.ln_q", hidden)
+    yield from _merger("visual.merger", hidden, vision)
+
+
+def _merger(name: str, hidden: int, vision: ConfigReader) -> Iterator[Parameter]:
+    merged = hidden * vision.integer("spatial_merge_size", default=2) ** 2
+    yield from blocks.column_linear(f"{name}.fc1", merged, merged, bias=True)
+    yield from blocks.row_linear(f"{name}.fc2", merged, vision.integer("out_hidden_size"), bias=True)
+
+
+def qwen3_vl(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> Iterator[Parameter]:
+    """Qwen3-VL and Qwen3.5; each deepstack index has a merger of its own, with its norm after the shuffle."""
+    hidden, width = vision.integer("hidden_size"), vision.integer("intermediate_size")
+    yield Parameter("visual.patch_embed.weight", hidden, _patch_inputs(vision))
+    yield blocks.vector("visual.patch_embed.bias", hidden)
+    yield Parameter("visual.pos_embed", vision.integer("num_position_embeddings"), hidden)
+    block = _block(hidden, width, gated=False, bias=True, layer_norm=True)
+    yield from _tower("visual.blocks", vision.integer("depth", maximum=500), block)
+    yield from _layer_norm("visual.merger.norm", hidden)
+    yield from _merger("visual.merger", hidden, vision)
+    merged = hidden * vision.integer("spatial_merge_size", default=2) ** 2
+    for index in range(len(vision.sequence("deepstack_visual_indexes") or ())):
+        name = f"visual.deepstack_merger_list.{index}"
+        yield from _layer_norm(f"{name}.norm", merged)
+        yield from _merger(name, hidden, vision)
+
+
+def gemma3(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> Iterator[Parameter]:
+    hidden, width = vision.integer("hidden_size"), vision.integer("intermediate_size")
+    yield Parameter("vision.patch_embed.weight", hidden, _patch_inputs(vision))
+    yield blocks.vector("vision.patch_embed.bias", hidden)
+    yield Parameter("vision.pos_embed", _patches(vision), hidden)
+    block = _block(hidden, width, gated=False, bias=True, layer_norm=True)
+    yield from _tower("vision.layers", vision.integer("num_hidden_layers", maximum=500), block)
+    yield from _layer_norm("vision.post_layernorm", hidden)
+    yield Parameter("projector.mm_input_projection", hidden, text_hidden)
+    yield blocks.vector("projector.mm_soft_emb_norm", hidden)
+
+
+def gemma4(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> Iterator[Parameter]:
+    hidden, width = vision.integer("hidden_size"), vision.integer("intermediate_size")
+    yield Parameter("vision.patch_embed", hidden, _patch_inputs(vision))
+    yield Parameter("vision.pos_embed", 2 * vision.integer("position_embedding_size"), hidden)
+    head = vision.integer("head_dim")
+    block = [
+        *_attention(hidden, bias=False),
+        *blocks.mlp(hidden, width),
+        *blocks.norms(hidden, ("n1", "n2", "n3", "n4")),
+        *blocks.norms(head, ("q_norm", "k_norm")),
+    ]
+    yield from _tower("vision.layers", vision.integer("num_hidden_layers", maximum=500), iter(block))
+    yield Parameter("projector", text_hidden, hidden)
+
+
+def mistral3(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> Iterator[Parameter]:
+    hidden, width = vision.integer("hidden_size"), vision.integer("intermediate_size")
+    yield Parameter("vision.patch_conv", hidden, _patch_inputs(vision))
+    yield blocks.vector("vision.ln_pre", hidden)
+    block = _block(hidden, width, gated=True, bias=False, layer_norm=False)
+    yield from _tower("vision.layers", vision.integer("num_hidden_layers", maximum=500), block)
+    yield blocks.vector("projector.norm", hidden)
+    merge = config.integer("spatial_merge_size", default=2) ** 2
+    yield Parameter("projector.patch_merger", hidden, merge * hidden)
+    bias = config.flag("multimodal_projector_bias", False)
+    yield from blocks.column_linear("projector.linear_1", hidden, text_hidden, bias=bias)
+    yield from blocks.row_linear("projector.linear_2", text_hidden, text_hidden, bias=bias)
+
+
+def llama4(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> Iterator[Parameter]:
+    hidden, width = vision.integer("hidden_size"), vision.integer("intermediate_size")
+    yield Parameter("vision.patch_embedding", hidden, _patch_inputs(vision))
+    yield blocks.vector("vision.class_embedding", hidden)
+    yield Parameter("vision.positional_embedding", _patches(vision) + 1, hidden)
+    for name in ("layernorm_pre", "layernorm_post"):
+        yield from _layer_norm(f"vision.{name}", hidden)
+    block = _block(hidden, width, gated=False, bias=True, layer_norm=True)
+    yield from _tower("vision.layers", vision.integer("num_hidden_layers", maximum=500), block)
+    inner, out = vision.integer("projector_input_dim"), vision.integer("projector_output_dim")
+    yield from blocks.column_linear("vision.adapter.fc1", width, inner)
+    yield from blocks.row_linear("vision.adapter.fc2", inner, out)
+    yield Parameter("projector", text_hidden, vision.integer("vision_output_dim"))
+
+
+TOWERS: Mapping[str, Callable[[ConfigReader, int, ConfigReader], Iterator[Parameter]]] = {
+    "qwen2_5_vl": qwen2_5_vl,
+    "qwen3_vl": qwen3_vl,
+    "qwen3_vl_moe": qwen3_vl,
+    "qwen3_5": qwen3_vl,
+    "qwen3_5_moe": qwen3_vl,
+    "gemma3": gemma3,
+    "gemma4": gemma4,
+    "mistral3": mistral3,
+    "llama4": llama4,
+}
+"""The tower of each model type. A model type with a vision_config that is not here is planned with a note."""

@@ -1,0 +1,1 @@
+"""Other runs near this one."""

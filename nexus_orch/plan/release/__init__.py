@@ -1,0 +1,1 @@
+"""How a release of vLLM counts and allocates."""

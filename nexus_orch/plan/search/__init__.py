@@ -1,0 +1,1 @@
+"""Which settings and which placement are taken."""

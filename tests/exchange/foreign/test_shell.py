@@ -1,0 +1,158 @@
+"""Shell text: words, variables, and the starts of vLLM among the commands. The commands are our own, in the style of
+public documentation and issues."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus_orch.errors import ConfigError
+from nexus_orch.exchange.start import Published
+from nexus_orch.exchange.text.words import split_words
+from tests.exchange.reading import start_in, starts_in
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a b  c",
+        "a 'b c' \"d e\"",
+        r"a\ b c\'d",
+        """ a'b'"c"d """,
+        """ '{"x": "y z"}' """,
+        """ "{\\"x\\": 1}" """,
+        "a \\\n  b \\\n  c",
+        "a # a comment",
+        "a#b c",
+        "''",
+        "a '' b",
+        "--x='y z' -tp 2",
+        '"it\'s" \'say "hi"\'',
+        r'"a\b" "a\\b" "a\$b"',
+    ],
+)
+def test_words_are_those_of_bash(line: str) -> None:
+    script = f"printf '%s\\0' {line}"
+    answer = subprocess.run(["bash", "-c", script], capture_output=True, check=True, text=True)
+    assert split_words(line) == answer.stdout.split("\0")[:-1]
+
+
+@given(st.text(st.sampled_from("ab '\"\\$#;&|<>()\n`{}="), max_size=40))
+def test_any_text_is_words_or_an_unclosed_quote(text: str) -> None:
+    try:
+        words = split_words(text)
+    except ConfigError as error:
+        assert "never closed" in str(error)
+    else:
+        assert sum(map(len, words)) <= len(text)
+
+
+def test_assignments_and_a_continued_line() -> None:
+    start = start_in(
+        "CUDA_VISIBLE_DEVICES=0,1 HF_HOME=/data/hub \\\n  vllm serve org/model \\\n  -tp 2   # two cards\n"
+    )
+    assert start.argv == ("org/model", "-tp", "2")
+    assert start.env == {"CUDA_VISIBLE_DEVICES": "0,1", "HF_HOME": "/data/hub"}
+    assert start.place == "line 1"
+
+
+def test_variables_arrays_and_exports() -> None:
+    script = """
+    #!/bin/bash
+    set -e
+    MODEL=${1:-org/model}
+    PORT="${PORT:-8001}"
+    export VLLM_LOGGING_LEVEL=DEBUG
+    EXTRA="--enforce-eager --max-num-seqs 8"
+    ARGS=(
+      --port "$PORT"   # where
+      --served-model-name 'my model'
+    )
+    ARGS+=(--seed 7)
+    echo "vllm serve $MODEL is starting"
+    nohup vllm serve $MODEL "${ARGS[@]}" $EXTRA "$@" > vllm.log 2>&1 &
+    """
+    start = start_in(script)
+    assert start.argv == (
+        *("org/model", "--port", "8001", "--served-model-name", "my model"),
+        *("--seed", "7", "--enforce-eager", "--max-num-seqs", "8"),
+    )
+    assert start.env == {"VLLM_LOGGING_LEVEL": "DEBUG"}
+    assert any("$@" in note for note in start.notes)
+
+
+def test_a_number_before_a_redirection_stays_a_value() -> None:
+    assert start_in("vllm serve m -tp 2 > log 2>&1 &").argv == ("m", "-tp", "2")
+
+
+def test_literal_dollars_are_no_variables() -> None:
+    start = start_in("vllm serve m --chat-template '{{ $HOME }}' --revision \"\\$x\"")
+    assert start.argv == ("m", "--chat-template", "{{ $HOME }}", "--revision", "$x")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vllm serve m --port 1",
+        "/opt/env/bin/vllm serve m --port 1",
+        "python -m vllm.entrypoints.openai.api_server m --port 1",
+        "python3 -u -m vllm.entrypoints.openai.api_server m --port 1",
+        "/usr/bin/python3.11 -m vllm.entrypoints.cli.main serve m --port 1",
+        "uv run --python 3.12 vllm serve m --port 1",
+        "sudo -E env vllm serve m --port 1",
+        "numactl --cpunodebind=0 vllm serve m --port 1 | tee log",
+        "cd /srv && source env/bin/activate && exec vllm serve m --port 1",
+        "bash -lc 'vllm serve m --port 1'",
+        "tmux new-session -d -s llm 'vllm serve m --port 1'",
+        "docker exec -it box vllm serve m --port 1",
+        "python /src/vllm/entrypoints/openai/api_server.py m --port 1",
+    ],
+)
+def test_every_launcher_is_known(line: str) -> None:
+    assert start_in(line).argv == ("m", "--port", "1")
+
+
+@pytest.mark.parametrize(
+    "line", ["vllm bench serve m", "pip install vllm", "pkill -f 'vllm serve'", "echo vllm serve m"]
+)
+def test_what_starts_no_server(line: str) -> None:
+    assert starts_in(line) == []
+
+
+def test_docker_run() -> None:
+    start = start_in(
+        "docker run -d --rm --name llm --runtime nvidia --gpus '\"device=1,2\"' --shm-size=16g --ipc=host "
+        "-v ~/models:/models -v cache:/home/app/.cache -p 127.0.0.1:9000:8000 -p 9001:9001 -e HF_TOKEN --env A='b c' "
+        "vllm/vllm-openai:v0.9.2 --model /models/m -tp 2"
+    )
+    assert start.argv == ("--model", "/models/m", "-tp", "2")
+    assert start.container is not None
+    assert start.container.image == "vllm/vllm-openai:v0.9.2"
+    assert start.container.mounts == (("~/models", "/models"),)
+    assert start.container.ports == (Published(9000, 8000, "127.0.0.1"), Published(9001, 9001))
+    assert start.env["CUDA_VISIBLE_DEVICES"] == "1,2"
+    assert start.env["A"] == "b c"
+
+
+def test_docker_run_with_a_shell_inside() -> None:
+    line = "docker run --entrypoint bash my/image -c 'export A=1; vllm serve m --port 8080'"
+    start = start_in(line)
+    assert start.argv == ("m", "--port", "8080")
+    assert start.env == {"A": "1"}
+
+
+def test_another_image_is_no_vllm() -> None:
+    assert starts_in("docker run nginx:latest --port 80") == []
+
+
+def test_several_starts_are_all_found() -> None:
+    script = "vllm serve a --port 1 &\nsleep 5\nvllm serve b --port 2\n"
+    assert [(start.argv[0], start.place) for start in starts_in(script)] == [("a", "line 1"), ("b", "line 3")]
+
+
+def test_an_open_quote_names_its_line() -> None:
+    with pytest.raises(ConfigError, match="in line 2 is never closed"):
+        starts_in("cd /srv\nvllm serve 'm --port 1\n")
