@@ -5,7 +5,6 @@ The one that is named; else the only one that supports the case; else an error t
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ from packaging.version import InvalidVersion
 from nexus_orch.contracts import Adapter, EngineProvider
 from nexus_orch.errors import PluginError, Problem
 from nexus_orch.facts.options.catalogue import release_of
+from nexus_orch.suggest import suggest_or_list
 
 Offer = TypeVar("Offer")
 
@@ -84,10 +84,7 @@ def choose_engine(
 def _named(offers: Mapping[str, Offer], name: str, key: str, origin: str | None) -> Offer:
     if name in offers:
         return offers[name]
-    near = difflib.get_close_matches(name, offers, n=1)
-    known = ", ".join(offers) or "none"
-    remedy = f"did you mean {near[0]}? (known: {known})" if near else f"known: {known}"
-    raise PluginError(Problem("unknown name", key, name, origin, remedy))
+    raise PluginError(Problem("unknown name", key, name, origin, suggest_or_list(name, list(offers))))
 
 
 def _several(what: str, names: Iterable[str], key: str) -> Problem:

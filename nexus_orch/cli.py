@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import gc
 import importlib
 import os
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 
 from nexus_orch import __version__
 from nexus_orch.errors import ConfigError, ExitCode, NexusError, Problem
+from nexus_orch.suggest import suggest_or_list
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,9 @@ def _dispatch(arguments: list[str]) -> int:
         return _run(rest)
     entry = COMMANDS.get(name)
     if entry is None:
-        raise ConfigError(Problem(f"unknown command '{name}'", remedy=_nearest_command(name)))
+        raise ConfigError(
+            Problem(f"unknown command '{name}'", remedy=suggest_or_list(name, list(COMMANDS), before="nexus "))
+        )
     module = importlib.import_module(entry.module)
     parser = argparse.ArgumentParser(prog=f"nexus {name}", description=entry.summary, allow_abbrev=False)
     subcommands = module.add_arguments(parser) or {}
@@ -114,11 +116,6 @@ def _dispatch(arguments: list[str]) -> int:
         chosen = argparse.Namespace(subcommand=rest[0])
         return int(module.run(subcommands[rest[0]].parse_intermixed_args(rest[1:], chosen)))
     return int(module.run(parser.parse_args(rest) if entry.nested else parser.parse_intermixed_args(rest)))
-
-
-def _nearest_command(name: str) -> str:
-    near = difflib.get_close_matches(name, COMMANDS, n=1)
-    return f"did you mean 'nexus {near[0]}'?" if near else f"one of: {', '.join(COMMANDS)}"
 
 
 def _overview() -> str:

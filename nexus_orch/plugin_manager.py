@@ -7,7 +7,6 @@ leaves some out by name; `NEXUS_TRACE=1` prints every hook call to stderr.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import os
@@ -25,6 +24,7 @@ from nexus_orch import hookspecs, shipped
 from nexus_orch.choose import choose_adapter, choose_engine
 from nexus_orch.contracts import Adapter, EngineProvider, Loader
 from nexus_orch.errors import PluginError, Problem
+from nexus_orch.suggest import suggest_or_list
 
 __all__ = ["BLOCK_VARIABLE", "GROUP", "TRACE_VARIABLE", "Plugins", "choose_adapter", "choose_engine", "load_plugins"]
 
@@ -160,8 +160,7 @@ def _judge_hooks(manager: pluggy.PluginManager, source: Source, module: ModuleTy
         place = f"{source.place}, line {code.co_firstlineno}"
         is_marked = manager.parse_hookimpl_opts(module, name) is not None
         if is_marked and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"known hooks: {', '.join(known)}"
+            remedy = suggest_or_list(name, known, "known hooks")
             yield Problem(
                 f"plugin '{source.name}' has an unknown hook '{name}'", key="plugin", value=place, remedy=remedy
             )
@@ -184,8 +183,7 @@ def _problem_of(error: BaseException, message: str, place: str, remedy: str) -> 
 
 
 def _unknown_block(name: str, names: Sequence[str]) -> Problem:
-    near = difflib.get_close_matches(name, names, n=1)
-    remedy = f"did you mean {near[0]}?" if near else f"plugins: {', '.join(sorted(names))}"
+    remedy = suggest_or_list(name, sorted(names), "plugins")
     return Problem("there is no such plugin to block", key=BLOCK_VARIABLE, value=name, remedy=remedy)
 
 

@@ -6,7 +6,6 @@ short names, dotted JSON keys (`--compilation-config.mode 3`) and `-O3`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from nexus_orch.adapt.values import read_value
 from nexus_orch.adapt.ways import INSTEAD_OF_SWAP, NO_SWAP, V1_VARIABLE, Part, find_release
 from nexus_orch.errors import Problem, render_value
 from nexus_orch.facts.options.catalogue import releases_where, render_releases
+from nexus_orch.suggest import suggest
 from nexus_orch.types import Cause, EngineFacts, Flag, RunSpec
 
 KEY = "serve.extra_args"
@@ -225,8 +225,8 @@ def _suggest(engine: EngineFacts, spelling: str) -> str:
         return "; ".join([substitute, *remedies])
     spellings = [name for flag in engine.flags.values() for name in (flag.name, *flag.aliases)]
     spellings += [f"--no-{flag.name[2:]}" for flag in engine.flags.values() if flag.kind == "bool_optional"]
-    near = difflib.get_close_matches(spelling, spellings, n=1)
-    remedies = [f"did you mean {near[0]}?", *remedies] if near else remedies
+    question = suggest(spelling, spellings)
+    remedies = [question, *remedies] if question else remedies
     return "; ".join(remedies) or "`nexus engine flags` lists the options"
 
 

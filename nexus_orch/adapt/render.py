@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from nexus_orch.adapt.ways import Part, Table, UnwritableError, Way, find_releas
 from nexus_orch.contracts import Rendering
 from nexus_orch.errors import Problem
 from nexus_orch.facts.options.catalogue import releases_where, render_releases
+from nexus_orch.suggest import suggest
 from nexus_orch.types import Choice, EngineFacts, Flag, Plan
 
 Guard = Callable[[Plan, EngineFacts], Part]
@@ -76,10 +76,7 @@ class TableAdapter:
 
 
 def _suggest_setting(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    return "leave it out, or name the adapter that knows it: engine.adapter=NAME"
+    return suggest(key, known) or "leave it out, or name the adapter that knows it: engine.adapter=NAME"
 
 
 def shown_launcher(argv: Sequence[str]) -> tuple[str, ...]:
@@ -155,11 +152,9 @@ class _Case:
     def refuse_value(self, flag: Flag, written: str) -> Part:
         """The option takes other values."""
         values = [str(value) for value in flag.choices or flag.known_values]
-        near = difflib.get_close_matches(written, values, n=1)
         shown = ", ".join(values[:_SHOWN_VALUES]) + (" ..." if len(values) > _SHOWN_VALUES else "")
         releases = releases_where(flag.name, lambda known: written in map(str, known.choices or known.known_values))
-        remedies = [f"did you mean {near[0]}?"] if near else []
-        remedies += [self.way.instead] if self.way.instead else []
+        remedies = [remedy for remedy in (suggest(written, values), self.way.instead) if remedy]
         remedies.append(f"it takes {shown}")
         remedies.append(f"{render_releases(releases)} of vLLM take it" if releases else "no release of vLLM takes it")
         if not flag.choices:

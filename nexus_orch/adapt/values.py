@@ -6,12 +6,12 @@ Sources: argparse, and vLLM's own readers `human_readable_int`, `human_readable_
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from typing import Any
 
 from nexus_orch.facts.options.catalogue import releases_where, render_releases
+from nexus_orch.suggest import suggest_or_list
 from nexus_orch.types import Flag
 
 _HUMAN = re.compile(r"(-?\d+(?:\.\d+)?)([kKmMgGtT])?")
@@ -43,9 +43,7 @@ def read_value(flag: Flag, text: str) -> Any:
     if flag.optional and text in ("None", ""):
         return text
     if allowed:
-        near = difflib.get_close_matches(text, allowed, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed)}"
-        raise ValueError(f"does not take {text}; {hint}")
+        raise ValueError(f"does not take {text}; {suggest_or_list(text, list(allowed), 'it takes')}")
     match flag.type:
         case "human_readable_int_or_auto" if text.strip().lower() in ("auto", "-1"):
             return "auto"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from nexus_orch.facts.engine.installed import make_assumed_engine, read_engine
 from nexus_orch.facts.options.catalogue import catalogue_flags, catalogue_releases, releases_where, render_releases
 from nexus_orch.facts.options.record import render_flag
 from nexus_orch.install.engines.installed import Engine, choose_engine, choose_newest, read_engines
+from nexus_orch.suggest import find_near
 from nexus_orch.types import EngineFacts, Flag
 from nexus_orch.view.trimmed import print_trimmed
 
@@ -90,7 +90,7 @@ def _choose_named(which: str, engines: Sequence[Engine]) -> Engine:
     except ConfigError as error:
         (problem,) = error.problems
         releases = catalogue_releases()
-        near = difflib.get_close_matches(which, releases, n=1)
+        near = find_near(which, releases)
         known = f"{releases[0]} to {releases[-1]}" + (f", such as {near[0]}" if near else "")
         remedy = f"{problem.remedy}; or a release ({known}), or an interpreter"
         raise ConfigError(replace(problem, remedy=remedy)) from None

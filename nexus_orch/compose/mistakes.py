@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from nexus_orch import shipped
 from nexus_orch.compose.origins import COMMAND_LINE, find_file
 from nexus_orch.compose.search_path import SearchPath, shown_path
 from nexus_orch.errors import ConfigError, Problem
+from nexus_orch.suggest import suggest
 
 HYDRA_MISTAKES = (
     HydraException,
@@ -72,8 +72,7 @@ def _make_problem(message: str, advice: list[str], path: SearchPath, overrides: 
 
 def _make_missing(problem: Problem, group: str, option: str, path: SearchPath) -> Problem:
     options = sorted({file.stem for folder in path.folders for file in (folder / group).glob("*.yaml")})
-    nearest = difflib.get_close_matches(option, options, n=1, cutoff=0.5)
-    remedy = (f"did you mean {nearest[0]}? " if nearest else "") + f"options: {', '.join(options) or 'none'}"
+    remedy = f"{suggest(option, options)} options: {', '.join(options) or 'none'}".lstrip()
     return replace(problem, key=group or "--config-name", value=option, origin=COMMAND_LINE, remedy=remedy)
 
 
@@ -82,8 +81,7 @@ def _make_named(problem: Problem, name: str, path: SearchPath, overrides: Sequen
     written = next((text for text in overrides if text.lstrip("+~").partition("=")[0] == name), None)
     if written is None:
         groups = [folder.name for parent in path.folders for folder in parent.iterdir() if folder.is_dir()]
-        nearest = difflib.get_close_matches(name, groups, n=1)
-        return replace(problem, key=name, remedy=f"did you mean {nearest[0]}?" if nearest else problem.remedy)
+        return replace(problem, key=name, remedy=suggest(name, groups) or problem.remedy)
     bare = written.lstrip("+~")
     problem = replace(problem, key=name, value=bare.partition("=")[2], origin=COMMAND_LINE)
     if "already at" in problem.message or problem.message.startswith("Multiple values"):

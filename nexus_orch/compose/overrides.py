@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 
 from hydra.core.object_type import ObjectType
@@ -16,6 +15,7 @@ from nexus_orch.compose.origins import COMMAND_LINE
 from nexus_orch.compose.schema import find_nearest_key, is_known
 from nexus_orch.compose.values import make_unknown_key
 from nexus_orch.errors import Problem
+from nexus_orch.suggest import suggest, suggest_or_list
 
 SHOWN_OPTIONS = 12
 """More options of a group are not listed beside the nearest ones."""
@@ -121,9 +121,9 @@ def _chosen(override: Override) -> Iterator[str | None]:
 
 
 def _make_unknown_option(group: str, option: str, options: Sequence[str]) -> Problem:
-    nearest = difflib.get_close_matches(option, options, n=3, cutoff=0.5)
-    remedies = [f"did you mean {' or '.join(nearest)}?"] if nearest else []
-    if not nearest or len(options) <= SHOWN_OPTIONS:
+    question = suggest(option, options, count=3)
+    remedies = [question] if question else []
+    if not question or len(options) <= SHOWN_OPTIONS:
         remedies.append(f"options: {', '.join(options)}")
     else:
         remedies.append(f"`nexus-run --help` lists all {len(options)}")
@@ -137,8 +137,7 @@ def _make_unknown_option(group: str, option: str, options: Sequence[str]) -> Pro
 def _make_unknown_group(override: Override, groups: Groups) -> Problem:
     parent = override.key_or_group.rpartition("/")[0]
     known = [f"{parent}/{group}".lstrip("/") for group in groups.inside(parent)]
-    nearest = difflib.get_close_matches(override.key_or_group, known, n=1)
-    remedy = f"did you mean {nearest[0]}?" if nearest else f"groups: {', '.join(known) or 'none here'}"
+    remedy = suggest_or_list(override.key_or_group, known, "groups")
     return _make_problem(f"unknown group {override.key_or_group}", override, remedy)
 
 
@@ -146,9 +145,9 @@ def _make_unknown_name(override: Override, groups: Groups) -> Problem:
     """The problem of what is neither key nor group; without a dot it may be either, misspelt."""
     name: str = override.key_or_group
     known = [group for group in groups.inside("") if group != "hydra"]
-    nearest = [] if "." in name else difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    if nearest:
-        return _make_problem(f"unknown group {name}", override, f"did you mean {nearest[0]}?")
+    question = "" if "." in name else suggest(name, known)
+    if question:
+        return _make_problem(f"unknown group {name}", override, question)
     if "." in name or find_nearest_key(name) is not None:
         return make_unknown_key(name, _written_value(override), COMMAND_LINE)
     return _make_problem(f"unknown group or key {name}", override, f"groups: {', '.join(known)}")

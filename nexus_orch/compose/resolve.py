@@ -10,6 +10,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nexus_orch.compose.schema import find_nearest_key
 from nexus_orch.errors import Problem
+from nexus_orch.suggest import did_you_mean
 
 
 def resolve(cfg: DictConfig, origins: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
@@ -53,5 +54,5 @@ def _make_unresolved(key: str, raw: object, reason: str, origin: str | None) -> 
     elif message.startswith("Interpolation key"):
         wanted = message.partition("'")[2].partition("'")[0]
         nearest = find_nearest_key(wanted)
-        remedy = remedy if nearest is None else f"did you mean ${{{nearest}}}?"
+        remedy = did_you_mean([f"${{{nearest}}}"]) if nearest else remedy
     return Problem(f"{key} cannot be resolved: {message}", key, raw, origin, remedy)

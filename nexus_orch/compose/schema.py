@@ -6,17 +6,20 @@ and their messages are made of it.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from nexus_orch.suggest import find_near
+
 Schema = Mapping[str, Any]
 
 SCHEMA_FILE = "run.schema.json"
 
+_NEAR_WHOLE_KEY = 0.8
+"""Dotted keys share the names of their sections: two of them are alike only where the rest is alike, too."""
 _NOUNS = {"boolean": "true or false", "array": "a list of text", "object": "a mapping", "string": "text"}
 
 
@@ -73,11 +76,11 @@ def find_nearest_key(key: str) -> str | None:
     for known in known_keys():
         by_leaf.setdefault(known.rpartition(".")[2], []).append(known)
     leaf = key.rpartition(".")[2]
-    whole = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.8)
-    close_leaf = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.7)
-    sections = difflib.get_close_matches(key.partition(".")[0], read_schema()["properties"], n=1, cutoff=0.7)
+    whole = find_near(key, known_keys(), least=_NEAR_WHOLE_KEY)
+    close_leaf = find_near(leaf, by_leaf)
+    sections = find_near(key.partition(".")[0], read_schema()["properties"])
     candidates = by_leaf.get(leaf) or whole or (by_leaf[close_leaf[0]] if close_leaf else sections)
-    return max(candidates, key=lambda known: difflib.SequenceMatcher(None, key, known).ratio(), default=None)
+    return next(iter(find_near(key, candidates, least=0)), None)
 
 
 def core_of(schema: Schema) -> Schema:

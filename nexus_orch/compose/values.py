@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -23,6 +22,7 @@ from nexus_orch.compose.schema import (
     types_of,
 )
 from nexus_orch.errors import Problem, render_value
+from nexus_orch.suggest import did_you_mean, suggest
 
 Origins = Mapping[str, str]
 
@@ -64,7 +64,7 @@ def make_unknown_key(key: str, value: object, origin: str | None) -> Problem:
     if key in PLANNED_ONLY:
         return Problem(f"{key} is the planner's own and cannot be set", key, _shown(value), origin, PLANNED_ONLY[key])
     nearest = find_nearest_key(key)
-    remedy = "`nexus-run --cfg job` shows every key" if nearest is None else f"did you mean {nearest}?"
+    remedy = did_you_mean([nearest]) if nearest else "`nexus-run --cfg job` shows every key"
     return Problem(f"unknown key {key}", key, _shown(value), origin, remedy)
 
 
@@ -102,9 +102,8 @@ def _render_mismatch(schema: Schema, value: object) -> str:
 def _render_remedy(key: str, schema: Schema, value: object) -> str:
     types = types_of(schema)
     words = [choice for choice in core_of(schema).get("enum", ()) if isinstance(choice, str)]
-    nearest = difflib.get_close_matches(str(value), words, n=1)
-    if nearest:
-        return f"did you mean {nearest[0]}?"
+    if question := suggest(str(value), words):
+        return question
     if "array" in types and "anyOf" in schema:
         listed = render_value(core_of(schema).get("examples", [[1, 2]])[0])
         return f"write a list: {key}={listed}" + (f", or {key}=auto" if value == [] else "")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from nexus_orch.errors import ConfigError, Problem
+from nexus_orch.suggest import find_near
 
 _RUN_ID = re.compile(r"\d{8}-\d{6}(-|$)")
 
@@ -42,7 +42,7 @@ def choose_run(runs: Sequence[Path], text: str) -> Path:
         return ids[matching[0]]
     if matching:
         raise ConfigError(Problem(f"'{text}' means {len(matching)} runs", remedy=f"one of: {_list(matching)}"))
-    near = difflib.get_close_matches(text, ids, n=3, cutoff=0.4) or [path.name for path in runs[-3:]]
+    near = find_near(text, ids, 3) or [path.name for path in runs[-3:]]
     raise ConfigError(Problem(f"there is no run '{text}'", remedy=f"the nearest: {_list(near)}; all: nexus ps --all"))
 
 

@@ -50,7 +50,7 @@ def test_a_version_before_all(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_adapter(capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, "plan", *RUN, "engine.adapter=v3")
     assert "engine.adapter = v3 (command line)" in text
-    assert "known: v0, v1, v2" in text
+    assert "one of: v0, v1, v2" in text
 
 
 def test_an_engine_without_vllm(environment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

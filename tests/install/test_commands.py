@@ -62,7 +62,7 @@ def test_remove(engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["install", "cpu", "--version", "latest"], "not a version"),
         (["install", "cpu", "--version", "0.31.0", "--python", "/no/python"], "does not run"),
         (["remove", "cpu"], "unknown engine"),
-        (["flags", "cpu-0.32.O"], "did you mean 'cpu-0.32.0'?"),
+        (["flags", "cpu-0.32.O"], "did you mean cpu-0.32.0?"),
         (["flags", "cpu-0.32.0"], "no vLLM"),
     ],
 )

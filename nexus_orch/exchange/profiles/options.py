@@ -6,7 +6,6 @@ unambiguous beginnings of names, dotted JSON keys, `-O3`; the last of several wi
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from nexus_orch.adapt.substitutes import find_substitute
 from nexus_orch.adapt.values import read_value
 from nexus_orch.errors import Problem
 from nexus_orch.facts.options.catalogue import catalogue_flags, catalogue_releases, releases_where, render_releases
+from nexus_orch.suggest import suggest
 from nexus_orch.types import EngineFacts, Flag
 
 _NUMBER = re.compile(r"-\d")
@@ -166,10 +166,10 @@ def read_option(option: Option) -> bool | int | float | str | list[str]:
 def make_unknown(option: UnknownOption, engine: EngineFacts) -> Problem:
     """The problem of an option that this release does not have, with the nearest name and who had it."""
     spellings = [name for flag in engine.flags.values() for name in (flag.name, *flag.aliases)]
-    near = difflib.get_close_matches(option.name, spellings, n=1)
     had = releases_where(option.name)
     substitute = find_substitute(engine, option.name)
-    remedies = [substitute] if substitute else [f"did you mean {near[0]}?"] if near else []
+    first = substitute or suggest(option.name, spellings)
+    remedies = [first] if first else []
     remedies += [f"{render_releases(had)} of vLLM have it: name the release with --release"] if had else []
     remedies.append("--skip-unknown leaves it out")
     message = f"vLLM {engine.version} has no option {option.name}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from nexus_orch import data
+from nexus_orch.suggest import find_near
 from nexus_orch.types import GIB, MIB, GpuFacts
 
 GIGA = 1e9
@@ -101,8 +101,8 @@ def describe_card(card: CatalogueGpu) -> GpuFacts:
 def nearest_gpus(name: str, count: int = 3) -> tuple[str, ...]:
     """Names of the catalogue that look like an unknown one, the most similar first."""
     by_words = {_parse_name(known).words: card.name for card in catalogue() for known in card.names}
-    close = difflib.get_close_matches(_parse_name(name).words, by_words, n=count, cutoff=0.6)
-    return tuple(dict.fromkeys(by_words[words] for words in close))
+    near = find_near(_parse_name(name).words, by_words, count)
+    return tuple(dict.fromkeys(by_words[words] for words in near))
 
 
 def is_same_card(name: str, other: str) -> bool:

@@ -22,6 +22,7 @@ from nexus_orch.facts.machine.catalogue import (
 )
 from nexus_orch.facts.machine.host import read_numa_node
 from nexus_orch.nvml import Nvml, NvmlDevice, open_nvml
+from nexus_orch.suggest import did_you_mean
 from nexus_orch.types import MIB, GpuFacts, GpuSpec
 
 OTHER_GPU_RESERVE_BYTES = 256 * MIB
@@ -245,8 +246,8 @@ def _no_such_card(spec: GpuSpec, present: str, origins: Mapping[str, str]) -> Pr
 
 
 def _unknown_card(spec: GpuSpec, origins: Mapping[str, str]) -> Problem:
-    nearest = nearest_gpus(spec.model or "")
-    meant = f"did you mean {' or '.join(nearest)}? Else say" if nearest else "say"
+    question = did_you_mean(nearest_gpus(spec.model or ""))
+    meant = f"{question} Else say" if question else "say"
     return Problem(
         f'no card called "{spec.model}" is in the catalogue',
         key="hardware.gpu.model",

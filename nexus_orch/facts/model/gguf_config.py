@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.model.gguf_header import GgufArray, GgufHeader
+from nexus_orch.suggest import suggest
 
 MODEL_TYPES: Mapping[str, str] = {
     "llama": "llama",  # Mistral's models too: the format does not tell them apart
@@ -99,11 +99,10 @@ def _rope(metadata: Mapping[str, Any], architecture: str) -> dict[str, Any]:
 
 
 def _unknown(architecture: object, where: str) -> Problem:
-    near = difflib.get_close_matches(str(architecture), MODEL_TYPES, n=1)
+    meant = suggest(str(architecture), MODEL_TYPES)
     known = ", ".join(sorted(MODEL_TYPES))
     return Problem(
         f'{where} is of the architecture "{architecture}", which cannot be planned from a GGUF file alone',
-        remedy=f"{f'did you mean {near[0]}? ' if near else ''}put the config.json of the original model beside it "
-        f"(planned without one: {known})",
+        remedy=f"{meant} put the config.json of the original model beside it (planned without one: {known})".lstrip(),
         cause="unsupported_architecture",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from nexus_orch.facts.model.gguf_model import is_gguf_model, read_gguf_model
 from nexus_orch.facts.model.hub_cache import find_snapshot
 from nexus_orch.facts.model.json_file import read_json_object
 from nexus_orch.paths import models_dir
+from nexus_orch.suggest import find_near
 from nexus_orch.types import CheckpointFacts, ModelFacts, ModelSpec
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -193,8 +193,8 @@ def _find_near(folder: Path) -> Path | None:
         names = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()]
     except OSError:
         return None
-    close = difflib.get_close_matches(folder.name, names, n=1)
-    return folder.parent / close[0] if close else None
+    near = find_near(folder.name, names)
+    return folder.parent / near[0] if near else None
 
 
 def _not_cached(hub_id: str) -> Problem:

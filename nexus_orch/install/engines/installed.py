@@ -7,7 +7,6 @@ once: {"name", "version", "device", "python", "created", "requirements", "size_b
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from nexus_orch.install.work.failures import tell_os_errors
 from nexus_orch.install.work.journal import Journal, read_json
 from nexus_orch.install.work.lock import hold_lock
 from nexus_orch.install.work.steps import StepsState, read_state
+from nexus_orch.suggest import suggest_or_list
 
 ENGINE_FILE = "engine.json"
 JOURNAL_FILE = "install.jsonl"
@@ -105,13 +105,7 @@ def choose_engine(wanted: str, engines: Sequence[Engine]) -> Engine:
 
 
 def _make_unknown(wanted: str, names: Sequence[str]) -> Problem:
-    near = difflib.get_close_matches(wanted, names, n=1)
-    if near:
-        remedy = f"did you mean '{near[0]}'?"
-    elif names:
-        remedy = f"one of: {', '.join(names)}"
-    else:
-        remedy = "no engine is installed yet: nexus engine install cpu"
+    remedy = suggest_or_list(wanted, names) if names else "no engine is installed yet: nexus engine install cpu"
     return Problem(f"unknown engine '{wanted}'", remedy=remedy)
 
 

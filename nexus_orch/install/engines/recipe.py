@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +9,7 @@ from packaging.version import InvalidVersion, Version
 
 from nexus_orch import data
 from nexus_orch.errors import ConfigError, Problem
+from nexus_orch.suggest import suggest
 from nexus_orch.types import GIB
 
 Device = Literal["cpu", "cuda"]
@@ -88,6 +88,5 @@ def _parse_version(text: str) -> str:
         return str(Version(text))
     except InvalidVersion:
         known = known_cpu_versions()
-        near = difflib.get_close_matches(text, known, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"for example {known[-1]}"
+        remedy = suggest(text, known) or f"for example {known[-1]}"
         raise ConfigError(Problem("this is not a version", "--version", text, "command line", remedy)) from None

@@ -6,13 +6,13 @@ A fetched model is the folder `<models>/<name>/`. It appears at once, complete, 
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 from nexus_orch import data, paths
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.install.work.journal import read_json
+from nexus_orch.suggest import suggest_or_list
 from nexus_orch.types import GIB
 
 MANIFEST = "nexus_model.json"
@@ -49,8 +49,7 @@ def make_model_recipe(name: str) -> ModelRecipe:
     """The recipe of a model. Raises ConfigError with the nearest name when there is none."""
     content = data.load(_DATA).get(name)
     if content is None:
-        near = difflib.get_close_matches(name, known_models(), n=1)
-        remedy = f"did you mean '{near[0]}'?" if near else f"one of: {', '.join(known_models())}"
+        remedy = suggest_or_list(name, known_models())
         raise ConfigError(Problem(f"'{name}' is not a model that nexus_orch can fetch", remedy=remedy))
     return ModelRecipe(
         name=name,

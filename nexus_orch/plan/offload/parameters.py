@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from nexus_orch.contracts import Need
 from nexus_orch.plan.release.pinning import Pinning
+from nexus_orch.suggest import suggest
 
 EXPERTS = ("experts",)
 """The segment under which every model of vLLM registers its routed experts (`mlp.experts.w13_weight`, in some releases
@@ -229,15 +229,14 @@ def _our_name(wanted: str) -> str:
     return f"mlp{separator}{rest}" if first in _FEED_FORWARD else wanted
 
 
-def find_unmatched(needs: Sequence[Need], wanted: Sequence[str]) -> dict[str, str | None]:
-    """The wanted names that match no parameter of any card, each with the nearest that does (None: none is near)."""
+def find_unmatched(needs: Sequence[Need], wanted: Sequence[str]) -> dict[str, str]:
+    """The wanted names that match no parameter of any card, each with the question whether a near one was meant."""
     names = {name for need in needs for layer in need.parameter_names for name in layer}
     known = sorted({part for name in names for part in (*name.split("."), name)} - {"weight", "bias"})
-    found: dict[str, str | None] = {}
+    found: dict[str, str] = {}
     for segment in wanted:
         if not any(matches(name, (segment,)) for name in names):
-            near = difflib.get_close_matches(segment, known, n=1) or [name for name in known if segment in name]
-            found[segment] = near[0] if near else None
+            found[segment] = suggest(segment, known)
     return found
 
 

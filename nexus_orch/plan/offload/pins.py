@@ -34,15 +34,14 @@ def _judge_params(needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Iterato
             is_mistake=True,
         )
         return
-    for name, near in find_unmatched(needs, wanted).items():
-        remedy = f"did you mean {near}? " if near else ""
+    for name, question in find_unmatched(needs, wanted).items():
         segments = ", ".join(main_segments(needs))
         yield Problem(
             f'no parameter of the model\'s layers has the segment "{name}": nothing would be offloaded by it',
             PARAMS_KEY,
             list(wanted),
             spec.origin(PARAMS_KEY),
-            f"{remedy}whole segments count; those of this model: {segments}; or {PARAMS_KEY}=auto",
+            f"{question} whole segments count; those of this model: {segments}; or {PARAMS_KEY}=auto".lstrip(),
             is_mistake=True,
         )
 

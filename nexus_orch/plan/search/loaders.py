@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.cards.division import Division
 from nexus_orch.plan.search.attempts import Attempt, Trials, attempt
+from nexus_orch.suggest import suggest_or_list
 from nexus_orch.types import Choice
 
 PREFERRED = ("vram_only", "hybrid")
@@ -67,12 +67,10 @@ def _reason(chosen: Attempt | None, tried: list[Attempt], refused: Mapping[str, 
 
 
 def _unknown(inputs: Inputs, pinned: str, loaders: Mapping[str, Loader]) -> Problem:
-    near = difflib.get_close_matches(pinned, loaders, n=1)
-    known = ", ".join(sorted(loaders)) or "none"
     return Problem(
         f'no loader is called "{pinned}"',
         key="memory.strategy",
         value=pinned,
         origin=inputs.wishes.problem_origin("memory.strategy"),
-        remedy=f"did you mean {near[0]}? (there are {known})" if near else f"choose one of {known}",
+        remedy=suggest_or_list(pinned, sorted(loaders)),
     )

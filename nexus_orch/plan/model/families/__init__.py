@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.plan.model.architecture import Architecture, Layer, Parameter
 from nexus_orch.plan.model.config_reader import ConfigReader
 from nexus_orch.plan.model.families import blocks, dense, hybrid, sparse, vision
+from nexus_orch.suggest import suggest_or_list
 
 FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
     "llama": dense.llama,
@@ -205,8 +205,7 @@ def _unknown(model_type: str | None) -> Problem:
             remedy="add it to config.json, or give the architecture under model.config",
             cause="unsupported_architecture",
         )
-    near = difflib.get_close_matches(model_type, FAMILIES, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(FAMILIES))}"
+    hint = suggest_or_list(model_type, sorted(FAMILIES), "known are")
     return Problem(
         f'the planner does not know the model type "{model_type}": it cannot say which weights and caches it has',
         key="model.config.model_type",
