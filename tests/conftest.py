@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,7 +22,14 @@ settings.register_profile("home", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "home")
 
+# Under nohup this process ignores SIGHUP, and whatever it starts would inherit that: a child's terminal could not be
+# closed in a test. A handler is not inherited by the programs that we start, and keeps us as deaf as nohup wants us.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+
 TEST_MARK = "NEXUS_TEST_MARK"
+
+WATCHED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 GRACE_SECONDS = 10.0
 """How long processes that were told to end may take under load, before a test is blamed for leaving them."""
@@ -28,10 +37,14 @@ GRACE_SECONDS = 10.0
 
 @pytest.fixture(autouse=True)
 def unchanged_environment() -> Iterator[None]:
-    """A test that changes the environment or the working directory for the next ones fails."""
-    before = _read_environment()
+    """A test that changes the environment, the working directory or a signal's handler for the next ones fails."""
+    before, handlers = _read_environment(), _read_handlers()
     yield
+    after = _read_handlers()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)  # the next test is not to fail for this one
     assert _read_environment() == before
+    assert after == handlers
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +86,10 @@ def _read_environment() -> tuple[dict[str, str], str]:
     # pytest itself changes this variable between the phases of a test
     variables = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     return variables, str(Path.cwd())
+
+
+def _read_handlers() -> dict[signal.Signals, Any]:
+    return {number: signal.getsignal(number) for number in WATCHED_SIGNALS}
 
 
 def _find_marked(mark: str) -> list[psutil.Process]:
