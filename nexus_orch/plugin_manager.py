@@ -22,9 +22,11 @@ import pluggy
 
 from nexus_orch import hookspecs, shipped
 from nexus_orch.choose import choose_adapter, choose_engine
+from nexus_orch.compose.rules import judge_rules
 from nexus_orch.contracts import Adapter, EngineProvider, Loader
 from nexus_orch.errors import PluginError, Problem
 from nexus_orch.suggest import suggest_or_list
+from nexus_orch.types import RunSpec
 
 __all__ = ["BLOCK_VARIABLE", "GROUP", "TRACE_VARIABLE", "Plugins", "choose_adapter", "choose_engine", "load_plugins"]
 
@@ -54,7 +56,7 @@ class Plugins:
 
     def loaders(self) -> dict[str, Loader]:
         """The loaders by name. Raises PluginError when two plugins offer one name."""
-        return self._offers("nexus_loaders", "name", ("supports", "offer"))
+        return self._offers("nexus_loaders", "name", ("order", "profile", "rules", "supports", "offer"))
 
     def adapters(self) -> dict[str, Adapter]:
         """The adapters by name. Raises PluginError when two plugins offer one name."""
@@ -63,6 +65,12 @@ class Plugins:
     def engines(self) -> dict[str, EngineProvider]:
         """The engine providers by kind. Raises PluginError when two plugins offer one kind."""
         return self._offers("nexus_engines", "kind", ("find", "command"))
+
+    def judge(self, spec: RunSpec) -> list[Problem]:
+        """What the plugins that the run names have against its settings. A strategy that nobody offers is the planner's
+        to refuse."""
+        loader = self.loaders().get(spec.memory.strategy or "")
+        return [] if loader is None else judge_rules(loader.rules, spec)
 
     def _offers(self, hook: str, name_attribute: str, needed: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from packaging.version import Version
 
-from nexus_orch.contracts import Loader, Need, Placement
+from nexus_orch.contracts import Loader, Need, Placement, Refusal, Rule
 from nexus_orch.errors import Problem
 from nexus_orch.hookspecs import hookimpl
 from nexus_orch.plan import choose_architecture, choose_scheme
@@ -37,36 +37,62 @@ SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)
 """Of the requests that are wanted at once, those for which weights leave the cards."""
 
 
-class Hybrid:
+class Hybrid(Loader):
     """Weights beyond the room on the card live in host RAM and are read over the bus."""
 
     name = "hybrid"
+    order = 1
+    profile = "hybrid"
+    rules = (
+        Rule(
+            ("memory.cpu_offload_gib", "memory.strategy"),
+            lambda spec: spec.memory.cpu_offload_gib == 0 and not spec.memory.kv_offload_gib,
+            "the strategy shares the load with host RAM",
+            "choose memory=vram_only, or memory.cpu_offload_gib=auto",
+        ),
+        Rule(
+            ("memory.strategy", "hardware.gpu.count"),
+            lambda spec: spec.hardware.gpu.count == 0,
+            "without a GPU all weights are in host RAM already",
+            "choose memory=auto",
+        ),
+    )
 
-    def supports(self, spec: RunSpec, facts: Facts) -> str | None:
+    def supports(self, spec: RunSpec, facts: Facts) -> Refusal | None:
         version, engine = parse_version(facts.engine.version), facts.engine
         if engine.device == "cpu":
-            return "on a CPU engine all weights are in host RAM anyway"
+            return _refuse("on a CPU engine all weights are in host RAM anyway")
         if version < Version("0.5.5"):
-            return f"vLLM {engine.version} cannot keep weights in host RAM (0.5.5 and later can)"
+            return _refuse(f"vLLM {engine.version} cannot keep weights in host RAM (0.5.5 and later can)")
         if facts.machine.is_wsl and version < Version("0.19"):
-            return f"vLLM {engine.version} needs pinned memory to offload, which WSL does not give it"
+            return _refuse(f"vLLM {engine.version} needs pinned memory to offload, which WSL does not give it")
         if spec.memory.offload_backend == "prefetch" and not has_prefetch(facts):
-            return f"vLLM {engine.version} has no prefetch offloader (0.19.1 and later have)"
-        return _refuses_model(spec, facts) if version < Version("0.19.1") else None
+            return Refusal(
+                f"vLLM {engine.version} has no prefetch offloader (0.19.1 and later have)",
+                "memory.offload_backend",
+                "memory.offload_backend=auto, or vLLM 0.19.1 or later",
+                "offload_unsupported",
+            )
+        return _refuse_model(spec, facts) if version < Version("0.19.1") else None
 
     def offer(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Sequence[Placement]:
         case = _Case(needs, spec, facts)
         return [_with_kv_tier(placement, needs, spec, facts) for placement in _place_weights(case)]
 
 
-def _refuses_model(spec: RunSpec, facts: Facts) -> str | None:
+def _refuse(reason: str) -> Refusal:
+    """A refusal for a lack of the engine, which a launch would show as a failure of its own."""
+    return Refusal(reason, cause="offload_unsupported")
+
+
+def _refuse_model(spec: RunSpec, facts: Facts) -> Refusal | None:
     """What releases before 0.19.1 cannot offload."""
     version = parse_version(facts.engine.version)
     if version >= Version("0.9") and choose_architecture(facts.model).is_hybrid:
-        return f"vLLM {facts.engine.version} refuses to offload models with Mamba or linear-attention layers"
+        return _refuse(f"vLLM {facts.engine.version} refuses to offload models with Mamba or linear-attention layers")
     scheme = choose_scheme(facts.model.config, spec.model.quantization)
     if isinstance(scheme, Scheme) and scheme.method is not None:
-        return f"vLLM {facts.engine.version} moves repacked {scheme.method} weights back to the card"
+        return _refuse(f"vLLM {facts.engine.version} moves repacked {scheme.method} weights back to the card")
     return None
 
 

@@ -15,7 +15,7 @@ from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ConfigError, ExitCode, Problem
 from nexus_orch.facts.machine.machine import read_machine
 from nexus_orch.install.models.bundled import fetch_awaited
-from nexus_orch.plugin_manager import load_plugins
+from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.record.atomic import write_result
 from nexus_orch.sweep.calibration import Launch, calibrate, choose_variations, make_document
 from nexus_orch.types import RunSpec
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         return run_bus(args, project, out)
     plugins = load_plugins(project)
     launches: list[Launch] = []
-    for spec, overrides in _compose(args, project):
+    for spec, overrides in _compose(args, project, plugins):
         sys.stderr.write(f"calibrating: {' '.join((spec.model.name, *overrides))}\n")
         fetch_awaited(spec.model, sys.stderr, python=spec.engine.python)
         launches.append(calibrate(spec, overrides, plugins, make_view("auto", sys.stderr)))
@@ -57,15 +57,17 @@ def run(args: argparse.Namespace) -> int:
     return next((launch.exit_code for launch in launches if launch.exit_code), ExitCode.GOOD)
 
 
-def _compose(args: argparse.Namespace, project: Path | None) -> Sequence[tuple[RunSpec, tuple[str, ...]]]:
+def _compose(
+    args: argparse.Namespace, project: Path | None, plugins: Plugins
+) -> Sequence[tuple[RunSpec, tuple[str, ...]]]:
     """Every launch with the overrides that make it differ; composed first, so that mistakes are told at once."""
     found = []
     for choice in _choose_models(args):
         given = (*args.overrides, *choice)
-        spec = compose_run(given, project=project)
+        spec = compose_run(given, project=project, judge=plugins.judge)
         is_cpu = not read_machine(spec.hardware, spec.origins).gpus
         for variation in choose_variations(spec, is_cpu=is_cpu):
-            changed = compose_run((*given, *variation), project=project)
+            changed = compose_run((*given, *variation), project=project, judge=plugins.judge)
             found.append((changed, (*_without_model(args.overrides), *variation)))
     return found
 

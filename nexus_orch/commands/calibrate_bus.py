@@ -30,8 +30,8 @@ from nexus_orch.view.bus import render_bus
 
 def run_bus(args: argparse.Namespace, project: Path | None, out: Path | None) -> int:
     """Measure, keep and show. Raises ConfigError without a card or an engine of this machine."""
-    spec = compose_run(args.overrides, project=project)
     plugins = load_plugins(project)
+    spec = compose_run(args.overrides, project=project, judge=plugins.judge)
     machine = read_machine(spec.hardware, spec.origins)
     gpus = _require_cards(machine)
     provider = choose_engine(plugins.engines(), spec.engine.kind, spec.origins)

@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     """Plan and render the run for each release; the exit code is that of its own engine: 0, 2 when it is refused, 3
     when it does not fit."""
     project = find_project(project_of(args))
-    spec = compose_run(args.overrides, project=project)
     plugins = load_plugins(project)
+    spec = compose_run(args.overrides, project=project, judge=plugins.judge)
     facts, provider = read_facts(spec, plugins)
     own, *others = _check_releases(spec, facts, provider, plugins, every=args.all)
     if args.format == "json":

@@ -37,9 +37,9 @@ def run(args: argparse.Namespace) -> int:
     """Show what changes; the exit code is that of the run on B: 0, 2 when it is refused, 3 when it does not fit."""
     _refuse_named_engines(args.overrides)
     project = find_project(project_of(args))
-    spec = compose_run(args.overrides, project=project)
-    spec = replace(spec, engine=replace(spec.engine, version=None, python=None))
     plugins = load_plugins(project)
+    spec = compose_run(args.overrides, project=project, judge=plugins.judge)
+    spec = replace(spec, engine=replace(spec.engine, version=None, python=None))
     facts, provider = read_facts(spec, plugins)
     engines = [find_engine(which, cpu=not facts.machine.gpus) for which in (args.before, args.after)]
     before, after = (make_preparation(spec, replace(facts, engine=engine), provider, plugins) for engine in engines)

@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
         remedy = "--force replaces it, or choose another name"
         raise ConfigError(Problem(f"{target} is there already", remedy=remedy))
     project = find_project(project_of(args))
-    spec = compose_run(args.overrides, project=project)
     plugins = load_plugins(project)
+    spec = compose_run(args.overrides, project=project, judge=plugins.judge)
     facts, provider = read_facts(spec, plugins)
     prepared = make_preparation(spec, facts, provider, plugins)
     _check(prepared, args)

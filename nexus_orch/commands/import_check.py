@@ -13,7 +13,7 @@ from nexus_orch.exchange.imported import Imported
 from nexus_orch.exchange.start import Note
 from nexus_orch.plan.answer.unused import ENGINE_SETTINGS
 from nexus_orch.plan.asked.wishes import with_value
-from nexus_orch.plugin_manager import load_plugins
+from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.prepare import make_preparation, read_facts
 from nexus_orch.types import Choice, RunSpec
 
@@ -35,10 +35,20 @@ def check_profile(text: str, name: str, project: Path | None, *, shown: str) -> 
         (conf / "profile").mkdir(parents=True)
         (conf / "profile" / f"{trial}.yaml").write_text(text, encoding="utf-8")
         try:
-            return compose_run([f"profile={trial}"], project=project if has_conf else None, plugin_conf_dirs=[conf])
+            return compose_run(
+                [f"profile={trial}"],
+                project=project if has_conf else None,
+                plugin_conf_dirs=[conf],
+                judge=_plugins_of(project).judge,
+            )
         except ConfigError as error:
             copy = str(conf / "profile" / f"{trial}.yaml")
             raise ConfigError(*(_renamed(problem, copy, shown) for problem in error.problems)) from error
+
+
+def _plugins_of(project: Path | None) -> Plugins:
+    """The plugins of the project that the profile goes to, which may not be there yet."""
+    return load_plugins(project if project is not None and project.is_dir() else None)
 
 
 def _renamed(problem: Problem, copy: str, shown: str) -> Problem:
@@ -49,7 +59,7 @@ def _renamed(problem: Problem, copy: str, shown: str) -> Problem:
 def find_differences(spec: RunSpec, imported: Imported, project: Path | None) -> list[Note]:
     """What `nexus plan` says about the run, and what it would choose in place of pinned settings, as far as facts are
     there: a model or cards that this machine does not have cannot be planned."""
-    plugins = load_plugins(project if project is not None and project.is_dir() else None)
+    plugins = _plugins_of(project)
     try:
         facts, provider = read_facts(spec, plugins)
     except NexusError as error:

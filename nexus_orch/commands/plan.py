@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
         from nexus_orch.commands.guide import show_guide  # noqa: PLC0415 - a plan does not need it
 
         return show_guide(args.overrides, args.format, project)
-    spec = compose_run(args.overrides, project=project)
     plugins = load_plugins(project)
+    spec = compose_run(args.overrides, project=project, judge=plugins.judge)
     facts, provider = read_facts(spec, plugins)
     preparation = make_preparation(spec, facts, provider, plugins)
     if not _is_only_refused(preparation):

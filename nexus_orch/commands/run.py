@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     view_format, rest = split_format(arguments)
     project, overrides = split_project(rest)
     runner = _Runner(view_format, find_project(project))
-    result = run_app(overrides, runner.run, project=project, on_bad_point=runner.skip)
+    result = run_app(overrides, runner.run, project=project, on_bad_point=runner.skip, judge=runner.judge)
     if result.sweep_dir is not None:
         _tell_sweep(result.sweep_dir, view_format)
     return result.exit_code
@@ -59,6 +59,10 @@ class _Runner:
         self._format = view_format
         self._plugins = load_plugins(project)
         self._started = time.monotonic()
+
+    def judge(self, spec: RunSpec) -> list[Problem]:
+        """What the plugins have against a run."""
+        return self._plugins.judge(spec)
 
     def run(self, spec: RunSpec, job: JobInfo) -> JobOutcome:
         """Serve the run. Raises NexusError when it ends badly; in a sweep Hydra hands that to `skip`."""

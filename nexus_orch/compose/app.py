@@ -28,7 +28,7 @@ from nexus_orch.compose.job import AppResult, OnBadPoint, Task, skip_bad_point
 from nexus_orch.compose.loader import PRIMARY, VERSION_BASE
 from nexus_orch.compose.mistakes import HYDRA_MISTAKES, make_config_error
 from nexus_orch.compose.project import split_project
-from nexus_orch.compose.run import Request, check_overrides_of, check_sweep, compose_request
+from nexus_orch.compose.run import Judge, Request, accept_all, check_overrides_of, check_sweep, compose_request
 from nexus_orch.compose.search_path import find_search_path, searching
 from nexus_orch.errors import ConfigError, ExitCode, Problem
 from nexus_orch.paths import home_dir
@@ -50,10 +50,12 @@ def run_app(
     plugin_conf_dirs: Sequence[Path] = (),
     program: str = "nexus-run",
     on_bad_point: OnBadPoint = skip_bad_point,
+    judge: Judge = accept_all,
 ) -> AppResult:
     """Do what the command line `argv` (without the program's name) asks for, calling `task` for each job.
 
-    A `--project DIR` in `argv` goes before `project`, and NEXUS_PROJECT comes last. Raises ConfigError for a mistake
+    A `--project DIR` in `argv` goes before `project`, and NEXUS_PROJECT comes last; `judge` says what plugins have
+    against a spec. Raises ConfigError for a mistake
     that concerns the whole command line, and in a run also what the task raised. In a sweep a NexusError concerns one
     point: it goes to `on_bad_point`, and the sweep goes on.
     """
@@ -67,7 +69,7 @@ def run_app(
         return _complete(arguments, named or project, plugin_conf_dirs, program)
     extra = None if flags.config_dir is None else Path(flags.config_dir)
     path = find_search_path(named or project, plugin_conf_dirs, extra)
-    request = Request(path, tuple(flags.overrides), flags.config_name or PRIMARY)
+    request = Request(path, tuple(flags.overrides), flags.config_name or PRIMARY, judge)
     job = HydraJob(task, on_bad_point, request, {_FULL_ERROR: os.environ.get(_FULL_ERROR)})
     with _home_resolver():
         if _only_prints(flags):

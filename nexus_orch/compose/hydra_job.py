@@ -63,7 +63,8 @@ class HydraJob:
         with opened_loader(self._request.path) as loader:
             overrides, _ = parse_overrides(texts, loader)
             files = loader.compute_defaults_list(node.job.config_name, texts, RunMode.RUN).defaults
-        return make_run(cfg, node.runtime.choices, find_origins(files, file_folders(node), overrides))
+        origins = find_origins(files, file_folders(node), overrides)
+        return make_run(cfg, node.runtime.choices, origins, self._request.judge)
 
     def result(self, sweep_dir: Path | None = None) -> AppResult:
         """What became of all jobs; `sweep_dir` where it is known. Raises what the task of a run raised."""

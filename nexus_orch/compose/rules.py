@@ -1,30 +1,26 @@
 """Contradictions inside one RunSpec: pinned values that cannot hold together, whatever the machine. Pure.
 
-What depends on the machine, the model or the engine is the planner's and the adapters' to judge, not ours.
+What contradicts a strategy is that strategy's to say (`Loader.rules`). What depends on the machine, the model or the
+engine is the planner's and the adapters' to judge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
+from nexus_orch.contracts import Rule
 from nexus_orch.errors import Problem, render_value
 from nexus_orch.types import RunSpec
 
 
-@dataclass(frozen=True)
-class Rule:
-    """`keys` contradict each other when `broken`; the first of them is the one that the reader should look at."""
-
-    keys: tuple[str, ...]
-    broken: Callable[[RunSpec], bool]
-    message: str
-    remedy: str
-
-
 def judge_contradictions(spec: RunSpec) -> list[Problem]:
     """One problem for each rule of `RULES` that the spec breaks."""
-    return [_make_problem(rule, spec) for rule in RULES if rule.broken(spec)]
+    return judge_rules(RULES, spec)
+
+
+def judge_rules(rules: Iterable[Rule], spec: RunSpec) -> list[Problem]:
+    """One problem for each of these rules that the spec breaks."""
+    return [_make_problem(rule, spec) for rule in rules if rule.broken(spec)]
 
 
 def _make_problem(rule: Rule, spec: RunSpec) -> Problem:
@@ -61,60 +57,16 @@ def _exceeds(values: Sequence[float | None]) -> bool:
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        ("memory.cpu_offload_gib", "memory.strategy"),
-        lambda spec: spec.memory.strategy == "vram_only" and _more(spec.memory.cpu_offload_gib),
-        "the strategy keeps all weights in GPU memory",
-        "choose memory=hybrid, or memory.cpu_offload_gib=auto",
-    ),
-    Rule(
-        ("memory.kv_offload_gib", "memory.strategy"),
-        lambda spec: spec.memory.strategy == "vram_only" and _more(spec.memory.kv_offload_gib),
-        "the strategy keeps the KV cache in GPU memory",
-        "choose memory=hybrid, or memory.kv_offload_gib=auto",
-    ),
-    Rule(
-        ("memory.kv_offload_dir", "memory.strategy"),
-        lambda spec: spec.memory.strategy == "vram_only" and spec.memory.kv_offload_dir is not None,
-        "the strategy keeps the KV cache in GPU memory",
-        "choose memory=hybrid, or memory.kv_offload_dir=auto",
-    ),
-    Rule(
         ("memory.kv_offload_dir", "memory.kv_offload_gib"),
         lambda spec: spec.memory.kv_offload_dir is not None and spec.memory.kv_offload_gib == 0,
         "KV blocks reach the folder through host RAM",
         "write memory.kv_offload_gib=auto, or memory.kv_offload_dir=auto",
     ),
     Rule(
-        ("memory.offload_params", "memory.strategy"),
-        lambda spec: spec.memory.strategy == "vram_only" and spec.memory.offload_params is not None,
-        "the strategy offloads nothing",
-        "choose memory=hybrid, or memory.offload_params=auto",
-    ),
-    Rule(
-        ("memory.offload_backend", "memory.strategy"),
-        lambda spec: spec.memory.strategy == "vram_only" and spec.memory.offload_backend is not None,
-        "the strategy offloads nothing",
-        "choose memory=hybrid, or memory.offload_backend=auto",
-    ),
-    Rule(
         ("memory.offload_backend", "memory.cpu_offload_gib"),
         lambda spec: spec.memory.offload_backend is not None and spec.memory.cpu_offload_gib == 0,
         "there is nothing for the backend to offload",
         "write memory.cpu_offload_gib=auto, or memory.offload_backend=auto",
-    ),
-    Rule(
-        ("memory.cpu_offload_gib", "memory.strategy"),
-        lambda spec: (
-            spec.memory.strategy == "hybrid" and spec.memory.cpu_offload_gib == 0 and not spec.memory.kv_offload_gib
-        ),
-        "the strategy shares the load with host RAM",
-        "choose memory=vram_only, or memory.cpu_offload_gib=auto",
-    ),
-    Rule(
-        ("memory.strategy", "hardware.gpu.count"),
-        lambda spec: spec.hardware.gpu.count == 0 and spec.memory.strategy == "hybrid",
-        "without a GPU all weights are in host RAM already",
-        "choose memory=auto",
     ),
     Rule(
         ("memory.cpu_offload_gib", "hardware.gpu.count"),

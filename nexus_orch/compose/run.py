@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,25 +27,38 @@ from nexus_orch.compose.values import judge_values, settle
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.types import RunSpec
 
+Judge = Callable[[RunSpec], Iterable[Problem]]
+"""What plugins have against a valid spec (`Plugins.judge`)."""
+
+
+def accept_all(spec: RunSpec) -> Iterable[Problem]:
+    """The judge where no plugins are loaded."""
+    return ()
+
 
 def compose_run(
-    overrides: Sequence[str], *, project: Path | None = None, plugin_conf_dirs: Sequence[Path] = ()
+    overrides: Sequence[str],
+    *,
+    project: Path | None = None,
+    plugin_conf_dirs: Sequence[Path] = (),
+    judge: Judge = accept_all,
 ) -> RunSpec:
     """The run that these overrides mean, over the shipped, the plugins' and the user's profiles.
 
     `project` is the user's folder (None asks NEXUS_PROJECT). Leaves no global state of Hydra behind and changes no
-    working directory. Raises ConfigError with all problems that were found.
+    working directory. Raises ConfigError with all problems that were found, those of `judge` among them.
     """
-    return compose_request(Request(find_search_path(project, plugin_conf_dirs), tuple(overrides)))
+    return compose_request(Request(find_search_path(project, plugin_conf_dirs), tuple(overrides), judge=judge))
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be composed: from which folders, with which overrides, starting at which file."""
+    """What is to be composed: from which folders, with which overrides, starting at which file, and who judges it."""
 
     path: SearchPath
     overrides: tuple[str, ...] = ()
     config_name: str = PRIMARY
+    judge: Judge = accept_all
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ def compose_request(request: Request) -> RunSpec:
     with opened_loader(request.path) as loader:
         composition = compose_checked(loader, request, RunMode.RUN)
     with as_hydra_config(composition.cfg):
-        return make_run(composition.cfg, composition.cfg.hydra.runtime.choices, composition.origins)
+        return make_run(composition.cfg, composition.cfg.hydra.runtime.choices, composition.origins, request.judge)
 
 
 def check_overrides_of(request: Request) -> None:
@@ -152,7 +165,7 @@ def file_folders(hydra_node: Any) -> list[Path]:
     return [Path(source.path) for source in hydra_node.runtime.config_sources if source.schema == "file"]
 
 
-def make_run(cfg: DictConfig, choices: Mapping[str, Any], origins: Mapping[str, str]) -> RunSpec:
+def make_run(cfg: DictConfig, choices: Mapping[str, Any], origins: Mapping[str, str], judge: Judge) -> RunSpec:
     """A composed configuration to a RunSpec. Raises ConfigError with everything that is wrong with its values."""
     values, problems = resolve(cfg, origins)
     problems += judge_values(values, origins)
@@ -160,7 +173,7 @@ def make_run(cfg: DictConfig, choices: Mapping[str, Any], origins: Mapping[str, 
         raise ConfigError(*problems)
     settled = settle(values)
     spec = make_spec(settled, choices, {key: origin for key, origin in origins.items() if _is_set(settled, key)})
-    refused = [*judge_contradictions(spec), *judge_unbuilt(spec)]
+    refused = [*judge(spec), *judge_contradictions(spec), *judge_unbuilt(spec)]
     if refused:
         raise ConfigError(*refused)
     return spec

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from packaging.version import Version
 
+from nexus_orch.contracts import Refusal
 from nexus_orch.errors import Problem
 from nexus_orch.plan.answer.settings import model_choices, passed_choices, serve_choices
 from nexus_orch.plan.asked.inputs import Inputs
@@ -158,10 +160,10 @@ class _CpuRun:
         return self.weights_bytes + self.process_bytes + self.kv_bytes * self.ranks
 
 
-def make_cpu_plan(inputs: Inputs, division: Division, problems: list[Problem]) -> Plan:
-    """The plan of a run on the CPU."""
+def make_cpu_plan(inputs: Inputs, division: Division, problems: list[Problem], refusal: Refusal | None) -> Plan:
+    """The plan of a run on the CPU; `refusal` is what the pinned strategy says against it."""
     run = _CpuRun(inputs, division)
-    problems = [*problems, *_judge(run)]
+    problems = [*problems, *_judge_strategy(inputs, refusal), *_judge(run)]
     length = int(run.context.value)
     tokens, concurrency = run.cache.tokens(run.num_blocks, length), run.cache.concurrency(run.num_blocks, length)
     learned = inputs.wishes.quantity("measured.kv_cache_tokens")
@@ -190,20 +192,22 @@ def make_cpu_plan(inputs: Inputs, division: Division, problems: list[Problem]) -
     )
 
 
+def _judge_strategy(inputs: Inputs, refusal: Refusal | None) -> Iterator[Problem]:
+    if refusal is not None:
+        key = "memory.strategy"
+        yield Problem(
+            refusal.reason,
+            key=key,
+            value=inputs.spec.get(key),
+            origin=inputs.wishes.problem_origin(key),
+            remedy="leave memory.strategy unset",
+            cause=refusal.cause,
+            is_mistake=True,
+        )
+
+
 def _judge(run: _CpuRun) -> list[Problem]:
     found = []
-    if run.inputs.spec.memory.strategy == "hybrid":
-        found.append(
-            Problem(
-                "on a CPU engine all weights are in host RAM anyway",
-                key="memory.strategy",
-                value="hybrid",
-                origin=run.inputs.wishes.problem_origin("memory.strategy"),
-                remedy="leave memory.strategy unset",
-                cause="offload_unsupported",
-                is_mistake=True,
-            )
-        )
     if run.required_bytes > run.available_bytes:
         found.append(_too_little_ram(run))
     if run.cache.request_blocks(int(run.context.value)) > run.num_blocks:

@@ -19,8 +19,7 @@ from nexus_orch.plan.cards.parallel import choose_division
 from nexus_orch.plan.cpu import make_cpu_plan
 from nexus_orch.plan.estimate.host import host_notes, judge_host
 from nexus_orch.plan.estimate.settled import Settled
-from nexus_orch.plan.release.offloading import has_prefetch
-from nexus_orch.plan.search.loaders import LoaderChoice, choose_loader
+from nexus_orch.plan.search.loaders import LoaderChoice, choose_loader, find_pinned
 from nexus_orch.types import GIB, Choice, Facts, HostEstimate, Lesson, Plan, Prediction, RunSpec
 
 UNDRAWABLE = ("not_enough_gpus", "tensor_parallel_invalid", "unsupported_quantization")
@@ -41,7 +40,9 @@ def make_plan(spec: RunSpec, facts: Facts, loaders: Mapping[str, Loader], lesson
     division = choose_division(inputs)
     problems = [*inputs.problems, *judge_context(inputs), *division.problems]
     if inputs.is_cpu:
-        return with_unused_pins(with_ram_first(make_cpu_plan(inputs, division, problems), facts))
+        pinned = find_pinned(inputs, loaders)
+        refusal = None if pinned is None else pinned.supports(spec, facts)
+        return with_unused_pins(with_ram_first(make_cpu_plan(inputs, division, problems, refusal), facts))
     if any(problem.cause in UNDRAWABLE for problem in problems):
         return _refused(inputs, division, problems, inputs.spec.memory.strategy or "none")
     chosen = choose_loader(inputs, division, loaders)
@@ -143,7 +144,7 @@ def _predict(settled: Settled, *, borderline: bool) -> Prediction:
 
 def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: list[Problem]) -> tuple[str, ...]:
     notes = [*inputs.notes, *inputs.facts.machine.notes, *inputs.facts.engine.notes]
-    notes += [f"{name} cannot serve this run: {reason}" for name, reason in chosen.refused.items()]
+    notes += [f"{name} cannot serve this run: {refusal.reason}" for name, refusal in chosen.refused.items()]
     outside = settled.draft.outside_bytes(settled.placement)
     if outside >= SMALLEST_TOLD_BYTES:
         notes.append(
@@ -177,22 +178,17 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
 
 
 def _unsupported(inputs: Inputs, chosen: LoaderChoice) -> list[Problem]:
-    """No strategy can serve: each with its reason. A mechanism that the release lacks is the mistake, not the strategy
-    that would have used it."""
-    if inputs.spec.memory.offload_backend == "prefetch" and not has_prefetch(inputs.facts):
-        key, remedy = "memory.offload_backend", "memory.offload_backend=auto, or vLLM 0.19.1 or later"
-    else:
-        key, remedy = "memory.strategy", "choose another strategy, or leave memory.strategy unset"
+    """No strategy can serve: each with its reason."""
     return [
         Problem(
-            f"{name} cannot serve this run: {reason}",
-            key=key,
-            value=name if key == "memory.strategy" else inputs.spec.get(key),
-            origin=inputs.wishes.problem_origin(key),
-            remedy=remedy,
-            cause="offload_unsupported" if name == "hybrid" else None,
+            f"{name} cannot serve this run: {refusal.reason}",
+            key=refusal.key,
+            value=name if refusal.key == "memory.strategy" else inputs.spec.get(refusal.key),
+            origin=inputs.wishes.problem_origin(refusal.key),
+            remedy=refusal.remedy,
+            cause=refusal.cause,
         )
-        for name, reason in chosen.refused.items()
+        for name, refusal in chosen.refused.items()
     ]
 
 

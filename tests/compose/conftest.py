@@ -10,6 +10,7 @@ import pytest
 
 from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ConfigError, Problem
+from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.types import RunSpec
 
 
@@ -27,7 +28,8 @@ class Project:
         return file
 
     def compose(self, *overrides: str, plugin_conf_dirs: Sequence[Path] = ()) -> RunSpec:
-        return compose_run(overrides, project=self.root, plugin_conf_dirs=plugin_conf_dirs)
+        judge = load_plugins(self.root).judge
+        return compose_run(overrides, project=self.root, plugin_conf_dirs=plugin_conf_dirs, judge=judge)
 
     def problems(self, *overrides: str) -> tuple[Problem, ...]:
         with pytest.raises(ConfigError) as caught:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from nexus_orch.compose.app import run_app
 from nexus_orch.compose.job import JobInfo, JobOutcome
 from nexus_orch.errors import ExitCode, NexusError
+from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.types import RunSpec
 
 
@@ -33,7 +34,7 @@ def tell_bad_point(error: NexusError, job: JobInfo) -> JobOutcome:
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code, and lets no mistake of the user out as a traceback."""
     try:
-        result = run_app(argv, work, on_bad_point=tell_bad_point)
+        result = run_app(argv, work, on_bad_point=tell_bad_point, judge=load_plugins().judge)
     except NexusError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -10,17 +10,8 @@ from nexus_orch.compose.rules import RULES, judge_contradictions
 from nexus_orch.types import GpuSpec, HardwareSpec, HostSpec, KvCacheSpec, MemorySpec, RunSpec, ServeSpec
 
 BROKEN = {
-    "cpu offload without offload": RunSpec("x", memory=MemorySpec(strategy="vram_only", cpu_offload_gib=4)),
-    "kv offload without offload": RunSpec("x", memory=MemorySpec(strategy="vram_only", kv_offload_gib=4)),
-    "kv folder without offload": RunSpec("x", memory=MemorySpec(strategy="vram_only", kv_offload_dir="/kv")),
     "kv folder without RAM": RunSpec("x", memory=MemorySpec(kv_offload_dir="/kv", kv_offload_gib=0)),
-    "parameters without offload": RunSpec("x", memory=MemorySpec(strategy="vram_only", offload_params=("experts",))),
-    "backend without offload": RunSpec("x", memory=MemorySpec(strategy="vram_only", offload_backend="uva")),
     "backend for nothing": RunSpec("x", memory=MemorySpec(offload_backend="prefetch", cpu_offload_gib=0)),
-    "hybrid without offload": RunSpec("x", memory=MemorySpec(strategy="hybrid", cpu_offload_gib=0.0)),
-    "hybrid without a GPU": RunSpec(
-        "x", hardware=HardwareSpec(gpu=GpuSpec(count=0)), memory=MemorySpec(strategy="hybrid")
-    ),
     "offload without a GPU": RunSpec(
         "x", hardware=HardwareSpec(gpu=GpuSpec(count=0)), memory=MemorySpec(cpu_offload_gib=1)
     ),
@@ -41,9 +32,6 @@ BROKEN = {
 
 GOOD = [
     RunSpec("nothing pinned"),
-    RunSpec("x", memory=MemorySpec(strategy="vram_only", cpu_offload_gib=0, kv_offload_gib=0)),
-    RunSpec("x", memory=MemorySpec(strategy="hybrid", cpu_offload_gib=4, offload_backend="uva")),
-    RunSpec("x", memory=MemorySpec(strategy="hybrid", cpu_offload_gib=0, kv_offload_gib=8)),
     RunSpec("x", memory=MemorySpec(kv_cache=KvCacheSpec(calculate_scales=True, dtype="fp8_e5m2"))),
     RunSpec("x", memory=MemorySpec(kv_cache=KvCacheSpec(calculate_scales=False, dtype="bfloat16"))),
     RunSpec("x", hardware=HardwareSpec(gpu=GpuSpec(count=2), nodes=2), serve=ServeSpec(tensor_parallel=4)),
@@ -74,14 +62,18 @@ def test_every_rule_is_broken_by_one_example_only() -> None:
 
 
 def test_both_sides_are_told_with_their_origins() -> None:
-    origins = {"memory.strategy": "conf/memory/vram_only.yaml:3", "memory.cpu_offload_gib": "command line"}
-    (problem,) = judge_contradictions(replace(BROKEN["cpu offload without offload"], origins=origins))
+    origins = {"memory.offload_backend": "conf/memory/mine.yaml:3", "memory.cpu_offload_gib": "command line"}
+    (problem,) = judge_contradictions(replace(BROKEN["backend for nothing"], origins=origins))
     assert problem.message == (
-        "the strategy keeps all weights in GPU memory: memory.cpu_offload_gib against "
-        "memory.strategy=vram_only (conf/memory/vram_only.yaml:3)"
+        "there is nothing for the backend to offload: memory.offload_backend against "
+        "memory.cpu_offload_gib=0 (command line)"
     )
-    assert (problem.key, problem.value, problem.origin) == ("memory.cpu_offload_gib", 4, "command line")
-    assert problem.remedy == "choose memory=hybrid, or memory.cpu_offload_gib=auto"
+    assert (problem.key, problem.value, problem.origin) == (
+        "memory.offload_backend",
+        "prefetch",
+        "conf/memory/mine.yaml:3",
+    )
+    assert problem.remedy == "write memory.cpu_offload_gib=auto, or memory.offload_backend=auto"
 
 
 def test_values_are_spelled_as_they_are_written_and_what_is_open_is_left_out() -> None:

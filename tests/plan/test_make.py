@@ -207,6 +207,12 @@ def test_the_cpu_engine_refuses(settings: dict[str, Any], ram_gib: float, expect
     assert _cause(plan_of("HuggingFaceTB/SmolLM2-135M-Instruct", settings=settings, ram_gib=ram_gib)) == expected
 
 
+def test_an_unknown_strategy_is_refused_on_the_cpu_engine_too() -> None:
+    with pytest.raises(ConfigError, match='no loader is called "hybird"') as caught:
+        plan_of("Qwen/Qwen2.5-0.5B-Instruct", settings={"memory.strategy": "hybird"}, ram_gib=16)
+    assert "hybrid" in str(caught.value.problems[0].remedy)
+
+
 def test_a_cpu_cache_that_is_pinned_too_small_is_told_what_fits() -> None:
     settings = {"memory.kv_cache.size_gib": 1, "model.max_model_len": 32768}
     plan = plan_of(Q7, settings=settings, ram_gib=32)

@@ -13,9 +13,10 @@ from nexus_orch.plugin_manager import find_entry_points, find_files, load_plugin
 
 LOADER = """
     from nexus_orch import hookimpl
+    from nexus_orch.contracts import Loader
 
 
-    class Mine:
+    class Mine(Loader):
         name = "mine"
 
         def supports(self, spec, facts):

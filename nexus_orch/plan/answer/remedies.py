@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from nexus_orch.contracts import Loader
+from nexus_orch.contracts import Loader, name_strategy
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.cards.parallel import choose_division
 from nexus_orch.plan.search.attempts import Attempt, Trials, attempt
+from nexus_orch.plan.search.loaders import list_by_order
 from nexus_orch.types import GIB
 
 MORE_CARDS = (1, 2, 3, 4, 6, 8, 12, 15)
@@ -19,7 +20,11 @@ def find_remedies(inputs: Inputs, failed: Attempt, loaders: Mapping[str, Loader]
     """One sentence with the ways that were found; a plain hint when there is none."""
     found = [
         remedy
-        for remedy in (_more_cards(inputs, loaders[failed.loader]), _shorter(failed), _hybrid(inputs, failed, loaders))
+        for remedy in (
+            _more_cards(inputs, loaders[failed.loader]),
+            _shorter(failed),
+            _another(inputs, failed, loaders),
+        )
         if remedy is not None
     ]
     if not found:
@@ -52,10 +57,10 @@ def _shorter(failed: Attempt) -> str | None:
     return f"max_model_len <= {longest:,}"
 
 
-def _hybrid(inputs: Inputs, failed: Attempt, loaders: Mapping[str, Loader]) -> str | None:
+def _another(inputs: Inputs, failed: Attempt, loaders: Mapping[str, Loader]) -> str | None:
     """Another loader that keeps part of the weights in host RAM, with its price."""
-    for name, loader in loaders.items():
-        if name == failed.loader or loader.supports(inputs.spec, inputs.facts) is not None:
+    for loader in list_by_order(loaders):
+        if loader.name == failed.loader or loader.supports(inputs.spec, inputs.facts) is not None:
             continue
         other = attempt(Trials(inputs, failed.settled.draft.division), loader)
         surely = other.fits and not other.settled.is_borderline
@@ -64,5 +69,5 @@ def _hybrid(inputs: Inputs, failed: Attempt, loaders: Mapping[str, Loader]) -> s
         moved = sum(other.settled.placement.offloaded_bytes) / GIB
         seconds = other.settled.pace.step_seconds()
         speed = f" at about {1 / seconds:.1f} tokens/s" if seconds else ""
-        return f"memory={name}: {moved:.1f} GiB to host RAM{speed}"
+        return f"{name_strategy(loader)}: {moved:.1f} GiB to host RAM{speed}"
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nexus_orch.contracts import Loader
+from nexus_orch.contracts import Loader, Refusal
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.cards.division import Division
@@ -13,50 +13,55 @@ from nexus_orch.plan.search.attempts import Attempt, Trials, attempt
 from nexus_orch.suggest import suggest_or_list
 from nexus_orch.types import Choice
 
-PREFERRED = ("vram_only", "hybrid")
-"""The order in which strategies are tried when none is pinned: the fastest first. Others follow by name."""
-
 
 @dataclass(frozen=True)
 class LoaderChoice:
-    """The attempt that will be run, why, and what every other strategy said. `attempt` is None when none can serve."""
+    """The attempt that will be run, why, and why other strategies cannot serve. `attempt` is None when none can."""
 
     attempt: Attempt | None
     choice: Choice
-    refused: Mapping[str, str]
+    refused: Mapping[str, Refusal]
     others: tuple[Attempt, ...] = ()
 
 
 def choose_loader(inputs: Inputs, division: Division, loaders: Mapping[str, Loader]) -> LoaderChoice:
-    """Raises ConfigError for a strategy that no plugin offers."""
-    pinned = inputs.spec.memory.strategy
-    if pinned is not None and pinned not in loaders:
-        raise ConfigError(_unknown(inputs, pinned, loaders))
-    names = [pinned] if pinned is not None else _ordered(loaders)
-    refused: dict[str, str] = {}
+    """The pinned strategy, else the first that provides what is wanted. Raises ConfigError for one that no plugin
+    offers."""
+    pinned = find_pinned(inputs, loaders)
+    candidates = [pinned] if pinned is not None else list_by_order(loaders)
+    refused: dict[str, Refusal] = {}
     tried: list[Attempt] = []
     trials = Trials(inputs, division)
-    for name in names:
-        reason = loaders[name].supports(inputs.spec, inputs.facts)
-        if reason is not None:
-            refused[name] = reason
+    for loader in candidates:
+        refusal = loader.supports(inputs.spec, inputs.facts)
+        if refusal is not None:
+            refused[loader.name] = refusal
             continue
-        tried.append(attempt(trials, loaders[name]))
+        tried.append(attempt(trials, loader))
         if tried[-1].is_comfortable:
             break
     best = next((a for a in tried if a.is_comfortable), None) or next((a for a in tried if a.fits), None)
     chosen = best or (tried[0] if tried else None)
-    name = chosen.loader if chosen else names[0] if names else "none"
+    name = chosen.loader if chosen else candidates[0].name if candidates else "none"
     choice = inputs.wishes.choice("memory.strategy", name, _reason(chosen, tried, refused))
     return LoaderChoice(chosen, choice, refused, tuple(a for a in tried if a is not chosen))
 
 
-def _ordered(loaders: Mapping[str, Loader]) -> list[str]:
-    first = [name for name in PREFERRED if name in loaders]
-    return [*first, *sorted(set(loaders) - set(first))]
+def find_pinned(inputs: Inputs, loaders: Mapping[str, Loader]) -> Loader | None:
+    """The loader that `memory.strategy` names; None where the planner decides. Raises ConfigError when there is none of
+    that name."""
+    pinned = inputs.spec.memory.strategy
+    if pinned is not None and pinned not in loaders:
+        raise ConfigError(_unknown(inputs, pinned, loaders))
+    return None if pinned is None else loaders[pinned]
 
 
-def _reason(chosen: Attempt | None, tried: list[Attempt], refused: Mapping[str, str]) -> str:
+def list_by_order(loaders: Mapping[str, Loader]) -> list[Loader]:
+    """The loaders as they are tried when none is pinned."""
+    return sorted(loaders.values(), key=lambda loader: (loader.order, loader.name))
+
+
+def _reason(chosen: Attempt | None, tried: list[Attempt], refused: Mapping[str, Refusal]) -> str:
     if chosen is None:
         return "no strategy can serve this run"
     if chosen is not tried[0]:

@@ -28,9 +28,10 @@ Q14, MOE = "Qwen/Qwen2.5-14B-Instruct", "Qwen/Qwen3-30B-A3B"
 def test_what_a_release_cannot_offload(
     model: str, version: str, settings: dict[str, Any], wsl: bool, word: str
 ) -> None:
-    reason = HYBRID.supports(make_spec(settings), make_facts(model, CARD, version=version, is_wsl=wsl))
-    assert reason is not None
-    assert word in reason
+    refusal = HYBRID.supports(make_spec(settings), make_facts(model, CARD, version=version, is_wsl=wsl))
+    assert refusal is not None
+    assert word in refusal.reason
+    assert refusal.cause == "offload_unsupported"
     assert HYBRID.supports(make_spec(), make_facts(model, CARD, version="0.32.0", is_wsl=wsl)) is None
 
 

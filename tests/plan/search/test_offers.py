@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from nexus_orch.contracts import Need, Placement
+from nexus_orch.contracts import Loader, Need, Placement, Refusal
 from nexus_orch.errors import PluginError
 from nexus_orch.plan.asked.inputs import read_inputs
 from nexus_orch.plan.cards.parallel import choose_division
@@ -229,10 +229,10 @@ def test_every_plan_has_a_placement_and_stays_within_what_is_free(
         assert settled.budgets[0] + outside <= gpu.free_bytes
 
 
-class _Silent:
+class _Silent(Loader):
     name = "silent"
 
-    def supports(self, spec: RunSpec, facts: Facts) -> str | None:
+    def supports(self, spec: RunSpec, facts: Facts) -> Refusal | None:
         return None
 
     def offer(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Sequence[Placement]:

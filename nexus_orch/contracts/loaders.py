@@ -1,15 +1,13 @@
-"""What plugins implement: the protocols behind the hooks of `nexus_orch.hookspecs`."""
+"""What a plugin implements that offers ways to place a model's weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from packaging.specifiers import SpecifierSet
-
 from nexus_orch.errors import Problem
-from nexus_orch.types import Choice, Command, EngineFacts, EngineSpec, Facts, Plan, RunSpec
+from nexus_orch.types import Cause, Choice, Facts, RunSpec
 
 
 @dataclass(frozen=True)
@@ -76,64 +74,56 @@ class Placement:
     """What is copied to each GPU ahead of use, layer by layer, 0 for those that stay; empty where nothing is."""
 
 
+@dataclass(frozen=True)
+class Rule:
+    """Settings that contradict each other in a spec for which `broken` is true, whatever the machine. Pure.
+
+    `keys` are the settings, the one that the reader should look at first; `message` says why they contradict each other
+    and `remedy` what to write instead.
+    """
+
+    keys: tuple[str, ...]
+    broken: Callable[[RunSpec], bool]
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a strategy cannot serve a run here. `key` is the setting that is the mistake, `remedy` what to do about it,
+    `cause` the failure that a launch would end with."""
+
+    reason: str
+    """One sentence without a full stop."""
+    key: str = "memory.strategy"
+    remedy: str = "choose another strategy, or leave memory.strategy unset"
+    cause: Cause | None = None
+
+
 class Loader(Protocol):
-    """A way to place the weights of a model. Pure: it decides, it does not act."""
+    """A way to place the weights of a model: a strategy. Pure: it decides, it does not act.
+
+    A class that names `Loader` as its base inherits the values below.
+    """
 
     name: str
     """As in `memory.strategy`."""
+    order: int = 100
+    """When no strategy is pinned, the one with the smallest number is tried first: the fastest. Equal ones follow by
+    name."""
+    profile: str | None = None
+    """The profile of the group `memory` that chooses this strategy, if one comes with it (conf/memory/NAME.yaml)."""
+    rules: Sequence[Rule] = ()
+    """The settings that contradict this strategy where it is pinned."""
 
-    def supports(self, spec: RunSpec, facts: Facts) -> str | None:
-        """None when this loader can serve the run, else the reason why it cannot, in one sentence."""
+    def supports(self, spec: RunSpec, facts: Facts) -> Refusal | None:
+        """None when this strategy can serve the run with this engine and model, else why it cannot."""
 
     def offer(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Sequence[Placement]:
         """The ways to place the weights, at least one; of equally good ones the first is taken. The planner predicts
         what each gives and takes the best for the run; what does not fit all the same is reported there, not here."""
 
 
-@dataclass(frozen=True)
-class Rendering:
-    """A plan in one vLLM release's own words: `argv` after the launcher (`serve MODEL --flag ...`), and environment."""
-
-    argv: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)
-    secrets: frozenset[str] = frozenset()
-    """Variables that are never shown, those of `secret_env` among them."""
-    secret_env: Mapping[str, str] = field(default_factory=dict)
-    """For each variable of the engine that holds a secret, the variable of the user's environment that it is copied
-    from when the engine starts; the secret itself is in no record."""
-    choices: tuple[Choice, ...] = ()
-    """Settings that had to be replaced or dropped, with the reason; they go into the plan that is shown."""
-    problems: tuple[Problem, ...] = ()
-    said: Mapping[str, str] = field(default_factory=dict)
-    """For each option and variable of the rendering that one setting brings about, the key of that setting."""
-
-
-class Adapter(Protocol):
-    """A translator of version-free settings to the flags and variables of a range of vLLM releases. Pure."""
-
-    @property
-    def name(self) -> str:
-        """As shown in plans."""
-
-    @property
-    def versions(self) -> SpecifierSet:
-        """The releases that this adapter knows. Plugins must not overlap for one release unless one of them is
-        named."""
-
-    def render(self, plan: Plan, engine: EngineFacts) -> Rendering:
-        """Never emit a flag that `engine.flags` lacks. A pinned setting that cannot be honoured is a problem."""
-
-
-class EngineProvider(Protocol):
-    """A place where vLLM can run."""
-
-    kind: str
-    """As in `engine.kind`."""
-
-    def find(self, spec: EngineSpec, *, cpu: bool) -> EngineFacts | None:
-        """The engine that this spec means, with its version and flags read without importing it; None when there is
-        none. `cpu` asks for an engine that runs without a GPU. Raises ConfigError when the spec names an engine that
-        is broken or not of the wanted version."""
-
-    def command(self, rendering: Rendering, engine: EngineFacts, env: Mapping[str, str]) -> Command:
-        """The process to start for this rendering; `env` is the user's `engine.env`."""
+def name_strategy(loader: Loader) -> str:
+    """The override that chooses this strategy: its profile where there is one, else the setting itself."""
+    return f"memory.strategy={loader.name}" if loader.profile is None else f"memory={loader.profile}"
