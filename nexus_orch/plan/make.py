@@ -136,8 +136,8 @@ def _predict(settled: Settled, *, borderline: bool) -> Prediction:
         time_to_first_token_seconds=settled.pace.first_token_seconds(work.input_tokens) if is_servable else None,
         requests_at_once=settled.requests_at_once,
         tokens_per_second=None if together is None or not is_servable else round(together, 2),
-        kv_cache_tokens_low=settled.tokens(-draft.doubt.below),
-        kv_cache_tokens_high=settled.tokens(draft.doubt.above + draft.peak.later_gain_bytes),
+        kv_cache_tokens_low=settled.tokens(-draft.account.doubt.below),
+        kv_cache_tokens_high=settled.tokens(draft.account.doubt.above + draft.account.peak.later_gain_bytes),
         borderline=borderline,
     )
 
@@ -151,7 +151,7 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
             f"vLLM {inputs.facts.engine.version} takes {outside / GIB:.2f} GiB on each card on top of its budget "
             "(CUDA graphs, offload buffers, page tables of KV blocks in RAM): the plan leaves that free"
         )
-    gain = settled.draft.peak.later_gain_bytes
+    gain = settled.draft.account.peak.later_gain_bytes
     if gain >= SMALLEST_TOLD_BYTES:
         notes.append(
             "a start that compiles the model times kernels with a copy of the embedding: it has "

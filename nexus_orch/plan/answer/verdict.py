@@ -47,7 +47,7 @@ def _judge_free(settled: Settled) -> list[Problem]:
     """The engine refuses to start when less is free than it is told to take (v1/worker/utils.py: request_memory)."""
     draft, found = settled.draft, []
     for card, gpu in enumerate(draft.gpus):
-        free, wanted = draft.free_bytes[card], settled.budgets[card]
+        free, wanted = draft.account.free_bytes[card], settled.budgets[card]
         if free < wanted:
             possible = draft.free_utilization(draft.outside_bytes(settled.placement))
             found.append(
@@ -68,9 +68,9 @@ def _judge_card(settled: Settled, card: int, remedy: str) -> Problem | None:
     """Loading, profiling and the KV cache of one card, in the order in which they happen."""
     draft, gpu = settled.draft, settled.draft.gpus[card]
     weights = draft.kept_bytes(card, settled.placement.offloaded_bytes[card])
-    free, fixed = draft.free_bytes[card], draft.fixed_bytes[card]
+    free, fixed = draft.account.free_bytes[card], draft.account.fixed_bytes[card]
     where = f"GPU {gpu.index} ({gpu.name})"
-    if weights + draft.non_torch_bytes(card) > free:
+    if weights + draft.account.non_torch_bytes[card] > free:
         message = f"{weights / GIB:.2f} GiB of weights do not fit on {where}, which has {free / GIB:.2f} GiB free"
         return Problem(message, key="memory.strategy", remedy=remedy, cause="weights_oom")
     if weights + fixed > free:
@@ -92,7 +92,7 @@ def _judge_card(settled: Settled, card: int, remedy: str) -> Problem | None:
 def _too_large_cache(settled: Settled, remedy: str) -> Problem:
     """A pinned size that is not there: the engine would run out of memory when it allocates the cache."""
     inputs, room = settled.draft.inputs, min(settled.room_bytes) / GIB
-    sure = math.floor((min(settled.room_bytes) - settled.draft.doubt.below) / GIB * 10) / 10
+    sure = math.floor((min(settled.room_bytes) - settled.draft.account.doubt.below) / GIB * 10) / 10
     return Problem(
         f"weights, activations and workspaces leave {room:.2f} GiB for the KV cache of a card",
         key="memory.kv_cache.size_gib",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from nexus_orch.errors import Problem
@@ -65,6 +65,12 @@ class Inputs:
             offloading=offloading,
             v2_runner=None if chosen is None else chosen.strip().lower() in ("1", "true"),
         )
+
+    @cached_property
+    def by_estimates(self) -> Inputs:
+        """The same run without measured sizes: those hold for one division of the model and one batch."""
+        wishes = self.wishes.by_estimates()
+        return self if wishes is self.wishes else replace(self, wishes=wishes)
 
     @cached_property
     def checkpoint_scale(self) -> float:

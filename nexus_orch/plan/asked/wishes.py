@@ -41,8 +41,8 @@ class Wishes:
 
     def by_estimates(self) -> Wishes:
         """The same without measured sizes: those hold for one division of the model and one batch."""
-        kept = (lesson for key, lesson in self.lessons.items() if not key.startswith("measured."))
-        return Wishes(self.original, tuple(kept))
+        kept = tuple(lesson for key, lesson in self.lessons.items() if not key.startswith("measured."))
+        return self if len(kept) == len(self.lessons) else Wishes(self.original, kept)
 
     def quantity(self, key: str) -> int | None:
         """A measured number of bytes, or None when nothing was measured."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from nexus_orch.errors import Problem
 from nexus_orch.plan.asked.inputs import Inputs
+from nexus_orch.plan.cards.account import free_bytes
 from nexus_orch.plan.cards.division import Division, is_valid_tensor_parallel
 from nexus_orch.plan.cards.interconnect import has_nvlink
-from nexus_orch.plan.cards.loads import free_bytes
 from nexus_orch.plan.cards.partition import LEAST_GAIN
 from nexus_orch.plan.cards.stages import release_partition, with_partition
 from nexus_orch.plan.cards.unlike import (

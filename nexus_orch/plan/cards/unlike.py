@@ -8,9 +8,10 @@ from functools import cached_property
 
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.asked.want import make_want
+from nexus_orch.plan.cards.account import free_bytes
 from nexus_orch.plan.cards.division import is_valid_tensor_parallel
 from nexus_orch.plan.cards.interconnect import Cost, Stage, estimate_cost
-from nexus_orch.plan.cards.loads import Groups, free_bytes, make_load
+from nexus_orch.plan.cards.loads import Groups, make_load
 from nexus_orch.plan.cards.partition import Load, choose_partition
 from nexus_orch.types import GIB, GpuFacts
 

@@ -10,32 +10,18 @@ from functools import cached_property
 from nexus_orch.contracts import Need, Placement
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.asked.want import Want
+from nexus_orch.plan.cards.account import CardAccount, budget_bytes
 from nexus_orch.plan.cards.division import Division
-from nexus_orch.plan.cards.loads import FREE_MARGIN_BYTES, free_bytes
 from nexus_orch.plan.estimate.bus_rates import BusRates, layer_matrices, read_rates
 from nexus_orch.plan.offload.kv_tier import kv_page_table_bytes
-from nexus_orch.plan.release.accounting import (
-    Batch,
-    Doubt,
-    activation_bytes,
-    compiling_bytes,
-    cuda_graph_bytes,
-    kv_doubt,
-    non_torch_bytes,
-)
+from nexus_orch.plan.release.accounting import Batch
 from nexus_orch.plan.release.generations import Generation
 from nexus_orch.plan.release.kv_cache import CacheLayout, CacheShape, make_layout
-from nexus_orch.plan.release.peak import Peak, learn_peak
 from nexus_orch.plan.release.weights import WeightLayout
-from nexus_orch.types import COMPILED_PEAK, GIB, MIB, PASS_PEAK, GpuFacts
+from nexus_orch.types import GIB, GpuFacts
 
 DEFAULT_BLOCK_SIZE = 16
 HIGHEST_UTILIZATION = 0.97
-NARROW_CACHE_WORKSPACE_BYTES = 394 * MIB
-"""FlashInfer's buffer, taken at the first batch, when the KV cache has its memory already (envs.py:
-VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE; v1/attention/backends/flashinfer.py of 0.11.2 and 0.33.0)."""
-GUESS_FACTOR = 3
-"""How much wider the range is for an architecture that was made of tensor headers; an assumption, not a measurement."""
 
 
 @dataclass(frozen=True)
@@ -97,45 +83,17 @@ class Draft:
         return card // self.division.tensor_parallel
 
     @cached_property
-    def peak(self) -> Peak:
-        """Of the profile, on each card."""
-        cache_gib = self.inputs.spec.memory.kv_cache.size_gib
-        embeddings = (
-            self.weights.stages[self.stage_of(card)].compiled_embedding_bytes for card in range(len(self.gpus))
-        )
-        compiling = tuple(
-            0 if self.eager else compiling_bytes(embedding, self.generation, gpu, cache_gib)
-            for embedding, gpu in zip(embeddings, self.gpus, strict=True)
-        )
-        one_pass = activation_bytes(self.inputs.architecture, self.generation, self._batch, self.gpus[0])
-        quantity = self.inputs.wishes.quantity
-        return learn_peak(
-            Peak(one_pass, compiling), quantity(PASS_PEAK), None if self.eager else quantity(COMPILED_PEAK)
-        )
-
-    @cached_property
-    def peak_and_graph_bytes(self) -> int:
-        """What the profile and the CUDA graphs take on the fullest card."""
-        return max(self.peak.bytes) + self.graph_bytes
-
-    @cached_property
-    def graph_bytes(self) -> int:
-        learned = self.inputs.wishes.quantity("measured.cuda_graph_bytes")
-        if learned is not None and not self.eager:
-            return learned
-        return cuda_graph_bytes(self.inputs.architecture, self.generation, self._batch, eager=self.eager)
-
-    @property
-    def _batch(self) -> Batch:
+    def account(self) -> CardAccount:
+        """Memory of each card beside weights and KV cache."""
         context = self.inputs.spec.model.max_model_len or self.want.context
-        return Batch(self.batched_tokens, self.requests, context, self.division.tensor_parallel)
-
-    def non_torch_bytes(self, card: int) -> int:
-        learned = self.inputs.wishes.quantity("measured.non_torch_bytes")
-        if learned is not None:
-            return learned
-        return non_torch_bytes(
-            self.gpus[card], self.generation, self.division.ranks, experts=self.inputs.architecture.is_moe
+        stages = self.weights.stages
+        return CardAccount(
+            self.inputs,
+            self.generation,
+            self.gpus,
+            tuple(stages[self.stage_of(card)].compiled_embedding_bytes for card in range(len(self.gpus))),
+            Batch(self.batched_tokens, self.requests, context, self.division.tensor_parallel),
+            self.eager,
         )
 
     @cached_property
@@ -157,22 +115,9 @@ class Draft:
         """The weights that stay on this card."""
         return max(0, self.weights_bytes[card] - self.freed_bytes(card, offloaded))
 
-    @cached_property
-    def free_bytes(self) -> tuple[int, ...]:
-        """What is free on each card before the run."""
-        return tuple(free_bytes(self.inputs, gpu) for gpu in self.gpus)
-
-    @cached_property
-    def fixed_bytes(self) -> tuple[int, ...]:
-        """What is taken on each card inside the budget beside weights and KV cache."""
-        graphs = self.graph_bytes if self.generation.graphs_reserved else 0
-        cards = range(len(self.gpus))
-        return tuple(self.peak.bytes[card] + self.non_torch_bytes(card) + graphs for card in cards)
-
     def outside_bytes(self, placement: Placement | None = None) -> int:
-        """What is taken on each card on top of the budget, once the weights are placed."""
-        graphs = 0 if self.generation.graphs_reserved else self.graph_bytes
-        taken = graphs + self._workspace_bytes
+        """Bytes that are taken on each card on top of the budget, once the weights are placed."""
+        taken = self.account.outside_bytes
         if placement is None:
             return taken
         pool = 0 if self.generation.pool_reserved else max(placement.static_pool_bytes, default=0)
@@ -181,48 +126,24 @@ class Draft:
         tiered = memory.kv_offload_dir is not None
         return taken + pool + kv_page_table_bytes(asked, self.inputs.facts, len(self.gpus), tiered=tiered)
 
-    @property
-    def _workspace_bytes(self) -> int:
-        """Hopper's FlashAttention reads a cache of 8 bits by itself; other cards take FlashInfer for it."""
-        capability = self.gpus[0].compute_capability
-        needed = self.inputs.kv_dtype_bytes == 1 and (capability is None or capability[0] != 9)
-        return NARROW_CACHE_WORKSPACE_BYTES if needed else 0
-
     def free_utilization(self, outside_bytes: int) -> float:
         """The largest gpu_memory_utilization that the free memory of every card allows, to a thousandth."""
-        shares = [
-            (free - outside_bytes - FREE_MARGIN_BYTES) / gpu.total_bytes
-            for free, gpu in zip(self.free_bytes, self.gpus, strict=True)
-        ]
-        return max(0.001, min(HIGHEST_UTILIZATION, math.floor(min(shares) * 1000) / 1000))
-
-    def budget_bytes(self, card: int, utilization: float) -> int:
-        """vLLM: v1/worker/utils.py, request_memory."""
-        return math.ceil(self.gpus[card].total_bytes * utilization)
+        share = self.account.free_share(outside_bytes)
+        return max(0.001, min(HIGHEST_UTILIZATION, math.floor(share * 1000) / 1000))
 
     @cached_property
     def wanted_cache_bytes(self) -> tuple[int, ...]:
         """The least cache of each stage for the wanted context and concurrency, with room for the estimate's error."""
         requests = (cache.request_bytes(self.want.request_tokens, self.want.requests) for cache in self.caches)
         return tuple(
-            max(context, wanted + self.doubt.below)
+            max(context, wanted + self.account.doubt.below)
             for context, wanted in zip(self.context_cache_bytes, requests, strict=True)
         )
 
     @cached_property
     def context_cache_bytes(self) -> tuple[int, ...]:
         """The part of it, of each stage, without which not even one request of the wanted context can be served."""
-        return tuple(cache.request_bytes(self.want.context) + self.doubt.below for cache in self.caches)
-
-    @cached_property
-    def doubt(self) -> Doubt:
-        """How far the KV cache's real size may lie from the estimate, of a start that compiles the model."""
-        learned = self.inputs.wishes.lessons
-        if PASS_PEAK in learned or (COMPILED_PEAK in learned and not self.eager):
-            return Doubt(FREE_MARGIN_BYTES, FREE_MARGIN_BYTES)
-        doubt = kv_doubt(self.generation, self.peak.pass_bytes, self.division.ranks)
-        factor = GUESS_FACTOR if self.inputs.architecture.is_guess else 1
-        return Doubt(doubt.below * factor, doubt.above * factor)
+        return tuple(cache.request_bytes(self.want.context) + self.account.doubt.below for cache in self.caches)
 
     def needs(self, utilization: float) -> tuple[Need, ...]:
         """What a loader is told about each card; equal cards of a stage share one record."""
@@ -238,11 +159,11 @@ class Draft:
     def _need(self, card: int, utilization: float) -> Need:
         stage = self.weights.stages[self.stage_of(card)]
         return Need(
-            budget_bytes=self.budget_bytes(card, utilization),
+            budget_bytes=budget_bytes(self.gpus[card], utilization),
             weights_bytes=self.weights_bytes[card],
             movable_bytes=stage.layers_bytes,
             layer_bytes=stage.layer_bytes,
-            fixed_bytes=self.fixed_bytes[card],
+            fixed_bytes=self.account.fixed_bytes[card],
             kv_cache_bytes=self.wanted_cache_bytes[self.stage_of(card)],
             parameter_bytes=stage.parameter_bytes,
             active_layer_bytes=stage.active_layer_bytes,
@@ -261,7 +182,7 @@ def kv_bytes(draft: Draft, budgets: Sequence[int], placement: Placement) -> tupl
     return tuple(
         budgets[card]
         - draft.kept_bytes(card, placement.offloaded_bytes[card])
-        - draft.fixed_bytes[card]
+        - draft.account.fixed_bytes[card]
         - tables[card]
         - (placement.static_pool_bytes[card] if reserved else 0)
         for card in range(len(draft.gpus))

@@ -116,7 +116,7 @@ class Settled:
     @cached_property
     def surely_longest(self) -> int:
         """The longest context that fits even at the low end of the estimate."""
-        return self.longest(-self.draft.doubt.below)
+        return self.longest(-self.draft.account.doubt.below)
 
     @cached_property
     def room_bytes(self) -> tuple[int, ...]:
@@ -132,7 +132,7 @@ class Settled:
     @cached_property
     def is_comfortable(self) -> bool:
         """Whether the wanted context fits even at the low end of the estimate."""
-        return self.holds_size and self.holds(self.draft.want.context, -self.draft.doubt.below)
+        return self.holds_size and self.holds(self.draft.want.context, -self.draft.account.doubt.below)
 
     @property
     def needed_context(self) -> int:
@@ -147,7 +147,7 @@ class Settled:
     @cached_property
     def is_borderline(self) -> bool:
         """Whether what fits does not at the low end of the estimate, or what does not fit would at its high end."""
-        doubt = self.draft.doubt
+        doubt = self.draft.account.doubt
         return self.fits_context != self.holds(self.needed_context, -doubt.below if self.fits_context else doubt.above)
 
     @cached_property
@@ -215,9 +215,9 @@ class Settled:
             weights_bytes=draft.kept_bytes(card, offloaded),
             offloaded_bytes=offloaded,
             kv_cache_bytes=taken,
-            activation_bytes=draft.peak.bytes[card],
-            non_torch_bytes=draft.non_torch_bytes(card) + tables,
-            cuda_graph_bytes=draft.graph_bytes,
+            activation_bytes=draft.account.peak.bytes[card],
+            non_torch_bytes=draft.account.non_torch_bytes[card] + tables,
+            cuda_graph_bytes=draft.account.graph_bytes,
             static_pool_bytes=pool,
             headroom_bytes=self.kv[card] - taken,
             page_table_bytes=tables,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from nexus_orch import data
@@ -16,6 +16,10 @@ ACTIVATION_DTYPE_BYTES = 2
 LONGEST_WHOLE_PROMPT = 32768
 """Beyond this context V0 prefills in chunks by itself, and its profile no longer holds a whole prompt
 (engine/arg_utils.py of 0.6 and 0.7)."""
+
+LEAST_OF_COMPILING = 0.85
+"""A measured peak that reaches so much of the expected one of compiling is taken for it: 0.91 was the least of four
+models (see `compiling_bytes`)."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,36 @@ def compiling_bytes(embedding_bytes: int, generation: Generation, gpu: GpuFacts,
     if not generation.times_kernels or not embedding_bytes:
         return 0
     return max(0, embedding_bytes + _workspace_bytes(gpu) - int((cache_gib or 0) * GIB))
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Bytes of a forward pass, and of compiling on each card, which is 0 where nothing is compiled."""
+
+    pass_bytes: int
+    compiling_bytes: tuple[int, ...]
+
+    @cached_property
+    def bytes(self) -> tuple[int, ...]:
+        """Bytes that the profile finds on each card."""
+        return tuple(max(self.pass_bytes, compiling) for compiling in self.compiling_bytes)
+
+    @property
+    def later_gain_bytes(self) -> int:
+        """Bytes that every card has more for the KV cache when a later start finds what was compiled."""
+        return min(self.bytes) - self.pass_bytes
+
+
+def learn_peak(expected: Peak, eager: int | None, compiled: int | None) -> Peak:
+    """The expected peak with what starts have measured: an eager one, and one that may have compiled the model. A later
+    one has the peak of its pass, which is no promise for the next that compiles."""
+    if compiled is None:
+        return expected if eager is None else replace(expected, pass_bytes=eager)
+    compiling = max(expected.compiling_bytes)
+    if not compiling or compiled < LEAST_OF_COMPILING * compiling:
+        return replace(expected, pass_bytes=compiled)
+    alone = expected.pass_bytes if eager is None else eager
+    return Peak(min(alone, compiled), tuple(compiled if each else 0 for each in expected.compiling_bytes))
 
 
 def _workspace_bytes(gpu: GpuFacts) -> int:

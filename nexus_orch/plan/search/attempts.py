@@ -171,7 +171,7 @@ def _try(
     if pinned is not None:
         return replace(found, choices=(*batching.choices, wishes.choice(EAGER, pinned, "")))
     without = trials.draft(batching, eager=True)
-    freed = settled.draft.peak_and_graph_bytes - without.peak_and_graph_bytes
+    freed = settled.draft.account.peak_and_graph_bytes - without.account.peak_and_graph_bytes
     looks = settled.fits_context and not settled.holds_concurrency
     idle = not looks and not (is_last and _lacks_no_more_than(freed, settled))
     if not is_final if settled.offloads else idle:
@@ -189,16 +189,16 @@ def _lacks_no_more_than(freed: int, settled: Settled) -> bool:
     if not settled.fits_context:
         return min(settled.kv) + freed > 0
     draft = settled.draft
-    return not settled.is_comfortable and settled.holds(draft.want.context, freed - draft.doubt.below)
+    return not settled.is_comfortable and settled.holds(draft.want.context, freed - draft.account.doubt.below)
 
 
 def _find_eager_reason(graphs: Settled, eager: Settled) -> str | None:
     """Why this run does without CUDA graphs; None when it keeps them."""
     if is_better(graphs, eager):
         return None
-    compiles = max(graphs.draft.peak.bytes) > max(eager.draft.peak.bytes)
+    compiles = max(graphs.draft.account.peak.bytes) > max(eager.draft.account.peak.bytes)
     both, they = ("compiling and CUDA graphs", "they and compiling") if compiles else ("CUDA graphs", "they")
-    size = f"{(graphs.draft.peak_and_graph_bytes - eager.draft.peak_and_graph_bytes) / GIB:.2f} GiB"
+    size = f"{(graphs.draft.account.peak_and_graph_bytes - eager.draft.account.peak_and_graph_bytes) / GIB:.2f} GiB"
     if is_better(eager, graphs) or not (eager.fits_context or graphs.fits_context):
         return f"{both} take {size} that the run needs to fit"
     gain = graphs.worth / eager.worth - 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from nexus_orch.contracts import Loader, Placement
 from nexus_orch.errors import PluginError, Problem
+from nexus_orch.plan.cards.account import budget_bytes
 from nexus_orch.plan.estimate.draft import Draft, kv_bytes
 from nexus_orch.plan.estimate.settled import Settled
 from nexus_orch.types import GIB, Choice
@@ -107,7 +108,7 @@ def _ask(draft: Draft, loader: Loader, highest: float, outside_bytes: int) -> _O
 
 
 def _settle_one(draft: Draft, placement: Placement, utilization: Choice) -> Settled:
-    budgets = tuple(draft.budget_bytes(card, float(utilization.value)) for card in range(len(draft.gpus)))
+    budgets = tuple(budget_bytes(gpu, float(utilization.value)) for gpu in draft.gpus)
     sizes = kv_bytes(draft, budgets, placement)
     fixed = draft.inputs.spec.memory.kv_cache.size_gib
     if fixed is not None:
@@ -147,7 +148,7 @@ def _compare(chosen: Settled, other: Settled) -> str:
 def _choose_utilization(draft: Draft, highest: float, outside_bytes: int) -> Choice:
     available = draft.free_utilization(outside_bytes)
     default = draft.generation.default_utilization
-    free = min(draft.free_bytes) / GIB
+    free = min(draft.account.free_bytes) / GIB
     if available < min(highest, default):
         reason = f"{free:.1f} GiB are really free on the fullest card"
     elif highest > default:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nexus_orch.plan import parse_architecture
-from nexus_orch.plan.estimate.draft import NARROW_CACHE_WORKSPACE_BYTES
+from nexus_orch.plan.cards.account import NARROW_CACHE_WORKSPACE_BYTES
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plan.nearby.alternatives import find_alternatives
 from nexus_orch.plan.search.narrow import refuse_narrow_cache

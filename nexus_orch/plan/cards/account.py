@@ -1,0 +1,133 @@
+"""What the engine takes of each card beside weights and KV cache: one account for the choice of a division and for the
+plan itself."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from nexus_orch.plan.asked.inputs import Inputs
+from nexus_orch.plan.release.accounting import (
+    Batch,
+    Doubt,
+    Peak,
+    activation_bytes,
+    compiling_bytes,
+    cuda_graph_bytes,
+    kv_doubt,
+    learn_peak,
+    non_torch_bytes,
+)
+from nexus_orch.plan.release.generations import Generation
+from nexus_orch.types import COMPILED_PEAK, MIB, PASS_PEAK, GpuFacts
+
+FREE_MARGIN_BYTES = 64 * MIB
+"""Left free beside the budget, for what grows between the plan and the launch."""
+NARROW_CACHE_WORKSPACE_BYTES = 394 * MIB
+"""FlashInfer's buffer, taken at the first batch, when the KV cache has its memory already (envs.py:
+VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE; v1/attention/backends/flashinfer.py of 0.11.2 and 0.33.0)."""
+GUESS_FACTOR = 3
+"""How much wider the range is for an architecture that was made of tensor headers; an assumption, not a measurement."""
+
+
+def free_bytes(inputs: Inputs, gpu: GpuFacts) -> int:
+    """Bytes that are free on a card, as it was last seen."""
+    learned = inputs.wishes.quantity(f"machine.free_bytes.{gpu.index}")
+    return gpu.free_bytes if learned is None else learned
+
+
+def budget_bytes(gpu: GpuFacts, utilization: float) -> int:
+    """Bytes that the engine may use of a card (vLLM: v1/worker/utils.py, request_memory)."""
+    return math.ceil(gpu.total_bytes * utilization)
+
+
+@dataclass(frozen=True)
+class CardAccount:
+    """The memory of each card that depends on neither weights nor KV cache. Lists are by card, in the order of the
+    ranks; what is measured of a launch (`measured.*`) replaces the estimate of it."""
+
+    inputs: Inputs
+    generation: Generation
+    gpus: tuple[GpuFacts, ...]
+    compiled_embedding_bytes: tuple[int, ...]
+    """The embedding of each card's rank where it is compiled; 0 where it is not, or there is none."""
+    batch: Batch
+    eager: bool
+
+    @cached_property
+    def peak(self) -> Peak:
+        """Peak memory while vLLM profiles, per card."""
+        cache_gib = self.inputs.spec.memory.kv_cache.size_gib
+        compiling = tuple(
+            0 if self.eager else compiling_bytes(embedding, self.generation, gpu, cache_gib)
+            for embedding, gpu in zip(self.compiled_embedding_bytes, self.gpus, strict=True)
+        )
+        one_pass = activation_bytes(self.inputs.architecture, self.generation, self.batch, self.gpus[0])
+        quantity = self.inputs.wishes.quantity
+        return learn_peak(
+            Peak(one_pass, compiling), quantity(PASS_PEAK), None if self.eager else quantity(COMPILED_PEAK)
+        )
+
+    @cached_property
+    def graph_bytes(self) -> int:
+        """Memory of the captured CUDA graphs on each card; 0 without them."""
+        learned = self.inputs.wishes.quantity("measured.cuda_graph_bytes")
+        if learned is not None and not self.eager:
+            return learned
+        return cuda_graph_bytes(self.inputs.architecture, self.generation, self.batch, eager=self.eager)
+
+    @cached_property
+    def peak_and_graph_bytes(self) -> int:
+        """Memory of the profile and of the CUDA graphs together on the fullest card."""
+        return max(self.peak.bytes) + self.graph_bytes
+
+    @cached_property
+    def non_torch_bytes(self) -> tuple[int, ...]:
+        """Memory outside PyTorch on each card."""
+        learned = self.inputs.wishes.quantity("measured.non_torch_bytes")
+        if learned is not None:
+            return (learned,) * len(self.gpus)
+        experts = self.inputs.architecture.is_moe
+        return tuple(non_torch_bytes(gpu, self.generation, len(self.gpus), experts=experts) for gpu in self.gpus)
+
+    @cached_property
+    def fixed_bytes(self) -> tuple[int, ...]:
+        """Memory that the engine counts inside its budget of each card, beside weights and KV cache."""
+        graphs = self.graph_bytes if self.generation.graphs_reserved else 0
+        return tuple(peak + other + graphs for peak, other in zip(self.peak.bytes, self.non_torch_bytes, strict=True))
+
+    @cached_property
+    def outside_bytes(self) -> int:
+        """Memory that the engine takes on each card on top of its budget, wherever the weights lie."""
+        return (0 if self.generation.graphs_reserved else self.graph_bytes) + self._workspace_bytes
+
+    @property
+    def _workspace_bytes(self) -> int:
+        """Hopper's FlashAttention reads a cache of 8 bits by itself; other cards take FlashInfer for it."""
+        capability = self.gpus[0].compute_capability
+        needed = self.inputs.kv_dtype_bytes == 1 and (capability is None or capability[0] != 9)
+        return NARROW_CACHE_WORKSPACE_BYTES if needed else 0
+
+    @cached_property
+    def free_bytes(self) -> tuple[int, ...]:
+        """Memory that is free on each card before the run."""
+        return tuple(free_bytes(self.inputs, gpu) for gpu in self.gpus)
+
+    def free_share(self, outside_bytes: int) -> float:
+        """The largest share of its memory that the engine finds free on every card, beside `outside_bytes` that are
+        taken on top and the margin; negative where even these are not free."""
+        return min(
+            (free - outside_bytes - FREE_MARGIN_BYTES) / gpu.total_bytes
+            for free, gpu in zip(self.free_bytes, self.gpus, strict=True)
+        )
+
+    @cached_property
+    def doubt(self) -> Doubt:
+        """Bytes by which the KV cache's real size may differ from the estimate, of a start that compiles the model."""
+        learned = self.inputs.wishes.lessons
+        if PASS_PEAK in learned or (COMPILED_PEAK in learned and not self.eager):
+            return Doubt(FREE_MARGIN_BYTES, FREE_MARGIN_BYTES)
+        doubt = kv_doubt(self.generation, self.peak.pass_bytes, len(self.gpus))
+        factor = GUESS_FACTOR if self.inputs.architecture.is_guess else 1
+        return Doubt(doubt.below * factor, doubt.above * factor)
