@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fast engine-test engine-matrix lint format types bench bench-planner wheel clean
+.PHONY: help run test quick fast engine-test engine-matrix lint format types bench bench-planner wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,6 +21,10 @@ run: $(STAMP) ## set up everything and serve a real model on a real vLLM: plan, 
 	  'probe.question="What is the capital of France?"' probe.then=stop
 
 test: lint types fast engine-test ## everything that CI checks
+
+quick: $(STAMP) ## what to run after each change: lint, and the tests that take no time (under two minutes)
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not engine and not engine_matrix"
 
 fast: $(STAMP) ## the tests that need no engine
 	$(BIN)/python -m pytest -q -n 2 -m "not engine and not engine_matrix"

@@ -29,10 +29,23 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 TEST_MARK = "NEXUS_TEST_MARK"
 
+TESTS = Path(__file__).parent
+
 WATCHED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 GRACE_SECONDS = 10.0
 """How long processes that were told to end may take under load, before a test is blamed for leaving them."""
+
+
+DRIVES_WHOLE_RUNS = ("bus", "install", "real_engine", "session")
+"""Folders whose tests start supervisors, engines or installers: `make quick` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the folders that drive whole runs are slow; single modules say so themselves."""
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in DRIVES_WHOLE_RUNS:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,8 @@ import pytest
 from nexus_orch.cli import COMMANDS, main
 from nexus_orch.errors import ExitCode
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [

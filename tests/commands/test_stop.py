@@ -18,6 +18,8 @@ from nexus_orch.record.journal import read_journal
 from tests.commands.conftest import Supervised
 from tests.record.examples import write_stopped_run
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[..., str]
 Supervise = Callable[..., Supervised]
 

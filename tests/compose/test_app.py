@@ -27,6 +27,8 @@ from nexus_orch.types import RunSpec
 from tests.compose import example_app
 from tests.compose.conftest import Project
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 
 

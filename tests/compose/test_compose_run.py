@@ -23,6 +23,8 @@ from nexus_orch.errors import ConfigError
 from nexus_orch.types import EngineSpec, LimitsSpec, MemorySpec, ProbeSpec, ServeSpec, WorkloadSpec
 from tests.compose.conftest import Project
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 
 

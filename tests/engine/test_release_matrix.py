@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from nexus_orch.facts.options.catalogue import catalogue_releases
 from tools.release_matrix import FILE, RESULTS, Row, make_row, render_document, rows_of
 from tools.shipped_runs import make_run, model_names
+
+pytestmark = pytest.mark.slow
 
 EACH = 8
 HELD, OFFLOADED = "## Models that the cards hold", "## The same with weights in host RAM"

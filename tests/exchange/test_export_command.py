@@ -24,6 +24,8 @@ from tests.exchange.conftest import Told
 from tests.exchange.reading import read, start_in
 from tests.plugins.plans import render
 
+pytestmark = pytest.mark.slow
+
 Nexus = Callable[..., Told]
 PROFILE = ("profile=qwen7b_long_context_on_4090", "engine.version=0.16.0")
 BUNDLED = ("model=smollm2_135m", "hardware=cpu")

@@ -15,6 +15,8 @@ from nexus_orch.exchange.profiles.report import render_report
 from nexus_orch.exchange.start import Note
 from tests.exchange.conftest import Told
 
+pytestmark = pytest.mark.slow
+
 Nexus = Callable[..., Told]
 COMMAND = ("vllm", "serve", "Qwen/Qwen2.5-7B-Instruct", "--max-model-len", "8k", "--gpu-memory-utilization", "0.9")
 

@@ -28,6 +28,8 @@ from tests.exchange.reading import tables_of
 from tests.plugins.plans import plan_of, shipped_plugins
 from tests.plugins.test_adapters_property import VALUES
 
+pytestmark = pytest.mark.slow
+
 FORMATS = {
     "shell": render_shell,
     "compose": render_compose,

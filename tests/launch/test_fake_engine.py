@@ -24,6 +24,8 @@ from nexus_orch.types import EngineSpec
 from nexus_orch.types.causes import Cause
 from tests.launch.engines import Watched
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Watched]
 
 

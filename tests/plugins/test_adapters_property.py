@@ -15,6 +15,8 @@ from nexus_orch.facts.options.catalogue import catalogue_releases
 from nexus_orch.types import Origin
 from tests.plugins.plans import plan_of, render
 
+pytestmark = pytest.mark.slow
+
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "model.dtype": st.sampled_from(["auto", "float16", "bfloat16", "float32", "half", "int8"]),
     "model.quantization": st.sampled_from(["awq", "gptq", "fp8", "gguf", "bitsandbytes", "mxfp4", "nonsense"]),

@@ -13,6 +13,8 @@ from tests.facts.model import gguf_files
 from tests.facts.model.gguf_files import make_gguf
 from tests.facts.model.model_files import TENSORS, write_model
 
+pytestmark = pytest.mark.slow
+
 SCREEN_LINES, SCREEN_COLUMNS = 50, 300
 QWEN, GEMMA, AWQ = "model=qwen7b", "model=gemma3_4b", "model=qwen7b_awq"
 LLAMA: dict[str, Any] = {

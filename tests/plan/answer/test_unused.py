@@ -9,6 +9,8 @@ import pytest
 from nexus_orch.cli import main
 from nexus_orch.plan.answer.unused import ENGINE_SETTINGS
 
+pytestmark = pytest.mark.slow
+
 VALUES = {
     "model.dtype": "float16",
     "model.quantization": "fp8",

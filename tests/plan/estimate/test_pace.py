@@ -27,6 +27,8 @@ from nexus_orch.plan.search.loaders import choose_loader
 from nexus_orch.types import COPY_RATE, GIB, LAYER_READS, READ_RATE, LayerRead, Lesson, Plan
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec
 
+pytestmark = pytest.mark.slow
+
 DENSE_14B, EXPERTS = "Qwen/Qwen2.5-14B-Instruct", "Qwen/Qwen3-30B-A3B"
 MEASUREMENTS = Path(__file__).parents[3] / "docs" / "measurements.md"
 

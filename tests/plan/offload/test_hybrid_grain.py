@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,8 @@ from nexus_orch.plan.offload.prefetch import LARGEST_GROUP, choose_grouping, poo
 from nexus_orch.plan.offload.uva import budget_bytes, choose_gib, move_in_order
 from nexus_orch.plan.release.pinning import Pinning
 from nexus_orch.types import MIB
+
+pytestmark = pytest.mark.slow
 
 FEW = settings(max_examples=200, deadline=None)
 ROUNDED = Pinning()

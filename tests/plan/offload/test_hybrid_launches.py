@@ -18,6 +18,8 @@ from nexus_orch.session.prepare import read_facts
 from nexus_orch.types import GIB, MIB, Facts, Plan, RunSpec
 from tests.plan.cases import LOADERS
 
+pytestmark = pytest.mark.slow
+
 LAUNCHES = [launch for launch in read_data()["launches"] if "kv_cache" not in launch]
 """Those whose KV cache vLLM found, which nobody disturbed."""
 WITHIN_BYTES = 16 * MIB
