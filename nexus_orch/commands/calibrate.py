@@ -14,9 +14,9 @@ from nexus_orch.compose.project import find_project
 from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ConfigError, ExitCode, Problem
 from nexus_orch.facts.machine.machine import read_machine
+from nexus_orch.files import write_result
 from nexus_orch.install.models.bundled import fetch_awaited
 from nexus_orch.plugin_manager import Plugins, load_plugins
-from nexus_orch.record.atomic import write_result
 from nexus_orch.sweep.calibration import Launch, calibrate, choose_variations, make_document
 from nexus_orch.types import RunSpec
 from nexus_orch.view.calibration import render_calibration

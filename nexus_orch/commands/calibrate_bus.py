@@ -15,13 +15,13 @@ from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ConfigError, ExitCode, Problem
 from nexus_orch.facts.machine.machine import read_machine
 from nexus_orch.facts.model.model import read_model
+from nexus_orch.files import write_result
 from nexus_orch.judge.learned.bus import BusMeasurement
 from nexus_orch.judge.learned.case import make_machine_key
 from nexus_orch.plan.asked.inputs import read_inputs
 from nexus_orch.plan.cards.parallel import choose_division
 from nexus_orch.plan.estimate.bus_rates import layer_matrices
 from nexus_orch.plugin_manager import load_plugins
-from nexus_orch.record.atomic import write_result
 from nexus_orch.record.learned import SWITCH, bus_path, is_learning
 from nexus_orch.record.store import append_record
 from nexus_orch.types import EngineFacts, Facts, GpuFacts, MachineFacts, RunSpec

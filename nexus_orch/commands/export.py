@@ -13,8 +13,8 @@ from nexus_orch.compose.project import find_project
 from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ConfigError, ExitCode, PlanError, Problem
 from nexus_orch.exchange.deploy.deployment import Deployment, make_deployment
+from nexus_orch.files import PROGRAM, SHARED, write_result
 from nexus_orch.plugin_manager import load_plugins
-from nexus_orch.record.atomic import write_atomic
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 
 FORMATS = ("shell", "compose", "systemd", "kubernetes")
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if target is None:
         sys.stdout.write(text)
         return ExitCode.GOOD
-    _write(target, text, is_program=args.format == "shell")
+    write_result(target, text, mode=PROGRAM if args.format == "shell" else SHARED)
     start = _START[args.format].format(file=shlex.quote(str(target.absolute())))
     sys.stderr.write(f"wrote {target}; start it: {start}\n")
     return ExitCode.GOOD
@@ -84,13 +84,3 @@ def _renderers() -> Mapping[str, Callable[[Deployment], str]]:
     from nexus_orch.exchange.deploy.systemd import render_systemd  # noqa: PLC0415
 
     return dict(zip(FORMATS, (render_shell, render_compose, render_systemd, render_kubernetes), strict=True))
-
-
-def _write(target: Path, text: str, *, is_program: bool) -> None:
-    try:
-        write_atomic(target, text)
-        if is_program:
-            target.chmod(0o755)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(Problem(f"cannot write {target}: {reason}", remedy="name another place")) from error

@@ -17,7 +17,7 @@ from nexus_orch.exchange.foreign.sources import WHAT_IS_READ
 from nexus_orch.exchange.imported import Imported
 from nexus_orch.exchange.profiles.profile import render_profile
 from nexus_orch.exchange.profiles.report import render_report
-from nexus_orch.record.atomic import write_atomic
+from nexus_orch.files import write_result
 
 _USAGE = (
     "nexus import [OPTIONS] FILE|- [GROUP=NAME ...] [KEY=VALUE ...]\n"
@@ -73,7 +73,7 @@ def _write(source: Source, imported: Imported, args: argparse.Namespace, project
         sys.stdout.write(text)
         sys.stdout.flush()
     else:
-        _write_file(target, text)
+        write_result(target, text)
     width = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
     sys.stderr.write(render_report(f"imported from {source.name}:", imported.notes, width))
     if target is None:
@@ -106,12 +106,3 @@ def _target(name: str, args: argparse.Namespace, project: Path | None) -> Path |
         remedy = "--project DIR --name NAME, or --out FILE"
         raise ConfigError(Problem("a name, but no place to write the profile to", "--name", name, None, remedy))
     return None if args.out is None else Path(args.out).expanduser()
-
-
-def _write_file(target: Path, text: str) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, text)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(Problem(f"cannot write {target}: {reason}", remedy="name another place")) from error

@@ -7,13 +7,14 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nexus_orch.errors import ConfigError, InterruptedByEnvironment, Problem
-from nexus_orch.record.atomic import make_write_error, write_atomic
+from nexus_orch.files import PRIVATE_FOLDER, tell_write_errors, write_atomic
 from nexus_orch.record.codec import CodecError, decode, encode
 from nexus_orch.types import Command, Plan, RunSpec, is_secret_name
 
@@ -78,24 +79,24 @@ def create_run_folder(runs_dir: Path, spec: RunSpec, started: float) -> RunFolde
     """Make a folder that no other run has, with spec.yaml in it. Raises InterruptedByEnvironment, leaving none."""
     model = spec.model.name or (spec.model.path or "").rstrip("/\\").replace("\\", "/").rpartition("/")[2]
     base = make_run_id(started, model, spec.memory.strategy or "")
-    try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        for number in count(1):
-            path = runs_dir / (base if number == 1 else f"{base}-{number}")
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            break
-    except OSError as error:
-        raise make_write_error(runs_dir, error) from None
-    folder = RunFolder(path)
+    with tell_write_errors(runs_dir):
+        folder = RunFolder(_make_new_folder(runs_dir, base))
     try:
         write_spec(folder, spec)
     except InterruptedByEnvironment:
         remove_run_folder(folder)
         raise
     return folder
+
+
+def _make_new_folder(runs_dir: Path, base: str) -> Path:
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        path = runs_dir / (base if number == 1 else f"{base}-{number}")
+        with suppress(FileExistsError):
+            path.mkdir(mode=PRIVATE_FOLDER)
+            return path
+    raise AssertionError("there is always a free number")
 
 
 def remove_run_folder(folder: RunFolder) -> None:
@@ -167,10 +168,8 @@ def _make_part(text: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with tell_write_errors(path):
         write_atomic(path, text)
-    except OSError as error:
-        raise make_write_error(path, error) from None
 
 
 def _read(path: Path, parse: Callable[[str], Read]) -> Read:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
 
-from nexus_orch.record.atomic import write_atomic
+from nexus_orch.files import write_atomic
 from nexus_orch.record.codec import decode, encode
 from nexus_orch.record.events import Sample
 from nexus_orch.types import GpuSample, HostSample, Metric, Probed

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from nexus_orch.record.atomic import make_write_error, write_atomic
+from nexus_orch.files import tell_write_errors, write_atomic
 from nexus_orch.record.codec import decode, encode
 
 
@@ -25,10 +25,8 @@ class StopRequest:
 
 def write_stop_request(path: Path, request: StopRequest) -> None:
     """Ask; a later request replaces an earlier one. Raises InterruptedByEnvironment."""
-    try:
+    with tell_write_errors(path):
         write_atomic(path, json.dumps(encode(request)))
-    except OSError as error:
-        raise make_write_error(path, error) from None
 
 
 def read_stop_request(path: Path) -> StopRequest | None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nexus_orch.errors import InterruptedByEnvironment, Problem
+from nexus_orch.files import append_line, read_lines, tell_write_errors, write_atomic
 
 POINTS_FILE = "points.jsonl"
 SUMMARY_FILE = "summary.json"
@@ -40,38 +40,31 @@ class Point:
 
 def append_point(sweep_dir: Path, point: Point) -> None:
     """Add a point. Raises InterruptedByEnvironment when the disk takes no more."""
-    try:
-        sweep_dir.mkdir(parents=True, exist_ok=True)
-        with (sweep_dir / POINTS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(point)) + "\n")
-    except OSError as error:
-        raise InterruptedByEnvironment(
-            Problem(f"cannot write the sweep's points: {error.strerror}", value=sweep_dir, remedy="free disk space")
-        ) from None
+    path = sweep_dir / POINTS_FILE
+    with tell_write_errors(path):
+        append_line(path, asdict(point))
 
 
 def read_points(sweep_dir: Path) -> tuple[Point, ...]:
     """The points in the order of their numbers; a torn last line is left out. Empty when there are none."""
-    try:
-        lines = (sweep_dir / POINTS_FILE).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return ()
-    points = [point for point in map(_parse_point, lines) if point is not None]
+    points = read_lines(sweep_dir / POINTS_FILE, _parse_point).items
     return tuple(sorted(points, key=lambda point: point.number))
 
 
 def write_summary(sweep_dir: Path, points: tuple[Point, ...]) -> Path:
-    """Write summary.json, the sweep as one machine-readable file, and return its path."""
+    """Write summary.json, the sweep as one machine-readable file, and return its path.
+
+    Raises InterruptedByEnvironment when the disk takes no more.
+    """
     path = sweep_dir / SUMMARY_FILE
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"points": [asdict(point) for point in points]}, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with tell_write_errors(path):
+        write_atomic(path, json.dumps({"points": [asdict(point) for point in points]}, indent=1) + "\n")
     return path
 
 
-def _parse_point(line: str) -> Point | None:
+def _parse_point(data: Any) -> Point:
+    """Raises ValueError for what is no point."""
     try:
-        data: dict[str, Any] = json.loads(line)
         return Point(**{**data, "overrides": tuple(data["overrides"])})
-    except (ValueError, KeyError, TypeError):
-        return None
+    except (KeyError, TypeError):
+        raise ValueError("this is no point of a sweep") from None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nexus_orch.record.events import AttemptEnded, Created, Family, Finished, Launched, Planned
+from nexus_orch import files
+from nexus_orch.record.codec import encode_tagged
+from nexus_orch.record.events import AttemptEnded, Created, Entry, Family, Finished, Launched, Planned
 from nexus_orch.record.run_folder import (
     RunFolder,
     create_run_folder,
@@ -179,3 +181,8 @@ def write_stopped_run(runs_dir: Path, started: float = START) -> RunFolder:
     writer.close()
     folder.log.write_bytes(b"".join(b"line %d\n" % number for number in range(100)))
     return folder
+
+
+def make_line(entry: Entry) -> bytes:
+    """The journal's line of an entry."""
+    return files.make_line(encode_tagged(entry))

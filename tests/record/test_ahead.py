@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from nexus_orch.record.events import Judged, Launched, Preloaded, Reserved
-from nexus_orch.record.journal import Journal, make_line, parse_journal
+from nexus_orch.record.journal import Journal, parse_journal
 from nexus_orch.record.run_record import make_record
 from nexus_orch.types import GIB, ProcessKey, Stage, Starting
-from tests.record.examples import ENGINE, START, make_created
+from tests.record.examples import ENGINE, START, make_created, make_line
 
 RESERVED = Reserved(START + 1, 1, 20 * GIB, 20 * GIB, 9.5)
 PRELOADED = Preloaded(START + 2, 1, 16 * GIB, 4 * GIB, 12 * GIB, 8.0, 4, ("model-1.safetensors",))

@@ -8,10 +8,10 @@ import pytest
 
 from nexus_orch.errors import ExitCode, InterruptedByEnvironment
 from nexus_orch.record.events import Entry, Finished, Stopping
-from nexus_orch.record.journal import JournalWriter, make_line, parse_journal, read_journal
+from nexus_orch.record.journal import JournalWriter, parse_journal, read_journal
 from nexus_orch.record.run_record import read_run
 from nexus_orch.types import Exited
-from tests.record.examples import make_created, make_gpu
+from tests.record.examples import make_created, make_gpu, make_line
 
 ENTRIES: tuple[Entry, ...] = (
     make_created(),
@@ -44,7 +44,8 @@ SHORT_OF_SPACE = """
 import resource, sys
 from pathlib import Path
 from nexus_orch.errors import InterruptedByEnvironment
-from nexus_orch.record.journal import JournalWriter, make_line
+from nexus_orch.record.journal import JournalWriter
+from tests.record.examples import make_line
 from tests.record.test_journal import ENTRIES
 
 writer = JournalWriter(Path(sys.argv[1]))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import errno
 import json
+import stat
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.errors import ConfigError, InterruptedByEnvironment
-from nexus_orch.record.atomic import make_write_error, write_atomic
 from nexus_orch.record.run_folder import (
     RunFolder,
     create_run_folder,
@@ -21,6 +20,7 @@ from nexus_orch.record.run_folder import (
     write_plan,
     write_spec,
 )
+from nexus_orch.record.writer import RunWriter
 from nexus_orch.types import Command, EngineSpec, ModelSpec
 from tests.record.examples import SPEC, START, make_plan
 
@@ -109,29 +109,11 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         create_run_folder(tmp_path / "runs", SPEC, START)
 
 
-@pytest.mark.parametrize(
-    ("number", "message"),
-    [
-        (errno.ENOSPC, "the disk is full"),
-        (errno.EDQUOT, "the disk is full"),
-        (errno.EACCES, "no permission to write here"),
-        (errno.EROFS, "no permission to write here"),
-        (errno.EIO, "writing failed: Input/output error"),
-    ],
-)
-def test_errors_of_the_disk_have_words_and_a_remedy(number: int, message: str) -> None:
-    import os
-
-    problem = make_write_error(Path("/runs"), OSError(number, os.strerror(number))).problems[0]
-    assert problem.message == message
-    assert problem.key == str(Path("/runs"))
-    assert problem.remedy is not None and "NEXUS_HOME" in problem.remedy
-
-
-def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path) -> None:
-    target = tmp_path / "plan.json"
-    write_atomic(target, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomic(target, "new \udcff")
-    assert target.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+def test_a_run_is_readable_by_its_user_alone(tmp_path: Path) -> None:
+    """It holds prompts, paths and the names of secrets."""
+    folder = create_run_folder(tmp_path / "runs", SPEC, START)
+    write_plan(folder, make_plan())
+    RunWriter(folder).close()
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.path.iterdir()}
+    assert modes == {"spec.yaml": 0o600, "plan.json": 0o600, "journal.jsonl": 0o600}

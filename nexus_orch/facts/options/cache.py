@@ -7,13 +7,13 @@ differs, when the file is damaged, or when it was written by another version of 
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nexus_orch.facts.options.record import parse_flag, render_flag
+from nexus_orch.files import write_atomic
 from nexus_orch.types import Flag
 
 _READER = 2
@@ -55,9 +55,7 @@ def write_cached_sources(root: Path, cache_dir: Path, sources: EngineSources, fi
             "architectures": None if sources.architectures is None else sorted(sources.architectures),
         }
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
-        temporary.replace(target)
+        write_atomic(target, json.dumps(content, separators=(",", ":")), durable=False)
     except OSError:
         return
 

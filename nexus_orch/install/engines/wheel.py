@@ -5,10 +5,10 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Collection
 from dataclasses import dataclass
-from email.parser import HeaderParser
 from pathlib import Path
 
 from packaging.markers import default_environment
+from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -42,12 +42,13 @@ def read_wheel_metadata(wheel: Path) -> WheelMetadata:
 
 def parse_metadata(text: str) -> WheelMetadata:
     """The content of a METADATA file. Raises KeyError without a name or version, InvalidRequirement."""
-    headers = HeaderParser().parsestr(text)
-    requirements = (Requirement(line) for line in headers.get_all("Requires-Dist", []))
+    # Raw: packaging's checks would refuse a wheel for a licence or a classifier that pip does not look at.
+    fields, _ = parse_email(text)
+    requirements = (Requirement(line) for line in fields.get("requires_dist", []))
     return WheelMetadata(
-        name=_parse_header(headers["Name"], "Name"),
-        version=_parse_header(headers["Version"], "Version"),
-        requires_python=headers["Requires-Python"],
+        name=fields["name"],
+        version=fields["version"],
+        requires_python=fields.get("requires_python"),
         requirements=tuple(requirement for requirement in requirements if not _belongs_to_extra(requirement)),
     )
 
@@ -69,12 +70,6 @@ def choose_pinned_version(metadata: WheelMetadata, name: str) -> str | None:
             pins = [specifier.version for specifier in wanted.specifier if specifier.operator == "=="]
             return Version(pins[0]).public if len(pins) == 1 and not pins[0].endswith("*") else None
     return None
-
-
-def _parse_header(value: str | None, name: str) -> str:
-    if not value:
-        raise KeyError(f"no {name}")
-    return value
 
 
 def _belongs_to_extra(requirement: Requirement) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from nexus_orch.install.work.child import stop_tree
-from nexus_orch.install.work.journal import Event, Journal
+from nexus_orch.install.work.journal import Journal, JournalEvent
 from nexus_orch.install.work.progress import Reporter
 
 Results = dict[str, dict[str, Any]]
@@ -101,10 +101,10 @@ def read_state(journal: Journal) -> StepsState:
     return StepsState(names, tuple(_choose_finished(events, names)))
 
 
-def _choose_finished(events: Sequence[Event], names: Sequence[str]) -> dict[str, Event]:
+def _choose_finished(events: Sequence[JournalEvent], names: Sequence[str]) -> dict[str, JournalEvent]:
     """The `finished` event of each step that is still finished: a step that is started again takes itself and all
     later ones back."""
-    finished: dict[str, Event] = {}
+    finished: dict[str, JournalEvent] = {}
     for event in events:
         name = str(event.get("step"))
         if name not in names:
@@ -125,7 +125,7 @@ def _make_keys(steps: Sequence[Step]) -> list[str]:
     return keys
 
 
-def _stop_leftover_child(events: Sequence[Event]) -> None:
+def _stop_leftover_child(events: Sequence[JournalEvent]) -> None:
     """A killed installer leaves its pip running for a while; two of them must not write into one environment."""
     last = next((event for event in reversed(events) if event["event"] in ("child", "finished")), None)
     if last is not None and last["event"] == "child":

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from nexus_orch.files import open_to_append
+
 RETRY_SECONDS = 5.0
 """How long a file that failed is left alone before it is tried again."""
 
@@ -69,7 +71,7 @@ class LogFile:
         if self._file is None:
             if time.monotonic() < self._retry_at:
                 return None
-            self._file = self._path.open("ab", buffering=0)
+            self._file = open_to_append(self._path)
             self._size_bytes = self._file.tell()
         if self._unmarked_bytes:
             mark = f"\n[nexus_orch: {self._unmarked_bytes} bytes of output lost]\n"
@@ -78,7 +80,7 @@ class LogFile:
         if self._size_bytes and self._size_bytes + wanted_bytes > self._limit_bytes:
             self._close_file()
             self._path.replace(self._path.with_name(self._path.name + ".1"))
-            self._file = self._path.open("ab", buffering=0)
+            self._file = open_to_append(self._path)
             self._size_bytes = 0
         return self._file
 
