@@ -7,16 +7,12 @@ Sources: argparse, and vLLM's own readers `human_readable_int`, `human_readable_
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from nexus_orch.facts.options.catalogue import releases_where, render_releases
 from nexus_orch.suggest import suggest_or_list
 from nexus_orch.types import Flag
-
-_HUMAN = re.compile(r"(-?\d+(?:\.\d+)?)([kKmMgGtT])?")
-_DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+from nexus_orch.types.numbers import looks_human, read_human_number
 
 _TYPES = {
     "int": "whole number",
@@ -61,7 +57,7 @@ def _read_number(flag: Flag, text: str) -> int | float:
         return int(text) if flag.type == "int" else float(text)
     except ValueError:
         since = releases_where(flag.name, lambda known: (known.type or "").startswith("human_readable"))
-        late = f" ({render_releases(since)} of vLLM read 32k)" if since and _HUMAN.fullmatch(text) else ""
+        late = f" ({render_releases(since)} of vLLM read 32k)" if since and looks_human(text) else ""
         raise ValueError(f"takes a {'whole ' if flag.type == 'int' else ''}number, not {text}{late}") from None
 
 
@@ -70,13 +66,3 @@ def _check_json(text: str) -> None:
         json.loads(text)
     except ValueError as error:
         raise ValueError(f"takes JSON, which {text} is not: {error}") from None
-
-
-def read_human_number(text: str) -> int:
-    """32k is 32,000 and 32K is 32,768, as vLLM reads them (`human_readable_int`). Raises ValueError."""
-    match = _HUMAN.fullmatch(text.strip())
-    if match is None or ("." in match[1] and match[2] not in _DECIMAL):
-        raise ValueError(f"takes a whole number such as 32768, 32k or 32K, not {text}")
-    if match[2] in _DECIMAL:
-        return int(float(match[1]) * _DECIMAL[match[2]])
-    return int(match[1]) * _BINARY.get(match[2], 1)

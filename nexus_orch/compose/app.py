@@ -30,6 +30,7 @@ from nexus_orch.compose.mistakes import HYDRA_MISTAKES, make_config_error
 from nexus_orch.compose.project import split_project
 from nexus_orch.compose.run import Judge, Request, accept_all, check_overrides_of, check_sweep, compose_request
 from nexus_orch.compose.search_path import find_search_path, searching
+from nexus_orch.compose.shorthand import expand_overrides
 from nexus_orch.errors import ConfigError, ExitCode, Problem
 from nexus_orch.paths import home_dir
 
@@ -64,12 +65,14 @@ def run_app(
         sys.stdout.write(f"{program} {__version__} (Hydra {hydra.__version__})\n")
         return _PRINTED
     flags = _parse_flags(arguments, program)
-    arguments = _flags_first(arguments, flags.overrides)
     if flags.shell_completion:
+        arguments = _flags_first(arguments, flags.overrides, flags.overrides)
         return _complete(arguments, named or project, plugin_conf_dirs, program)
     extra = None if flags.config_dir is None else Path(flags.config_dir)
     path = find_search_path(named or project, plugin_conf_dirs, extra)
-    request = Request(path, tuple(flags.overrides), flags.config_name or PRIMARY, judge)
+    overrides = expand_overrides(flags.overrides, path.folders)
+    arguments = _flags_first(arguments, flags.overrides, overrides)
+    request = Request(path, overrides, flags.config_name or PRIMARY, judge)
     job = HydraJob(task, on_bad_point, request, {_FULL_ERROR: os.environ.get(_FULL_ERROR)})
     with _home_resolver():
         if _only_prints(flags):
@@ -116,9 +119,9 @@ def _parse_flags(arguments: Sequence[str], program: str) -> Namespace:
     return flags
 
 
-def _flags_first(arguments: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Hydra's parser wants all overrides in one row; here flags may stand between them."""
-    left = list(overrides)
+def _flags_first(arguments: Sequence[str], written: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Hydra's parser wants all overrides in one row; here flags may stand between the `written` ones."""
+    left = list(written)
     flags = [word for word in arguments if not (left and word == left[0] and left.pop(0))]
     return [*flags, *overrides]
 

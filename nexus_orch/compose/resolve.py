@@ -1,22 +1,26 @@
-"""A composed configuration to plain values: interpolations resolved, each one that cannot be told by its key."""
+"""A composed configuration to plain values: interpolations resolved, each one that cannot be told by its key; and
+whole numbers read as people write them (32k)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from nexus_orch.compose.schema import find_nearest_key
+from nexus_orch.compose.schema import find_nearest_key, known_keys, types_of
 from nexus_orch.errors import Problem
 from nexus_orch.suggest import did_you_mean
+from nexus_orch.types.numbers import read_human_number
 
 
 def resolve(cfg: DictConfig, origins: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
     """The values without Hydra's own node, and a problem for each interpolation or `???` that has no value.
 
-    A key whose value cannot be found is left out of the values.
+    A key whose value cannot be found is left out of the values. Where a whole number is wanted, 32k is 32,000 and 32K
+    is 32,768, as vLLM's own command line reads them.
     """
     problems: list[Problem] = []
     values: dict[str, Any] = {}
@@ -36,7 +40,8 @@ def _resolve_child(
             names: list[Any] = list(child)
             parts = [_resolve_child(child, part, f"{key}.{part}", origins, problems) for part in names]
             return {str(name): {part: value for found in parts for part, value in found.items()}}
-        return {str(name): OmegaConf.to_container(child, resolve=True) if isinstance(child, ListConfig) else child}
+        value = OmegaConf.to_container(child, resolve=True) if isinstance(child, ListConfig) else child
+        return {str(name): _read_number(key, value)}
     except MissingMandatoryValue:
         problems.append(Problem(f"{key} must be set", key, "???", origins.get(key), f"write {key}=VALUE"))
     except OmegaConfBaseException as error:
@@ -44,6 +49,14 @@ def _resolve_child(
         raw = written.get(name) if isinstance(written, dict) else None
         problems.append(_make_unresolved(key, raw, str(error), origins.get(key)))
     return {}
+
+
+def _read_number(key: str, value: Any) -> Any:
+    """The whole number that a text with a unit stands for, where the key takes one; any other value as it is."""
+    if isinstance(value, str) and key in known_keys() and "integer" in types_of(known_keys()[key]):
+        with suppress(ValueError):
+            return read_human_number(value)
+    return value
 
 
 def _make_unresolved(key: str, raw: object, reason: str, origin: str | None) -> Problem:

@@ -21,6 +21,7 @@ from nexus_orch.compose.resolve import resolve
 from nexus_orch.compose.rules import judge_contradictions
 from nexus_orch.compose.schema import known_keys
 from nexus_orch.compose.search_path import SearchPath, find_search_path, shown_path
+from nexus_orch.compose.shorthand import expand_overrides
 from nexus_orch.compose.spec import make_spec
 from nexus_orch.compose.unbuilt import judge_unbuilt
 from nexus_orch.compose.values import judge_values, settle
@@ -48,7 +49,8 @@ def compose_run(
     `project` is the user's folder (None asks NEXUS_PROJECT). Leaves no global state of Hydra behind and changes no
     working directory. Raises ConfigError with all problems that were found, those of `judge` among them.
     """
-    return compose_request(Request(find_search_path(project, plugin_conf_dirs), tuple(overrides), judge=judge))
+    path = find_search_path(project, plugin_conf_dirs)
+    return compose_request(Request(path, expand_overrides(overrides, path.folders), judge=judge))
 
 
 @dataclass(frozen=True)

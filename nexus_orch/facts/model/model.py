@@ -202,7 +202,8 @@ def _not_cached(hub_id: str) -> Problem:
     first = f"did you mean {near}? Else" if near else "correct the path,"
     return Problem(
         f'"{hub_id}" is neither a folder here nor a model in the Hugging Face cache',
-        remedy=f"{first} fetch the model first, or choose a model profile, which has its architecture inlined",
+        remedy=f"{first} fetch the model first (hf download {hub_id}), or choose a model profile, which has its "
+        "architecture inlined (`nexus-run --help` lists them)",
         cause="model_not_found",
     )
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from nexus_orch.adapt.values import read_human_number
 from nexus_orch.errors import ConfigError
 from nexus_orch.exchange.profiles.reading import try_start
 from nexus_orch.facts.options.catalogue import catalogue_flags, catalogue_releases
+from nexus_orch.types.numbers import read_human_number
 from tests.exchange.reading import read, reader_of, start_in, told
 
 
