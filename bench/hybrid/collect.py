@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus_orch.judge.log.measured import RankMeasured
-from nexus_orch.judge.log.reading import LogReading, follow_starts
+from nexus_orch.judge.log.reading import LogReading, follow
 from nexus_orch.observe.log_text import read_log_lines
 from nexus_orch.record.run_record import RunRecord, read_run
 
@@ -41,7 +41,7 @@ def _make_launch(row: Mapping[str, Any], record: RunRecord) -> dict[str, Any]:
     attempt = record.attempts[-1]
     plan, reading = attempt.plan, LogReading()
     for line in read_log_lines(str(record.path)):
-        reading = follow_starts(reading, line)
+        reading = follow(reading, line)
     rank = next((rank for rank in reading.measured.ranks.values() if rank.weights_bytes), RankMeasured())
     settings = {choice["key"]: choice["value"] for choice in plan["choices"]}
     return {

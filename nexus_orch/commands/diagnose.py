@@ -6,13 +6,15 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
+from nexus_orch.adapt.by_hand import name_options
 from nexus_orch.errors import ExitCode
 from nexus_orch.judge.log.patterns import shipped_patterns
-from nexus_orch.judge.log.reading import LogReading, follow_starts
-from nexus_orch.judge.start.diagnosis import Diagnosis, judge_log
+from nexus_orch.judge.log.starts import read_history
+from nexus_orch.judge.start.diagnosis import Diagnosis, judge_history
 from nexus_orch.observe.log_text import read_log_lines
 from nexus_orch.types import GIB
 
@@ -23,11 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Good also when a failure was found: the exit code tells whether the log could be judged."""
-    reading = LogReading()
-    for line in read_log_lines(args.log):
-        reading = follow_starts(reading, line)
-    diagnosis = judge_log(reading)
+    """Good also when a failure was found: the exit code tells whether the log could be judged. Who started vLLM by hand
+    reads vLLM's own options beside our keys."""
+    diagnosis = judge_history(read_history(read_log_lines(args.log)))
+    if diagnosis.cause is not None and not Path(args.log).is_dir():
+        diagnosis = replace(diagnosis, remedy=name_options(diagnosis.remedy, diagnosis.engine_version))
     if args.format == "json":
         sys.stdout.write(json.dumps(asdict(diagnosis), indent=2) + "\n")
     else:

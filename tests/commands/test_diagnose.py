@@ -43,7 +43,7 @@ def test_the_table_shows_cause_remedy_evidence_and_numbers(capsys: pytest.Captur
     assert shown[2].startswith("evidence  (EngineCore pid=1591) ERROR")
     assert "engine    vLLM 0.25.1" in shown
     assert "    weights                      27.57 GiB" in shown
-    assert "    kv cache                     -7.41 GiB" in shown
+    assert "    kv cache missing             7.41 GiB" in shown
 
 
 def test_each_rank_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nexus_orch.judge.log.reading import LogReading, follow_starts
+from nexus_orch.judge.log.reading import LogReading
+from nexus_orch.judge.log.starts import read_history
 
 LOGS = Path(__file__).parent.parent / "data" / "logs"
 
@@ -15,8 +16,6 @@ def lines_of(name: str) -> list[str]:
 
 
 def read(*lines: str) -> LogReading:
-    """The reading of a log that consists of these lines."""
-    reading = LogReading()
-    for line in lines:
-        reading = follow_starts(reading, line)
-    return reading
+    """The reading of the last start in a log that consists of these lines."""
+    services = list(read_history(lines).services.values())
+    return services[-1].last.reading if services else LogReading()

@@ -52,7 +52,7 @@ KNOWN: dict[str, Known] = {
         "No available memory for the cache blocks",
         "memory.strategy=hybrid",
         "0.25.1",
-        {"weights_bytes": round(27.57 * GIB), "kv_cache_bytes": round(-7.41 * GIB)},
+        {"weights_bytes": round(27.57 * GIB), "kv_cache_missing_bytes": round(7.41 * GIB)},
     ),
     "0.25.1-h100-q14_off8p5_eager": Known(
         "offload_ignored",
@@ -113,7 +113,7 @@ KNOWN: dict[str, Known] = {
         {
             "offloaded_bytes": round(0.31 * GIB),
             "weights_bytes": round(13.98 * GIB),
-            "kv_cache_bytes": round(-0.24 * GIB),
+            "kv_cache_missing_bytes": round(0.24 * GIB),
         },
     ),
     "0.25.1-h200-q7_memory_given_back": Known(

@@ -33,5 +33,18 @@ def is_important(text: str) -> bool:
         or "world_size" in text
         or "block" in text
         or "architecture" in text
+        or "fatal" in text
+        or "annot" in text
+        or "not found" in text
+        or "ost" in text
+        or "ndefined" in text
+        or "NCCL" in text
+        or "Xid" in text
+        or "xited" in text
+        or "fault" in text
+        or "start a new" in text
+        or "bort" in text
+        or "esource" in text
+        or "dead" in text
         or "offload" in text.lower()
     )

@@ -1,4 +1,4 @@
-"""One line of a vLLM log, taken apart: process, level, module, message. All releases' formats, with wrappers around."""
+"""One line of a vLLM log, taken apart: process, level, module, message. All releases' formats, without wrappers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _PROCESS = re.compile(r"^\((?P<process>[A-Za-z]\w*[^)]*?) pid=(?P<pid>\d+)(?:, i
 _RANK = re.compile(r"^(?:\[rank\d+\]: ?)")
 _UVICORN = re.compile(r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL): {1,9}")
 
-# What Docker Compose, Kubernetes and CI put before each line: a service's name, a time.
-_WRAPPER = re.compile(
-    r"^(?:[\w.-]+ +\| |\[?\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:\d\d)?\]? (?:std(?:out|err) [FP] )?)+"
+# Other loggers: "2026-01-15 ... - vllm.engine - ERROR - message", "[INFO] message", "[ERROR|core.py:3] message".
+_OTHER_LOGGER = re.compile(
+    r"^(?:[-|:] ?)?(?:[\w.]+ ?[-|:] ?)?\[?(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)\b ?"
+    r"(?:[-|: ]+(?P<module>[\w./<>-]+)(?::[\w<>.]+)?(?::\d+)?\]?[-|: ]{2,}|\|(?P<place>[\w./-]+):\d+\] ?"
+    r"|\]:?[-| ]*|[-|] |:[\w.]+:)"
 )
-_WRAPPER_CHARACTERS = 120
-_LEVELS = ("INFO ", "WARNING ", "ERROR ", "DEBUG ", "CRITICAL ")
 
 
 @dataclass(frozen=True)
@@ -55,30 +55,16 @@ def parse_line(text: str) -> LogRecord:
     if "\r" in clean:
         clean = next((part for part in reversed(clean.split("\r")) if part.strip()), "")
     clean = clean.rstrip()
-    found = _find_prefix(clean, shipped_patterns().prefix)
+    found = shipped_patterns().prefix.match(clean)
     if found is not None:
         process = _name_process(found["process"], found["pid"])
         return LogRecord(clean, clean[found.end() :], process, found["level"], found["module"])
     return _parse_plain(clean)
 
 
-def _find_prefix(text: str, prefix: re.Pattern[str]) -> re.Match[str] | None:
-    """vLLM's logging prefix, at the start of the line or behind a wrapper's."""
-    found = prefix.match(text)
-    if found is not None:
-        return found
-    head = text[: 2 * _WRAPPER_CHARACTERS]
-    if not any(level in head for level in _LEVELS):
-        return None
-    found = prefix.search(text, 0, 2 * _WRAPPER_CHARACTERS)
-    return found if found is not None and found.start() <= _WRAPPER_CHARACTERS else None
-
-
 def _parse_plain(text: str) -> LogRecord:
     """A line without vLLM's logging prefix: uvicorn's, a traceback's, a library's or a program's plain output."""
-    process = None
-    wrapper = _WRAPPER.match(text)
-    rest = text if wrapper is None else text[wrapper.end() :]
+    process, rest = None, text
     named = _PROCESS.match(rest)
     if named is not None:
         process = _name_process(named["process"], named["pid"])
@@ -87,9 +73,13 @@ def _parse_plain(text: str) -> LogRecord:
     if ranked is not None:
         rest = rest[ranked.end() :]
     server = _UVICORN.match(rest)
-    if server is None:
-        return LogRecord(text, rest, process)
-    return LogRecord(text, rest[server.end() :], process, server["level"])
+    if server is not None:
+        return LogRecord(text, rest[server.end() :], process, server["level"])
+    other = _OTHER_LOGGER.match(rest)
+    if other is not None:
+        module = other["module"] or other["place"] or "-"
+        return LogRecord(text, rest[other.end() :], process, other["level"], module)
+    return LogRecord(text, rest, process)
 
 
 def _name_process(name: str | None, pid: str | None) -> str | None:

@@ -18,6 +18,8 @@ from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.types import GIB, MIB
 
 GB = 10**9
+IMPOSSIBLE_BYTES = 2**50
+"""No card and no host has so much memory: torch prints 2^64 less something where a driver tells none."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Measured:
         """All that is known, flat; the ranks' own values follow under "ranks" when there is more than one."""
         known = {name: getattr(self, name) for name in _ENGINE_FIELDS}
         known |= {name: self.of_engine(name) for name in _RANK_FIELDS}
-        shown = {name: value for name, value in known.items() if value is not None}
+        shown = _without_negative({name: value for name, value in known.items() if value is not None})
         if len(self.ranks) > 1:
             shown["ranks"] = {name: _known(rank) for name, rank in self.ranks.items()}
         return shown
@@ -142,7 +144,8 @@ def _parse_value(group: str, text: str) -> tuple[str, Any]:
         number = float(text.replace(",", "").rstrip("."))
         for suffix, factor in (("_gib", GIB), ("_mib", MIB), ("_gb", GB)):
             if group.endswith(suffix):
-                return group.removesuffix(suffix) + "_bytes", round(number * factor)
+                count = round(number * factor)
+                return group.removesuffix(suffix) + "_bytes", count if count < IMPOSSIBLE_BYTES else None
         return group, number if group.endswith("_seconds") or group == "max_concurrency" else int(number)
     except (ValueError, OverflowError):
         return group, None
@@ -166,4 +169,11 @@ def _or_else(value: Any, other: Any) -> Any:
 
 
 def _known(rank: RankMeasured) -> dict[str, float]:
-    return {name: value for name, value in dataclasses.asdict(rank).items() if value is not None}
+    return _without_negative({name: value for name, value in dataclasses.asdict(rank).items() if value is not None})
+
+
+def _without_negative(shown: dict[str, Any]) -> dict[str, Any]:
+    """A cache below zero is none: what is shown is how much is missing until the first byte of one."""
+    if shown.get("kv_cache_bytes", 0) < 0:
+        shown["kv_cache_missing_bytes"] = -shown.pop("kv_cache_bytes")
+    return shown

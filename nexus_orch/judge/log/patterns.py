@@ -16,9 +16,10 @@ from typing import Any, Literal, cast
 from nexus_orch.data import load
 from nexus_orch.types import Cause, Stage
 
-Tier = Literal["specific", "general", "symptom"]
-TIERS: tuple[Tier, ...] = ("specific", "general", "symptom")
-"""From the most telling kind of evidence to the least. A symptom only says that something has ended."""
+Tier = Literal["specific", "general", "family", "symptom"]
+TIERS: tuple[Tier, ...] = ("specific", "general", "family", "symptom")
+"""From the most telling kind of evidence to the least. A family is a kind of exception whose message is not known word
+for word ("No module named ..."); a symptom only says that something has ended."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,12 @@ class Signature:
     """A line that is evidence of a failure. `rank` is the tier's place: the smaller, the more telling.
 
     `by_stage` names the cause where the same message means different things at different stages of a start ("ready"
-    stands for the time after it). `context` is a text that the traceback above the line must contain. `remedy` may name
-    groups of the pattern in braces; without one the cause's own remedy holds.
+    stands for the time after it). `context` holds texts of which the traceback above the line must contain one, `file`
+    is a pattern for the file of its innermost frame. `remedy` may name groups of the pattern in braces, and pieces that
+    hold for some releases only (see `judge.log.remedies`); without one the cause's own remedy holds.
+
+    A hint is no failure: it stands beside one and tells more of it than the exception does. `is_routine` lines are
+    looked for among what is logged at INFO and WARNING, too; `is_wait` lines show that something is waited for.
     """
 
     name: str
@@ -55,8 +60,12 @@ class Signature:
     literals: tuple[str, ...]
     pattern: re.Pattern[str] | None = None
     by_stage: Mapping[str, Cause] = field(default_factory=dict)
-    context: str | None = None
+    context: tuple[str, ...] = ()
+    file: re.Pattern[str] | None = None
     remedy: str | None = None
+    is_hint: bool = False
+    is_routine: bool = False
+    is_wait: bool = False
 
     @cached_property
     def rank(self) -> int:
@@ -106,9 +115,14 @@ class Patterns:
         return tuple((literal, entry) for entry in self.signatures for literal in entry.literals)
 
     @cached_property
+    def routine_by_literal(self) -> tuple[tuple[str, Signature], ...]:
+        """Those that are looked for in lines that are logged while all is well."""
+        return tuple(pair for pair in self.signatures_by_literal if pair[1].is_routine)
+
+    @cached_property
     def contexts(self) -> tuple[str, ...]:
         """The texts that a traceback may have to contain."""
-        return tuple({entry.context: None for entry in self.signatures if entry.context is not None})
+        return tuple({context: None for entry in self.signatures for context in entry.context})
 
     def remedy(self, cause: Cause) -> str:
         """What to do about a cause of which nothing more is known."""
@@ -152,6 +166,10 @@ def _make_signature(entry: Mapping[str, Any]) -> Signature:
         literals=tuple(entry["literals"]),
         pattern=None if pattern is None else re.compile(pattern),
         by_stage=entry.get("by_stage", {}),
-        context=entry.get("context"),
+        context=tuple(entry.get("context", ())),
+        file=None if "file" not in entry else re.compile(entry["file"]),
         remedy=entry.get("remedy"),
+        is_hint=entry.get("is_hint", False),
+        is_routine=entry.get("is_routine", False),
+        is_wait=entry.get("is_wait", False),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from nexus_orch.judge.log.lines import parse_line
+from nexus_orch.judge.log.lines import LogRecord, parse_line
 from nexus_orch.judge.log.measured import Measured, measure
 from nexus_orch.judge.log.patterns import shipped_patterns
-from nexus_orch.judge.log.signatures import Evidence, add_evidence, shorten
+from nexus_orch.judge.log.repeats import Repeats, note_repeat
+from nexus_orch.judge.log.signatures import Evidence, add_evidence, outlive, shorten
 from nexus_orch.judge.log.stages import advance
 from nexus_orch.types import Starting
 
@@ -20,39 +21,62 @@ class LogReading:
     measured: Measured = field(default_factory=Measured)
     evidence: Evidence = field(default_factory=Evidence)
     is_up: bool = False
+    is_vllm: bool = False
+    """True when a line had the form of vLLM's own."""
     offload_lines: tuple[str, ...] = ()
     """The lines that asked for an offload and that say what was loaded: shown when nothing was offloaded."""
+    repeats: Repeats = field(default_factory=Repeats)
+    settings: str = ""
+    """The line that told the arguments of the command."""
 
     @property
     def is_over(self) -> bool:
         """True when this start has come to an end that a further start in the same log may follow."""
-        return self.is_up or bool(self.evidence.matches) or bool(self.evidence.errors) or self.evidence.told_to_stop
+        return self.is_up or not self.evidence.is_empty or self.evidence.told_to_stop
 
 
 def follow(reading: LogReading, text: str) -> LogReading:
     """The reading after one more line of one start."""
+    return follow_record(reading, parse_line(text))
+
+
+def follow_record(reading: LogReading, record: LogRecord) -> LogReading:
+    """The reading after one more line of one start, which has been taken apart."""
     markers = shipped_patterns().markers
-    record = parse_line(text)
-    if reading.is_up and record.is_access and not markers.told_to_stop.match(record.message):
-        return reading
-    measured = reading.measured if record.is_access else measure(reading.measured, record)
+    is_noise = record.is_access and record.level != "ERROR"
+    if reading.is_up and is_noise and not markers.told_to_stop.match(record.message):
+        return _note_access(reading, record)
+    measured = reading.measured if is_noise else measure(reading.measured, record)
     starting = reading.starting
     if not reading.is_up:
         starting = advance(starting, record, eager=measured.enforce_eager is True)
-    is_up = reading.is_up or markers.server_up.match(record.message) is not None
-    evidence = add_evidence(reading.evidence, record, starting.stage, is_up=is_up)
+    comes_up = not reading.is_up and markers.server_up.match(record.message) is not None
+    evidence = outlive(reading.evidence) if comes_up else reading.evidence
+    evidence = add_evidence(evidence, record, starting.stage, is_up=reading.is_up or comes_up)
     offload_lines = reading.offload_lines
     if measured is not reading.measured and _tells_of_offload(reading.measured, measured):
         offload_lines = (*offload_lines, shorten(record.text))
-    return LogReading(starting, measured, evidence, is_up, offload_lines)
+    is_settings = not reading.settings and ("non-default args" in record.message or "Namespace(" in record.message)
+    return LogReading(
+        starting,
+        measured,
+        evidence,
+        reading.is_up or comes_up,
+        reading.is_vllm or record.module is not None or record.process is not None,
+        offload_lines,
+        reading.repeats if reading.is_up else note_repeat(reading.repeats, record),
+        record.message if is_settings else reading.settings,
+    )
 
 
-def follow_starts(reading: LogReading, text: str) -> LogReading:
-    """The reading after one more line of a log that may hold several starts: the last one counts."""
-    markers = shipped_patterns().markers
-    if reading.is_over and "version" in text and markers.new_start.match(parse_line(text).message):
-        reading = LogReading()
-    return follow(reading, text)
+def _note_access(reading: LogReading, record: LogRecord) -> LogReading:
+    """A request that the server refused is worth a line; the others are not."""
+    if '" 4' not in record.message and '" 5' not in record.message:
+        return reading
+    requests = reading.evidence.requests
+    if requests and "HTTP/1" in requests[-1]:
+        return reading
+    return replace(reading, evidence=replace(reading.evidence, requests=(*requests, shorten(record.text))))
 
 
 def _tells_of_offload(before: Measured, after: Measured) -> bool:

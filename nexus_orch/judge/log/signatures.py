@@ -1,31 +1,74 @@
 """Evidence of a failure in the lines of a log, and the cause that it shows.
 
 The specific stands before the general and the general before a symptom; among equals the first that was seen counts,
-because what follows is its consequence: the cause stands above "Engine core initialization failed". After the engine
-was told to stop, dying processes are no failure. Memory is bounded: a few matches and a few error lines are kept.
+because what follows is its consequence: the cause stands above "Engine core initialization failed". An exception that
+no signature knows is kept beside them. After the engine was told to stop, dying processes are no failure, and once the
+server is up what its own process says of a request is not the engine's. Memory is bounded: a few of each are kept.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from nexus_orch.judge.log.lines import LogRecord
 from nexus_orch.judge.log.patterns import TIERS, Patterns, Signature, shipped_patterns
+from nexus_orch.judge.log.tracebacks import TRACEBACK, Trace, add_frame, is_exception, is_marker, open_trace
 from nexus_orch.types import Cause, Stage
 
 MAX_MATCHES = 6
 MAX_ERRORS = 4
+MAX_TRACES = 64
 MAX_EVIDENCE_CHARACTERS = 600
 RETRACTED_LINES = 30
 """A signal to the process group kills the engine core before the server says that it was told to stop: releases up to
 0.19 then print "Engine core proc ... died unexpectedly" some lines too early."""
+SYMPTOM = TIERS.index("symptom")
 
-# The last line of a traceback: "ValueError: ...", "torch.OutOfMemoryError: ...", "AssertionError".
-_EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Died|Timeout)\b(?::|$)")
-_TRACEBACK = "Traceback (most recent call last)"
 # Says that something failed, and that the reason stands elsewhere.
-_HOLLOW = ("See root cause above", "please check the stack trace above", "See stack trace (above)")
+_HOLLOW = (
+    "ee root cause above",
+    "ee stack trace",
+    "SystemExit",
+    "failed to start.",
+    "encountered a fatal error",
+    "hit an exception",
+    "output_handler failed",
+    "Executor failed",
+    "RuntimeError: cancelled",
+    "EngineDeadError",
+    "CancelledError",
+    "The above exception was",
+    "During handling of the above",
+)
+# What a compiler, a linker, a loader or a library says without an exception.
+_TELLING = re.compile(
+    r"\bfatal error:|^nvcc fatal|^ptxas fatal|^FAILED: |: error: |^[Ee]rror: |^ERROR: |\bFailed: |collect2: error"
+    r"|cannot open shared object|undefined (?:symbol|reference)|symbol lookup error|NCCL WARN|: command not found"
+    r"|Permission denied|terminate called after|^ *what\(\):|Fatal Python error|Segmentation fault|core dumped"
+    r"|[Nn]o space left on device|^panic: |\b[Aa]bort(?:ed)? was called|!!!+ Segfault|marked dead"
+    r"|is terminated unexpectedly|^Aborted|CUDA error|HIP error|Xid "
+)
+
+# Once the server is up these end the engine whoever says so; all else may be a request's.
+_FATAL: frozenset[Cause] = frozenset(
+    {
+        "runtime_oom",
+        "host_oom",
+        "gpu_fault",
+        "cards_lost",
+        "engine_dead",
+        "worker_died",
+        "port_in_use",
+        "illegal_instruction",
+    }
+)
+_ENGINE_PROCESS = re.compile(r"EngineCore|Engine|Worker|VllmWorker|RayWorker|ray::|raylet")
+_ENGINE_MODULE = re.compile(
+    r"(?:^|/)(?:core|engine|client|multiproc_executor|multiproc_worker_utils|worker\w*|gpu_worker|gpu_model_runner"
+    r"|model_runner|async_llm_engine|llm_engine|ray_\w+|dump_input|mp_distributed_executor|executor_base)\.py$"
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +81,10 @@ class Match:
     text: str
     remedy: str
     line: int
+    name: str = ""
+    """The signature's."""
+    served: Match | None = None
+    """What the line means if the server turns out to have been up: an excerpt may begin long after a start."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +93,21 @@ class Evidence:
 
     matches: tuple[Match, ...] = ()
     """The most telling one first."""
+    hints: tuple[Match, ...] = ()
+    """Lines that tell more of a failure, and are none by themselves."""
     errors: tuple[str, ...] = ()
     """The first exceptions that no signature knows."""
+    telling: tuple[str, ...] = ()
+    """The first other lines that say that something failed."""
+    outlived: tuple[str, ...] = ()
+    """What looked like a failure before the server came up all the same."""
+    requests: tuple[str, ...] = ()
+    """What the server said of requests while it was up."""
     last_lines: tuple[str, ...] = ()
     """The last lines of any kind."""
     told_to_stop: bool = False
-    context: frozenset[str] = frozenset()
-    """Contexts of signatures that the present traceback has gone through."""
+    traces: Mapping[str, Trace] = field(default_factory=dict)
+    """The traceback that each process is writing."""
     line: int = 0
 
     @property
@@ -60,11 +115,10 @@ class Evidence:
         """The most telling match, the first of its kind; None when nothing points to a failure."""
         return self.matches[0] if self.matches else None
 
-    def lines(self) -> tuple[str, ...]:
-        """The lines to show, the most telling one first."""
-        if self.matches:
-            return tuple(dict.fromkeys(match.text for match in self.matches))
-        return self.errors or tuple(shorten(line) for line in self.last_lines)
+    @property
+    def is_empty(self) -> bool:
+        """True while nothing has shown a failure."""
+        return not (self.matches or self.errors or self.telling)
 
 
 def add_evidence(evidence: Evidence, record: LogRecord, stage: Stage, *, is_up: bool) -> Evidence:
@@ -72,42 +126,78 @@ def add_evidence(evidence: Evidence, record: LogRecord, stage: Stage, *, is_up: 
     table = shipped_patterns()
     evidence = replace(evidence, line=evidence.line + 1)
     if record.is_code:
-        contexts = {context for context in table.contexts if context in record.message}
-        return evidence if contexts <= evidence.context else replace(evidence, context=evidence.context | contexts)
-    if record.message.strip():
-        evidence = replace(evidence, last_lines=(*evidence.last_lines, record.text)[-MAX_ERRORS:])
-    if table.markers.told_to_stop.match(record.message):
-        return _stop(evidence, by_signal=table.markers.told_by_signal.match(record.message) is not None)
-    is_aftermath = evidence.told_to_stop and not evidence.matches
-    if record.is_routine or is_aftermath or table.markers.not_evidence.match(record.message):
-        return evidence
-    return _judge_message(evidence, record, "ready" if is_up else stage.value, table)
-
-
-def _judge_message(evidence: Evidence, record: LogRecord, moment: str, table: Patterns) -> Evidence:
-    if record.message.startswith(_TRACEBACK):
-        return replace(evidence, context=frozenset())
-    found = _find_match(evidence, record, moment, table)
-    return _note(evidence, record) if found is None else replace(evidence, matches=_keep(evidence.matches, found))
-
-
-def _find_match(evidence: Evidence, record: LogRecord, moment: str, table: Patterns) -> Match | None:
+        return _set_trace(evidence, record, add_frame(_trace_of(evidence, record), record))
     message = record.message
-    found: Match | None = None
-    for literal, signature in table.signatures_by_literal:
-        if literal not in message or (found is not None and signature.rank >= found.rank):
+    if not message.strip() or is_marker(message):
+        return evidence
+    evidence = replace(evidence, last_lines=(*evidence.last_lines, record.text)[-MAX_ERRORS:])
+    if table.markers.told_to_stop.match(message):
+        return _stop(evidence, by_signal=table.markers.told_by_signal.match(message) is not None)
+    if TRACEBACK in message:
+        evidence = _set_trace(evidence, record, open_trace())
+        if message.startswith(TRACEBACK):
+            return evidence
+    is_aftermath = evidence.told_to_stop and not evidence.matches
+    if is_aftermath or table.markers.not_evidence.match(message):
+        return evidence
+    moment = _tell_moment(_trace_of(evidence, record), stage, is_up=is_up)
+    return _judge_message(evidence, record, moment, table, is_up=is_up)
+
+
+def outlive(evidence: Evidence) -> Evidence:
+    """The evidence once the server has come up: what was seen before did not keep it from that."""
+    said = (*(match.text for match in evidence.matches), *evidence.errors)
+    return replace(evidence, matches=(), hints=(), errors=(), telling=(), outlived=said[:MAX_ERRORS])
+
+
+def _tell_moment(trace: Trace, stage: Stage, *, is_up: bool) -> str:
+    """Where in a start a line belongs: the frames of its traceback know best."""
+    if trace.stage is not None:
+        return trace.stage.value
+    return "ready" if is_up else stage.value
+
+
+def _judge_message(evidence: Evidence, record: LogRecord, moment: str, table: Patterns, *, is_up: bool) -> Evidence:
+    trace = _trace_of(evidence, record)
+    found = _find_match(evidence, record, trace, moment, table)
+    is_end = is_exception(trace, record.message)
+    if trace.is_open and trace.lines > 0 and is_end:
+        evidence = _set_trace(evidence, record, replace(trace, is_open=False))
+    if found is None:
+        return evidence if record.is_routine else _note(evidence, record, is_exception=is_end, is_up=is_up)
+    signature, match = found
+    if signature.is_hint:
+        return replace(evidence, hints=_keep(evidence.hints, match))
+    if is_up and match.cause not in _FATAL and not _is_of_engine(record):
+        return _add_request(evidence, record)
+    return replace(evidence, matches=_keep(evidence.matches, match))
+
+
+def _find_match(
+    evidence: Evidence, record: LogRecord, trace: Trace, moment: str, table: Patterns
+) -> tuple[Signature, Match] | None:
+    message = record.message
+    found: tuple[Signature, Match] | None = None
+    for literal, signature in table.routine_by_literal if record.is_routine else table.signatures_by_literal:
+        if literal not in message or (found is not None and signature.rank >= found[0].rank):
             continue
-        values = _parse_values(signature, message, evidence.context)
+        values = _parse_values(signature, message, trace)
         if values is not None:
             cause = signature.by_stage.get(moment, signature.cause)
             remedy = table.remedy(cause) if signature.remedy is None else signature.remedy.format_map(values)
-            found = Match(cause, signature.rank, shorten(record.text), remedy, evidence.line)
+            match = Match(cause, signature.rank, shorten(record.text), remedy, evidence.line, signature.name)
+            if signature.by_stage and moment == Stage.STARTING:
+                ready = signature.by_stage.get("ready", signature.cause)
+                match = replace(match, served=replace(match, cause=ready, remedy=table.remedy(ready)))
+            found = signature, match
     return found
 
 
-def _parse_values(signature: Signature, message: str, context: frozenset[str]) -> dict[str, str] | None:
+def _parse_values(signature: Signature, message: str, trace: Trace) -> dict[str, str] | None:
     """The named groups of a signature whose literal the message contains; None when it does not match after all."""
-    if signature.context is not None and signature.context not in context:
+    if signature.context and not trace.contexts.intersection(signature.context):
+        return None
+    if signature.file is not None and not signature.file.search(trace.file):
         return None
     if signature.pattern is None:
         return {}
@@ -116,8 +206,8 @@ def _parse_values(signature: Signature, message: str, context: frozenset[str]) -
 
 
 def _keep(matches: tuple[Match, ...], found: Match) -> tuple[Match, ...]:
-    """The first match of each cause and tier, the most telling `MAX_MATCHES` of them."""
-    if any(match.cause == found.cause and match.rank == found.rank for match in matches):
+    """The first match of each signature, the most telling `MAX_MATCHES` of them."""
+    if any(match.name == found.name and match.cause == found.cause for match in matches):
         return matches
     kept = sorted((*matches, found), key=lambda match: (match.rank, match.line))
     return tuple(kept[:MAX_MATCHES])
@@ -126,23 +216,52 @@ def _keep(matches: tuple[Match, ...], found: Match) -> tuple[Match, ...]:
 def _stop(evidence: Evidence, *, by_signal: bool) -> Evidence:
     if not by_signal:
         return replace(evidence, told_to_stop=True)
-    symptom = TIERS.index("symptom")
     kept = tuple(
         match
         for match in evidence.matches
-        if match.rank < symptom or match.line < evidence.line - RETRACTED_LINES or evidence.told_to_stop
+        if match.rank < SYMPTOM or match.line < evidence.line - RETRACTED_LINES or evidence.told_to_stop
     )
     return replace(evidence, told_to_stop=True, matches=kept)
 
 
-def _note(evidence: Evidence, record: LogRecord) -> Evidence:
-    """Keep an exception that no signature knows, for the case that nothing better comes."""
+def _note(evidence: Evidence, record: LogRecord, *, is_exception: bool, is_up: bool) -> Evidence:
+    """Keep an exception or another telling line that no signature knows, for the case that nothing better comes."""
     message = record.message.strip()
-    if len(evidence.errors) == MAX_ERRORS or not _EXCEPTION.match(message):
+    if any(hollow in message for hollow in _HOLLOW):
         return evidence
-    if any(hollow in message for hollow in _HOLLOW) or any(message in error for error in evidence.errors):
+    is_told = record.level in ("ERROR", "CRITICAL") or _TELLING.search(message) is not None
+    if not is_exception and not is_told:
         return evidence
-    return replace(evidence, errors=(*evidence.errors, shorten(record.text)))
+    if is_up and not _is_of_engine(record):
+        return _add_request(evidence, record) if is_exception or is_told else evidence
+    name = "errors" if is_exception else "telling"
+    known: tuple[str, ...] = getattr(evidence, name)
+    if len(known) == MAX_ERRORS or any(message in text for text in known):
+        return evidence
+    kept = (*known, shorten(record.text))
+    return replace(evidence, errors=kept) if is_exception else replace(evidence, telling=kept)
+
+
+def _add_request(evidence: Evidence, record: LogRecord) -> Evidence:
+    if len(evidence.requests) == MAX_ERRORS or any(record.message.strip() in text for text in evidence.requests):
+        return evidence
+    return replace(evidence, requests=(*evidence.requests, shorten(record.text)))
+
+
+def _is_of_engine(record: LogRecord) -> bool:
+    """True for what a process or a module of the engine says, False for the server in front of it."""
+    if record.process is not None and _ENGINE_PROCESS.match(record.process):
+        return True
+    return record.module is not None and _ENGINE_MODULE.search(record.module) is not None
+
+
+def _trace_of(evidence: Evidence, record: LogRecord) -> Trace:
+    return evidence.traces.get(record.process or "", Trace())
+
+
+def _set_trace(evidence: Evidence, record: LogRecord, trace: Trace) -> Evidence:
+    kept = evidence.traces if len(evidence.traces) < MAX_TRACES else {}
+    return replace(evidence, traces={**kept, record.process or "": trace})
 
 
 def shorten(text: str) -> str:

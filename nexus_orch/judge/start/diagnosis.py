@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from nexus_orch.judge.log.measured import Measured
+from nexus_orch.judge.log.conclusion import Conclusion, conclude
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.reading import LogReading
+from nexus_orch.judge.log.remedies import render_remedy
+from nexus_orch.judge.log.starts import History, Service, Start
 from nexus_orch.judge.start.offload import judge_offload
+from nexus_orch.judge.start.requests import render_outlived, render_requests
+from nexus_orch.judge.start.story import SHARED_CARD, tell_others, tell_starts
 from nexus_orch.types import Cause
 
 
@@ -23,36 +27,116 @@ class Diagnosis:
     measured: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What one service's log shows: the start that was judged, and its place among all of that service."""
+
+    service: Service
+    index: int
+    start: Start
+    found: Conclusion | None
+
+    @property
+    def weight(self) -> tuple[bool, bool, bool]:
+        """What sorts the services: vLLM's own before others, failures before others, known causes before unknown."""
+        is_known = self.found is not None and self.found.cause != "unknown"
+        return (not self.service.is_vllm, self.found is None, not is_known)
+
+
 def judge_log(reading: LogReading) -> Diagnosis:
-    """Name the cause of the failure that a log shows."""
-    cause, evidence, remedy = _judge(reading)
-    measured = reading.measured.as_dict()
-    version = measured.pop("engine_version", None)
-    return Diagnosis(cause, evidence, remedy, version, measured)
+    """Name the cause of the failure that the log of one start shows."""
+    return _make(reading, conclude_start(reading), "", _render_silence(reading))
 
 
-def _judge(reading: LogReading) -> tuple[Cause | None, tuple[str, ...], str]:
+def judge_history(history: History) -> Diagnosis:
+    """Name the cause of the failure that a log of any number of services and starts shows."""
+    judged = sorted((_judge_service(service) for service in history.services.values()), key=lambda one: one.weight)
+    if not judged:
+        return judge_log(LogReading())
+    first, *others = judged
+    found = first.found
+    running = [one.service.name for one in others if one.found is None and one.start.reading.is_up]
+    if found is not None and running and found.cause in SHARED_CARD:
+        found = replace(found, remedy=SHARED_CARD[found.cause].format(other=" and ".join(running)))
+    failed = [(one.service.name, one.found.cause) for one in others if one.found is not None and one.service.is_vllm]
+    earlier = [conclude_start(start.reading) for start in first.service.ended]
+    story = tell_starts(first.service, first.index, found, earlier) + tell_others(first.service.name, failed, running)
+    return _make(first.start.reading, found, story, _render_silence(first.start.reading, story=bool(story)))
+
+
+def conclude_start(reading: LogReading) -> Conclusion | None:
+    """What the log of one start shows; None when it shows no failure."""
     ignored = judge_offload(reading)
     if ignored is not None:
-        return ignored.cause, ignored.evidence, ignored.remedy
-    best = reading.evidence.best
-    if best is not None:
-        return best.cause, reading.evidence.lines(), best.remedy
-    if reading.is_up or reading.evidence.told_to_stop:
-        return None, (), _render_good_end(reading)
-    if reading.evidence.errors:
-        return "unknown", reading.evidence.lines(), shipped_patterns().remedy("unknown")
-    if reading.measured == Measured() and not reading.starting.detail:
-        return "unknown", reading.evidence.lines(), "no line of this log was written by vLLM: is it the right file?"
-    silence = "a process that was killed leaves no word here, the kernel's log (dmesg) may tell"
-    return None, (), f"no failure in this log: it ends while {_render_stage(reading)}; {silence}"
+        return Conclusion(ignored.cause, ignored.evidence, ignored.remedy)
+    found = conclude(reading)
+    if found is not None or reading.is_up or reading.evidence.told_to_stop:
+        return found
+    return _conclude_wait(reading)
 
 
-def _render_good_end(reading: LogReading) -> str:
-    if not reading.is_up:
-        return f"nothing to mend: the start was told to stop while {_render_stage(reading)}"
+def _conclude_wait(reading: LogReading) -> Conclusion | None:
+    """A start whose log ends with one line that came again and again hangs."""
+    repeat = reading.repeats.longest
+    if repeat is None or not repeat.is_stall:
+        return None
+    minutes = "" if repeat.seconds is None else f" over {repeat.seconds / 60:.0f} minutes"
+    told = f"this line came {repeat.count} times{minutes}, and nothing else: {repeat.text}"
+    table = shipped_patterns()
+    wait = next((one for text, one in table.signatures_by_literal if one.is_wait and text in repeat.text), None)
+    cause: Cause = "startup_stalled" if wait is None else wait.cause
+    remedy = table.remedy(cause) if wait is None or wait.remedy is None else wait.remedy
+    return Conclusion(cause, (told,), render_remedy(remedy, reading.measured.engine_version))
+
+
+def _judge_service(service: Service) -> _Judged:
+    """Judge a service by its last start; by the last that failed when the last one had not ended."""
+    index = len(service.ended)
+    found = conclude_start(service.last.reading)
+    if found is not None or service.last.reading.is_up or service.last.reading.evidence.told_to_stop:
+        return _Judged(service, index, service.last, found)
+    for earlier in reversed(range(len(service.ended))):
+        start = service.ended[earlier]
+        found = conclude_start(start.reading)
+        if found is not None:
+            return _Judged(service, earlier, start, found)
+    return _Judged(service, index, service.last, None)
+
+
+def _make(reading: LogReading, found: Conclusion | None, story: str, silence: str) -> Diagnosis:
+    measured = reading.measured.as_dict()
+    version = measured.pop("engine_version", None)
+    if found is not None:
+        return Diagnosis(found.cause, found.lines, found.remedy + story, version, measured)
+    if _is_foreign(reading):
+        lines = reading.evidence.last_lines
+        return Diagnosis("unknown", lines, "vLLM's own lines are not in this log: is it the right file?", None, {})
+    evidence = (*reading.evidence.outlived, *reading.evidence.requests) if reading.is_up else ()
+    return Diagnosis(None, evidence, silence + story, version, measured)
+
+
+def _is_foreign(reading: LogReading) -> bool:
+    """True when nothing in the log is vLLM's."""
+    return not reading.is_vllm and not reading.is_up and not reading.starting.detail and not reading.measured.as_dict()
+
+
+def _render_silence(reading: LogReading, *, story: bool = False) -> str:
+    """What a log shows that shows no failure."""
+    if reading.is_up:
+        return _render_up(reading, story=story)
+    if reading.evidence.told_to_stop:
+        return f"the start was told to stop while {_render_stage(reading)}"
+    return (
+        f"the log ends while {_render_stage(reading)}, and shows no failure until there: the start may still be under "
+        "way; if the process is gone, the kernel's log (dmesg) may say why"
+    )
+
+
+def _render_up(reading: LogReading, *, story: bool) -> str:
     ending = "was shut down as it was told to" if reading.evidence.told_to_stop else "had not ended"
-    return f"nothing to mend: the server came up and {ending}"
+    told = render_outlived(reading.evidence.outlived) + render_requests(reading.evidence.requests)
+    head = "" if told or story else "nothing to mend: "
+    return f"{head}the server came up and {ending}{told}"
 
 
 def _render_stage(reading: LogReading) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nexus_orch.judge.log.conclusion import conclude, show_lines
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.reading import LogReading
 from nexus_orch.types import Cause, Failed, HostSample, Stopped
@@ -23,10 +24,10 @@ FREE_RAM_FRACTION = 0.15
 
 def judge_ending(reading: LogReading, returncode: int, host: HostSample | None, *, was_ready: bool) -> Failed | Stopped:
     """Failed with its cause, or Stopped when a signal from outside ended it in good order."""
-    best = reading.evidence.best
-    if best is not None:
-        return refine(Failed(best.cause, reading.evidence.lines(), best.remedy), host)
+    found = conclude(reading, is_whole=True) if reading.evidence.best is not None else None
     signal = -returncode if returncode < 0 else returncode - 128
+    if found is not None and not (found.cause == "unknown" and signal in CRASH_SIGNALS):
+        return refine(Failed(found.cause, found.lines, found.remedy), host)
     if signal in STOP_SIGNALS:
         return Stopped(f"a {STOP_SIGNALS[signal]} from outside ended the engine")
     if reading.evidence.told_to_stop and signal not in CRASH_SIGNALS:
@@ -57,7 +58,7 @@ def _judge_code(reading: LogReading, returncode: int, signal: int, *, was_ready:
         told = f"the engine was ended by signal {signal} ({name})"
     elif returncode == ARGPARSE_EXIT and reading.measured.engine_version is None:
         cause = "unrecognized_argument"
-    lines = reading.evidence.lines()
+    lines = show_lines(reading)
     evidence = (told, *lines) if signal in CRASH_SIGNALS else (*lines, told)
     return Failed(cause, evidence, shipped_patterns().remedy(cause))
 

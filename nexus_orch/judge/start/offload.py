@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from packaging.version import InvalidVersion, Version
 
+from nexus_orch.judge.log.conclusion import conclude
 from nexus_orch.judge.log.measured import RankMeasured
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.reading import LogReading
-from nexus_orch.judge.log.signatures import Match
-from nexus_orch.types import GIB, Failed, Plan
+from nexus_orch.types import GIB, Cause, Failed, Plan
 
 PROOF_SINCE = Version("0.19.1")
 """The first of the 18 releases that were read which prints "Total CPU offloaded parameters"."""
@@ -139,12 +139,12 @@ def _ranks(reading: LogReading, expected: Expected) -> Iterator[tuple[str, RankM
 
 
 def _ignored(reading: LogReading, told: tuple[str, ...]) -> Failed:
-    best = reading.evidence.best
+    found = conclude(reading)
     is_cpu = reading.measured.device == "cpu"
     remedy = _CPU_REMEDY if is_cpu else shipped_patterns().remedy("offload_ignored")
-    if best is not None and not _follows_from_full_card(best):
-        remedy = f"{remedy}; for what ended the engine: {best.remedy}"
-    lines = reading.evidence.lines() if best is not None else ()
+    if found is not None and not _follows_from_full_card(found.cause):
+        remedy = f"{remedy}; for what ended the engine: {found.remedy}"
+    lines = found.lines if found is not None else ()
     return Failed("offload_ignored", (*told, *reading.offload_lines, *lines), remedy)
 
 
@@ -157,9 +157,9 @@ def _is_deaf(reading: LogReading, version: Version) -> bool:
     return reading.measured.model_runner == "V2" and DEAF_RUNNER_SINCE <= version <= DEAF_RUNNER_UNTIL
 
 
-def _follows_from_full_card(match: Match) -> bool:
+def _follows_from_full_card(cause: Cause) -> bool:
     """True for the failures that an ignored offload brings about: mending the offload mends them."""
-    return match.cause in {
+    return cause in {
         "weights_oom",
         "profile_oom",
         "sampler_oom",
@@ -169,6 +169,7 @@ def _follows_from_full_card(match: Match) -> bool:
         "runtime_oom",
         "worker_died",
         "engine_dead",
+        "unknown",
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from nexus_orch.judge.log.conclusion import show_lines
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.start.verdict import Failing, RunState
 from nexus_orch.types import Cause, Failed, Starting
@@ -31,9 +32,7 @@ def judge_stall(state: RunState, now: float, limit_seconds: float) -> RunState |
     starting = state.reading.starting
     silence = f"no progress for {now - state.progress.time:.0f} s while {starting.detail or starting.stage}"
     remedy = shipped_patterns().remedy("startup_stalled")
-    return replace(
-        state, time=now, verdict=Failed("startup_stalled", (silence, *state.reading.evidence.lines()), remedy)
-    )
+    return replace(state, time=now, verdict=Failed("startup_stalled", (silence, *show_lines(state.reading)), remedy))
 
 
 def _is_deaf(state: RunState) -> bool:

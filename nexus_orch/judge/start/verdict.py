@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from nexus_orch.judge.log.conclusion import Conclusion, conclude, show_lines
 from nexus_orch.judge.log.measured import Measured
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.reading import LogReading, follow
@@ -226,11 +227,11 @@ def _judge_failure(state: RunState) -> Failed | None:
     ignored = judge_offload(state.reading, state.expected)
     if ignored is not None:
         return ignored
-    best = state.reading.evidence.best
-    if best is not None and state.shown_failure is not None:
+    found = _conclude(state)
+    if found is not None and state.shown_failure is not None:
         quiet_since = max(state.shown_failure, state.progress.time)
         if state.time - quiet_since >= GRACE_SECONDS:
-            return refine(Failed(best.cause, state.reading.evidence.lines(), best.remedy), state.host)
+            return refine(Failed(found.cause, found.lines, found.remedy), state.host)
     for name, failing in (("/health", state.failing_health), ("completions", state.failing_completion)):
         if failing is not None and _is_dead(state, failing, name):
             return _make_dead(state, name, failing)
@@ -247,10 +248,15 @@ def _make_dead(state: RunState, name: str, failing: Failing) -> Failed:
     told = f"{name} failed {failing.count} times in {state.time - failing.since:.0f} s: {failing.detail}"
     if name == "completions" and state.is_healthy:
         told += "; /health said that all is well"
-    best = state.reading.evidence.best
-    if best is not None:
-        return Failed(best.cause, (*state.reading.evidence.lines(), told), best.remedy)
-    return Failed("engine_dead", (told, *state.reading.evidence.lines()), shipped_patterns().remedy("engine_dead"))
+    found = _conclude(state)
+    if found is not None:
+        return Failed(found.cause, (*found.lines, told), found.remedy)
+    return Failed("engine_dead", (told, *show_lines(state.reading)), shipped_patterns().remedy("engine_dead"))
+
+
+def _conclude(state: RunState) -> Conclusion | None:
+    """What the log shows of a failure; an unknown exception alone is none as long as the engine lives."""
+    return None if state.reading.evidence.best is None else conclude(state.reading, is_whole=True)
 
 
 def _judge_life(state: RunState) -> Verdict:
@@ -260,9 +266,9 @@ def _judge_life(state: RunState) -> Verdict:
         if state.failing_completion is None:
             return starting
         return replace(starting, detail=f"a completion failed: {state.failing_completion.detail}")
-    best = state.reading.evidence.best
-    if best is not None and state.shown_failure is not None:
-        return Degraded(f"the engine's log shows {best.cause}: {best.text}", best.remedy)
+    found = _conclude(state)
+    if found is not None and state.shown_failure is not None:
+        return Degraded(f"the engine's log shows {found.cause}: {found.lines[0]}", found.remedy)
     if state.failing_health is not None:
         return Degraded(f"/health does not answer: {state.failing_health.detail}")
     if state.failing_completion is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nexus_orch.judge.log.lines import MAX_LINE_CHARACTERS, LogRecord, parse_line
+from nexus_orch.judge.log.wrappers import Unwrapper
 
 FORMATS = {
     "V0, no brackets": (
@@ -77,7 +78,8 @@ FORMATS = {
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_line_is_taken_apart(name: str) -> None:
     text, expected = FORMATS[name]
-    record = parse_line(text)
+    (unwrapped,) = Unwrapper().unwrap(text)
+    record = parse_line(unwrapped.text)
     assert (record.message, record.process, record.level, record.module) == (
         expected.message,
         expected.process,

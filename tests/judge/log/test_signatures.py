@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nexus_orch.judge.log.conclusion import show_lines
 from nexus_orch.judge.log.signatures import MAX_ERRORS, MAX_EVIDENCE_CHARACTERS, MAX_MATCHES, Evidence
 from tests.judge.logs import read
 
@@ -30,7 +31,7 @@ def test_the_cause_stands_above_the_generic_error() -> None:
         "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
     ]
     assert cause_of(*lines) == "no_kv_cache_memory"
-    assert evidence_of(*lines).lines() == (lines[0], lines[1], lines[2])
+    assert show_lines(read(*lines)) == (lines[0], lines[1], lines[2])
 
 
 def test_a_specific_line_that_comes_late_still_counts_most() -> None:
@@ -119,22 +120,22 @@ def test_pinned_memory_is_told_by_the_frames_above() -> None:
 
 
 def test_an_unknown_failure_shows_its_first_exceptions() -> None:
-    evidence = evidence_of(
+    reading = read(
         ERROR + "Traceback (most recent call last):",
-        ERROR + "KeyError: 'layers.0.mlp.gate'",
-        "(EngineCore pid=7) KeyError: 'layers.0.mlp.gate'",
+        ERROR + "KeyError: 'a gate'",
+        "(EngineCore pid=7) KeyError: 'a gate'",
         "some library says something",
         "zmq.error.ZMQError: Socket operation on non-socket",
     )
-    assert evidence.best is None
-    assert evidence.lines() == (
-        ERROR + "KeyError: 'layers.0.mlp.gate'",
+    assert reading.evidence.best is None
+    assert show_lines(reading) == (
+        ERROR + "KeyError: 'a gate'",
         "zmq.error.ZMQError: Socket operation on non-socket",
     )
 
 
 def test_without_any_exception_the_last_lines_are_shown() -> None:
-    assert evidence_of("one", "two", "three", "four", "five", "").lines() == ("two", "three", "four", "five")
+    assert show_lines(read("one", "two", "three", "four", "five", "")) == ("two", "three", "four", "five")
 
 
 def test_memory_is_bounded() -> None:
@@ -143,4 +144,6 @@ def test_memory_is_bounded() -> None:
     evidence = evidence_of(*lines, *causes * 50, DEAD)
     assert len(evidence.errors) <= MAX_ERRORS
     assert len(evidence.matches) <= MAX_MATCHES
-    assert all(len(line) <= MAX_EVIDENCE_CHARACTERS for line in (*evidence.errors, *evidence.lines()))
+    assert all(
+        len(line) <= MAX_EVIDENCE_CHARACTERS for line in (*evidence.errors, *(match.text for match in evidence.matches))
+    )
