@@ -13,7 +13,7 @@ from typing import Any
 
 from nexus_orch.plan import choose_scheme, parse_architecture
 from nexus_orch.plan.make import make_plan
-from nexus_orch.plan.model.quantization import Scheme
+from nexus_orch.plan.model.formats import Scheme
 from nexus_orch.plan.release.weights import WeightLayout
 from nexus_orch.types import GIB, Plan
 from nexus_orch.view.words import render_columns, render_markdown_table

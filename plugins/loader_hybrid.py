@@ -17,7 +17,7 @@ from nexus_orch.errors import Problem
 from nexus_orch.hookspecs import hookimpl
 from nexus_orch.plan import choose_architecture, choose_scheme
 from nexus_orch.plan.asked.wishes import pinned_choice
-from nexus_orch.plan.model.quantization import Scheme
+from nexus_orch.plan.model.formats import Scheme
 from nexus_orch.plan.offload.kv_tier import NO_TIER, can_offload_kv, choose_kv_tier
 from nexus_orch.plan.offload.parameters import EXPERTS, RankParts, make_ranks, missing_bytes
 from nexus_orch.plan.offload.pins import judge_pins
@@ -90,7 +90,7 @@ def _refuse_model(spec: RunSpec, facts: Facts) -> Refusal | None:
     version = parse_version(facts.engine.version)
     if version >= Version("0.9") and choose_architecture(facts.model).is_hybrid:
         return _refuse(f"vLLM {facts.engine.version} refuses to offload models with Mamba or linear-attention layers")
-    scheme = choose_scheme(facts.model.config, spec.model.quantization)
+    scheme = choose_scheme(facts.model.config, spec.model.quantization, version=facts.engine.version)
     if isinstance(scheme, Scheme) and scheme.method is not None:
         return _refuse(f"vLLM {facts.engine.version} moves repacked {scheme.method} weights back to the card")
     return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from nexus_orch.errors import Problem
 from nexus_orch.facts.engine.architectures import releases_with_architecture
 from nexus_orch.facts.options.catalogue import releases_where, render_releases
+from nexus_orch.plan.model.gguf import GGUF
+from nexus_orch.plan.model.methods import engine_names, stored_method
+from nexus_orch.plan.model.quantization import quantization_config
 from nexus_orch.types import Facts, Flag, RunSpec
 
 _IMPLEMENTATION, _FORMAT = "--model-impl", "--quantization"
@@ -44,30 +44,40 @@ def _check_architecture(spec: RunSpec, facts: Facts) -> Problem | None:
 
 def _check_quantization(spec: RunSpec, facts: Facts) -> Problem | None:
     """A pinned format is checked where it is said; this is the one that the checkpoint is stored in."""
-    method = _stored_method(facts.model.config)
-    if method is None or spec.model.quantization is not None or _takes(facts.engine.flag(_FORMAT), method):
+    stored = quantization_config(facts.model.config)
+    method = None if stored is None else stored_method(stored)
+    if method is None or spec.model.quantization is not None:
+        return None
+    return _check_format(spec, facts, method, "model.config.quantization_config.quant_method")
+
+
+def check_gguf(spec: RunSpec, facts: Facts) -> Problem | None:
+    """Why this engine would not load a GGUF file. A plan is made all the same: the plugin can be installed later."""
+    checkpoint = facts.model.checkpoint
+    said = {word.partition("=")[0] for word in spec.serve.extra_args}
+    if checkpoint is None or checkpoint.format != GGUF or _FORMAT in said:
+        return None
+    return _check_format(spec, facts, GGUF, "model.path")
+
+
+def _check_format(spec: RunSpec, facts: Facts, method: str, key: str) -> Problem | None:
+    if _takes(facts.engine.flag(_FORMAT), method):
         return None
     releases = releases_where(_FORMAT, lambda flag: _takes(flag, method))
     if not releases:
         return None
     return Problem(
         f"vLLM {facts.engine.version} does not know {method} weights",
-        "model.config.quantization_config.quant_method",
+        key,
         method,
-        spec.origin("model.config.quantization_config.quant_method") or facts.model.config_source,
+        spec.origin(key) or facts.model.config_source,
         f"{render_releases(releases)} of vLLM know it; or choose the model in another format; if a plugin of vLLM "
         f'adds this one: serve.extra_args=["{_FORMAT}","{method}"]',
         "unsupported_quantization",
     )
 
 
-def _stored_method(config: Mapping[str, Any]) -> str | None:
-    stored = config.get("quantization_config")
-    method = stored.get("quant_method") if isinstance(stored, Mapping) else None
-    return method.lower().replace("_", "-") if isinstance(method, str) else None
-
-
 def _takes(flag: Flag | None, method: str) -> bool:
     """True also when the release does not name its formats."""
     values = () if flag is None else flag.choices or flag.known_values
-    return not values or method in (str(value).replace("_", "-") for value in values)
+    return not values or not engine_names(method).isdisjoint(map(str, values))

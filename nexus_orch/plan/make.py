@@ -143,7 +143,7 @@ def _predict(settled: Settled, *, borderline: bool) -> Prediction:
 
 
 def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: list[Problem]) -> tuple[str, ...]:
-    notes = [*inputs.notes, *inputs.facts.machine.notes, *inputs.facts.engine.notes]
+    notes = [*inputs.notes, *inputs.facts.model.notes, *inputs.facts.machine.notes, *inputs.facts.engine.notes]
     notes += [f"{name} cannot serve this run: {refusal.reason}" for name, refusal in chosen.refused.items()]
     outside = settled.draft.outside_bytes(settled.placement)
     if outside >= SMALLEST_TOLD_BYTES:

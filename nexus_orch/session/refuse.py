@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from nexus_orch.adapt.models import check_gguf
 from nexus_orch.errors import ConfigError, NexusError, PlanError, Problem
 from nexus_orch.launch.processes.family import EngineRecord
 from nexus_orch.launch.processes.orphans import Orphan, find_orphans
@@ -25,7 +26,10 @@ def refusal_of(preparation: Preparation) -> NexusError | None:
         return PlanError(_describe_other_machine(machine))
     if not preparation.is_installed:
         return ConfigError(_describe_missing_engine(machine))
-    return None
+    if preparation.facts.model.missing_weights:
+        return ConfigError(*preparation.facts.model.missing_weights)
+    unreadable = check_gguf(preparation.spec, preparation.facts)
+    return None if unreadable is None else ConfigError(unreadable)
 
 
 def _describe_other_machine(machine: MachineFacts) -> Problem:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nexus_orch.errors import Problem
+
 Sourced = Literal["file", "nvml", "os", "catalogue", "profile", "installed", "measured", "assumed"]
 Storage = Literal["network", "rotating", "solid", "memory", "unknown"]
 """What a file lies on: bytes from another machine, a disk that turns, one that does not, RAM itself."""
@@ -50,6 +52,8 @@ class ModelFacts:
     is_local: bool = False
     has_chat_template: bool | None = None
     notes: tuple[str, ...] = ()
+    missing_weights: tuple[Problem, ...] = ()
+    """What the folder lacks to be served; it is planned all the same."""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ def _find_fetched(name: str) -> Path | None:
 
 
 def _read_folder(folder: Path, spec: ModelSpec) -> ModelFacts:
-    """A folder that must hold a whole model. Problems of its config and of its weights are told together."""
+    """A model's folder. Problems of its config and of its weights are told together; one that only lacks weights can
+    be planned, not served."""
     problems: list[Problem] = []
     config: dict[str, Any] = {}
     checkpoint: CheckpointFacts | None = None
@@ -79,14 +80,15 @@ def _read_folder(folder: Path, spec: ModelSpec) -> ModelFacts:
         config = _read_config(folder)
     except ConfigError as error:
         problems.extend(error.problems)
+    lacking: list[Problem] = []
     try:
         checkpoint = read_checkpoint(folder)
         if checkpoint is None:
-            problems.append(_no_weights(folder))
+            lacking.append(_no_weights(folder))
     except ConfigError as error:
-        problems.extend(error.problems)
-    if problems:
-        raise ConfigError(*problems)
+        lacking.extend(error.problems)
+    if problems or any(problem.cause != "weights_missing" for problem in lacking):
+        raise ConfigError(*problems, *lacking)
     return ModelFacts(
         name=spec.name or folder.name,
         path=_engine_path(folder, checkpoint),
@@ -95,7 +97,11 @@ def _read_folder(folder: Path, spec: ModelSpec) -> ModelFacts:
         checkpoint=checkpoint,
         is_local=True,
         has_chat_template=_has_chat_template(folder),
-        notes=_compare_configs(spec.config, config, folder),
+        notes=(
+            *_compare_configs(spec.config, config, folder),
+            *(f"planned from config.json alone: {problem.message}" for problem in lacking),
+        ),
+        missing_weights=tuple(replace(problem, key="model.path", value=spec.path) for problem in lacking),
     )
 
 

@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from packaging.version import Version
+
 from nexus_orch.errors import Problem
 from nexus_orch.plan.asked.wishes import Wishes
 from nexus_orch.plan.model.architecture import Architecture
+from nexus_orch.plan.model.formats import DTYPE_BYTES, UNQUANTIZED, Scheme
 from nexus_orch.plan.model.gguf import choose_gguf_scheme, gguf_notes
 from nexus_orch.plan.model.headers import layer_scale
-from nexus_orch.plan.model.quantization import DTYPE_BYTES, UNQUANTIZED, Scheme, choose_scheme
+from nexus_orch.plan.model.quantization import choose_scheme
 from nexus_orch.plan.model.tensors import choose_architecture
 from nexus_orch.plan.release.generations import Generation, choose_generation
 from nexus_orch.plan.release.weights import RankWeights, WeightLayout
 from nexus_orch.types import Choice, Facts, Lesson, RunSpec
+from nexus_orch.types.releases import parse_version
 
 BLOCK_MULTIPLE = 8
 """V0 accepted blocks of 8, 16 and 32 tokens; FlashAttention and later releases want multiples of 16."""
@@ -52,8 +56,22 @@ class Inputs:
 
     @property
     def kv_dtype_bytes(self) -> int:
-        name = self.spec.memory.kv_cache.dtype or self.derived_kv_dtype
+        name = self.spec.memory.kv_cache.dtype or self.derived_kv_dtype or self.stored_kv_dtype
         return self.dtype_bytes if name is None else DTYPE_BYTES.get(str(name), 1)
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether the weights or the layers are assumed in part: ranges are wider then."""
+        return self.architecture.is_guess or self.scheme.is_guess
+
+    @property
+    def stored_kv_dtype(self) -> str | None:
+        """The type of keys and values that the checkpoint asks for, where this release obeys it: ModelOpt's from 0.14
+        (vllm/utils/torch_utils.py, resolve_kv_cache_dtype_string), that of compressed-tensors from 0.15
+        (attention/layer.py)."""
+        first = {"modelopt": Version("0.14"), "compressed-tensors": Version("0.15")}.get(self.scheme.method or "")
+        obeyed = first is not None and parse_version(self.facts.engine.version) >= first
+        return self.scheme.kv_cache_dtype if obeyed else None
 
     def generation(self, *, offloading: bool = False) -> Generation:
         """The accounting rules of this engine for this model."""
@@ -119,7 +137,7 @@ def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Input
     oldest = _MINIMUM_CAPABILITY.get(scheme.method or "")
     if oldest is not None and capability is not None and capability < oldest:
         problems.append(_too_old(scheme, facts, oldest))
-    notes = (*architecture.notes, *gguf_notes(facts))
+    notes = (*architecture.notes, *scheme.notes, *gguf_notes(facts))
     return Inputs(wishes, facts, architecture, scheme, dtype, tuple(problems), notes)
 
 
@@ -130,7 +148,8 @@ def _choose_scheme(
     if architecture.is_guess:
         return UNQUANTIZED
     gguf = choose_gguf_scheme(architecture, facts.model.checkpoint)
-    return gguf or choose_scheme(facts.model.config, wishes.spec.model.quantization, capability)
+    pinned = wishes.spec.model.quantization
+    return gguf or choose_scheme(facts.model.config, pinned, capability, facts.engine.version)
 
 
 def _choose_dtype(wishes: Wishes, facts: Facts, architecture: Architecture) -> tuple[Choice, list[Problem]]:

@@ -129,5 +129,5 @@ class CardAccount:
         if PASS_PEAK in learned or (COMPILED_PEAK in learned and not self.eager):
             return Doubt(FREE_MARGIN_BYTES, FREE_MARGIN_BYTES)
         doubt = kv_doubt(self.generation, self.peak.pass_bytes, len(self.gpus))
-        factor = GUESS_FACTOR if self.inputs.architecture.is_guess else 1
+        factor = GUESS_FACTOR if self.inputs.is_guess else 1
         return Doubt(doubt.below * factor, doubt.above * factor)

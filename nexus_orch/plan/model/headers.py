@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from nexus_orch.plan.model.architecture import Architecture
-from nexus_orch.plan.model.quantization import Scheme
+from nexus_orch.plan.model.formats import Scheme
 from nexus_orch.types import CheckpointFacts
 
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
@@ -30,8 +30,9 @@ def layer_scale(architecture: Architecture, scheme: Scheme, checkpoint: Checkpoi
         and not tensor.name.endswith("inv_freq")
     )
     computed = sum(
-        count * sum(scheme.tensor_bytes(parameter, 1, 2) for parameter in layer.parameters)
-        for layer, count in architecture.distinct_layers
+        scheme.tensor_bytes(parameter, 1, 2, index)
+        for index, layer in enumerate(architecture.layers)
+        for parameter in layer.parameters
     )
     scale = stored / computed if computed else 1.0
     # Far off means that the layers have other names or the format is another one: keep to what was computed.

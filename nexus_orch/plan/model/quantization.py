@@ -1,132 +1,78 @@
-"""How many bytes a quantized tensor takes once vLLM has loaded it."""
+"""From a checkpoint's quantization_config to its `Scheme`: one function for each method that vLLM reads."""
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from nexus_orch.errors import Problem
-from nexus_orch.plan.model.architecture import Parameter, round_up
+from nexus_orch.plan.model.formats import (
+    FP8_BLOCK,
+    FP8_CHANNEL,
+    FP8_TENSOR,
+    MXFP4,
+    MXFP4_GROUP,
+    MXFP8,
+    NF4,
+    NVFP4,
+    UNQUANTIZED,
+    WHOLE_ROW,
+    Format,
+    Rule,
+    Scheme,
+)
+from nexus_orch.plan.model.methods import canonical_method, reads
+from nexus_orch.plan.model.modules import Modules
+from nexus_orch.plan.model.online import online_scheme
 
-DTYPE_BYTES: Mapping[str, int] = {
-    "bfloat16": 2,
-    "float16": 2,
-    "half": 2,
-    "float32": 4,
-    "float": 4,
-    "fp8": 1,
-    "fp8_e4m3": 1,
-    "fp8_e5m2": 1,
-    "int8": 1,
+_GROUP = 128
+_HEAD = "lm_head"
+
+_MODELOPT: Mapping[str, Format] = {
+    "FP8": FP8_TENSOR,
+    "FP8_PER_CHANNEL_PER_TOKEN": FP8_CHANNEL,
+    "FP8_PB_WO": FP8_BLOCK,
+    "FP8_BLOCK_SCALES": FP8_BLOCK,
+    "NVFP4": NVFP4,
+    "NVFP4_AWQ": NVFP4,
+    "W4A16_NVFP4": NVFP4,
+    "W4A8_NVFP4_FP8": NVFP4,
+    "MXFP4": MXFP4,
+    "W4A8_MXFP4_FP8": MXFP4,
+    "MXFP8": MXFP8,
 }
-"""Bytes of one element, by vLLM's names."""
-
-MXFP4_GROUP = 32
-MXFP4_WIDTH_MULTIPLE = 256
-"""Expert widths are padded to this when MXFP4 weights are loaded (quantization/mxfp4.py rounds up by backend):
-GPT-OSS's 2880 becomes 3072, +0.65 GiB for the 20B model on an H100. On A100 the 120B model's 17.22 GiB on each of four
-ranks are explained by the hidden size being padded as well."""
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """A weight format. `bits` is the width of a weight; scales stand per `group` of inputs, `block`, or tensor."""
-
-    method: str | None = None
-    bits: float = 16
-    group: int | None = None
-    block: tuple[int, int] | None = None
-    scale_bytes: int = 4
-    zero_points: bool = False
-    group_index: bool = False
-    """GPTQ keeps the group of each input (g_idx, int32)."""
-    experts_only: bool = False
-    pads_hidden: bool = False
-    """MXFP4 through Marlin (before Hopper) pads the hidden size of the experts too."""
-    skipped: tuple[str, ...] = ()
-    """Modules that stay unquantized, by vLLM's `modules_to_not_convert` (names or patterns)."""
-
-    def converts(self, parameter: Parameter) -> bool:
-        if self.method == "gguf" and parameter.split == "vocabulary":
-            return True
-        if self.method is None or not parameter.linear:
-            return False
-        if self.experts_only:
-            return parameter.copies > 1
-        return not any(_matches(pattern, parameter.name) for pattern in self.skipped)
-
-    def stored_name(self, parameter: Parameter) -> str:
-        """The name under which vLLM registers this parameter's weights (create_weights of each method)."""
-        suffix = {"awq": "qweight", "gptq": "qweight", "gguf": "qweight"}.get(self.method or "")
-        if self.method == "compressed-tensors" and self.bits < 8:
-            suffix = "weight_packed"
-        head, separator, _ = parameter.name.rpartition("weight")
-        return f"{head}{suffix}" if suffix and separator and self.converts(parameter) else parameter.name
-
-    def tensor_bytes(self, parameter: Parameter, tensor_parallel: int, dtype_bytes: int) -> int:
-        """Bytes of this parameter, scales included, on the largest rank."""
-        rows, columns = parameter.shape_on_rank(tensor_parallel)
-        if not self.converts(parameter):
-            return parameter.copies * rows * columns * dtype_bytes
-        if self.method == "mxfp4":
-            rows, columns = self._padded_experts(parameter, rows, columns)
-        return parameter.copies * self._matrix_bytes(rows, columns)
-
-    def _padded_experts(self, parameter: Parameter, rows: int, columns: int) -> tuple[int, int]:
-        """Rows of w13 hold two widths, columns of w2 one; the other side is the hidden size."""
-        multiple = MXFP4_WIDTH_MULTIPLE
-        hidden = multiple if self.pads_hidden else 1
-        if parameter.split == "rows":
-            return 2 * round_up(rows // 2, multiple), round_up(columns, hidden)
-        return round_up(rows, hidden), round_up(columns, multiple)
-
-    def _matrix_bytes(self, rows: int, columns: int) -> int:
-        total = int(rows * columns * self.bits / 8)
-        if self.block is not None:
-            total += -(-rows // self.block[0]) * -(-columns // self.block[1]) * self.scale_bytes
-        elif self.group is not None:
-            groups = rows * -(-columns // self.group)
-            total += groups * self.scale_bytes + (int(groups * self.bits / 8) if self.zero_points else 0)
-        else:
-            total += self.scale_bytes
-        return total + (4 * columns if self.group_index else 0)
-
-
-UNQUANTIZED = Scheme()
+"""ModelOpt's algorithms (quantization/modelopt.py of 0.33.0, LINEAR_ALGOS, and those of the exporter)."""
 
 
 def choose_scheme(
-    config: Mapping[str, Any], pinned: str | None = None, compute_capability: tuple[int, int] | None = None
+    config: Mapping[str, Any],
+    pinned: str | None = None,
+    compute_capability: tuple[int, int] | None = None,
+    version: str | None = None,
 ) -> Scheme | Problem:
-    """The weight format of a checkpoint, or of a plain one that is quantized while loading (fp8, bitsandbytes).
+    """The weight format of a checkpoint, or of a plain one that this release quantizes while loading it.
 
     Returns a Problem when the method is unknown, or the pinned one is not the checkpoint's.
     """
-    found = _quantization_config(config)
-    method = None if found is None else found.get("quant_method")
-    if found is not None and not isinstance(method, str):
+    found = quantization_config(config)
+    if found is None:
+        return UNQUANTIZED if pinned is None else online_scheme(pinned, version)
+    method = found.get("quant_method")
+    if not isinstance(method, str):
         return _unsupported(str(method), "its quantization_config names no quant_method")
-    method = None if method is None else method.lower()
-    if pinned is not None and found is None:
-        online = {"fp8": Scheme("fp8", 8), "bitsandbytes": _bitsandbytes({})}.get(pinned.lower())
-        return online or _unsupported(
-            pinned, "the checkpoint is not quantized, and only fp8 and bitsandbytes convert one"
-        )
-    if found is None or method is None:
-        return UNQUANTIZED
-    scheme = _from_config(method, found)
-    if scheme is not None and compute_capability is not None and compute_capability < (9, 0):
-        scheme = replace(scheme, pads_hidden=True)
+    scheme = _from_config(canonical_method(method), found)
     if scheme is None:
         return _unsupported(method, "the planner does not know how large its weights are")
-    if pinned is not None and not _same_family(pinned.lower(), method):
+    if compute_capability is not None and compute_capability < (9, 0):
+        scheme = replace(scheme, pads_hidden=True)
+    if pinned is not None and not reads(pinned, method):
         return _unsupported(pinned, f"the checkpoint is quantized with {method}")
     return scheme
 
 
-def _quantization_config(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def quantization_config(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the configuration says about quantization, wherever it says it."""
     nested = config.get("text_config")
     for holder in (config, nested if isinstance(nested, Mapping) else {}):
         for key in ("quantization_config", "compression_config"):
@@ -137,43 +83,286 @@ def _quantization_config(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _from_config(method: str, config: Mapping[str, Any]) -> Scheme | None:
-    skipped = tuple(str(name) for name in (config.get("modules_to_not_convert") or config.get("ignore") or ()) if name)
-    bits, group = _number(config, "bits", 4), _number(config, "group_size", 128)
-    per_group = group if group > 0 else None
-    known = {
-        "fp8": Scheme("fp8", 8, block=_block(config), skipped=skipped),
-        "awq": Scheme("awq", bits, per_group, scale_bytes=2, zero_points=True, skipped=skipped),
-        "gptq": Scheme("gptq", bits, per_group, scale_bytes=2, zero_points=True, group_index=True, skipped=skipped),
-        "mxfp4": Scheme("mxfp4", 4, MXFP4_GROUP, scale_bytes=1, experts_only=True),
-        "bitsandbytes": _bitsandbytes(config),
-        "compressed-tensors": _compressed_tensors(config, skipped),
-    }
-    return known.get(method.removesuffix("_marlin"))
+    read = _READERS.get(method)
+    return None if read is None else read(config)
+
+
+def _skipped(config: Mapping[str, Any], *keys: str) -> tuple[Rule, ...]:
+    """The modules that stay unquantized, by the first of these keys that lists some."""
+    listed = next((config[key] for key in keys if isinstance(config.get(key), list | tuple) and config[key]), ())
+    return (Rule(Modules.of(listed)),) if listed else ()
+
+
+def _fp8(config: Mapping[str, Any]) -> Scheme:
+    return Scheme("fp8", Format(8, block=_block(config)), _skipped(config, "modules_to_not_convert", "ignored_layers"))
+
+
+def _fbgemm(config: Mapping[str, Any]) -> Scheme:
+    return Scheme("fbgemm_fp8", FP8_CHANNEL, _skipped(config, "modules_to_not_convert"))
+
+
+def _awq(config: Mapping[str, Any]) -> Scheme:
+    stored = _grouped(config, "bits", "w_bit", group="q_group_size")
+    return Scheme("awq", replace(stored, zero_points=True), _skipped(config, "modules_to_not_convert"))
+
+
+def _gptq(config: Mapping[str, Any]) -> Scheme:
+    stored = replace(_grouped(config, "bits"), zero_points=True, group_index=True)
+    rules = [*_gptq_dynamic(config.get("dynamic"), stored), *_skipped(config, "modules_to_not_convert")]
+    return Scheme("gptq", stored, tuple(rules), converts_head=config.get("lm_head") is True)
+
+
+def _gptq_dynamic(dynamic: object, stored: Format) -> Iterator[Rule]:
+    """GPTQModel's exceptions: "-:REGEX" stays unquantized, "+:REGEX" has widths of its own."""
+    if not isinstance(dynamic, Mapping):
+        return
+    for name, changes in dynamic.items():
+        expression = str(name).removeprefix("-:").removeprefix("+:")
+        other = changes if isinstance(changes, Mapping) else {}
+        bits, group = _number(other, "bits", int(stored.bits)), _number(other, "group_size", stored.group or -1)
+        kept = None if str(name).startswith("-:") else replace(stored, bits=bits, group=group if group > 0 else None)
+        yield Rule(Modules((f"re:{expression}",)), kept)
+
+
+def _auto_round(config: Mapping[str, Any]) -> Scheme:
+    """AutoRound, packed as the file says: like GPTQ, like AWQ, or in the formats of compressed-tensors."""
+    packing, kind = str(config.get("packing_format", "")), str(config.get("data_type", "int"))
+    bits = _number(config, "bits", 4)
+    size = config.get("group_size")
+    if isinstance(size, list | tuple):
+        stored = Format(bits, block=_block(config, "group_size"))
+    elif "mx_fp" in kind:
+        stored = MXFP4 if bits == 4 else MXFP8
+    elif kind.startswith("nv_fp"):
+        stored = NVFP4
+    else:
+        stored = replace(_grouped(config, "bits"), zero_points=True, group_index="awq" not in packing)
+    return Scheme(
+        "auto-round",
+        stored,
+        (*_auto_round_exceptions(config, stored), *_skipped(config, "modules_to_not_convert")),
+    )
+
+
+def _auto_round_exceptions(config: Mapping[str, Any], stored: Format) -> Iterator[Rule]:
+    """`extra_config` gives single modules widths of their own; 16 bits and more mean that they are left alone."""
+    extra = config.get("extra_config")
+    for name, changes in (extra if isinstance(extra, Mapping) else {}).items():
+        if not isinstance(changes, Mapping):
+            continue
+        bits, group = _number(changes, "bits", int(stored.bits)), _number(changes, "group_size", stored.group or -1)
+        kept = None if bits >= 16 else replace(stored, bits=bits, group=group if group > 0 else WHOLE_ROW)
+        pattern = f"re:{name}" if any(sign in str(name) for sign in "*^$\\") else str(name)
+        yield Rule(Modules((pattern,)), kept)
+
+
+def _modelopt(config: Mapping[str, Any]) -> Scheme | None:
+    """NVIDIA ModelOpt, in config.json or as its own hf_quant_config.json writes it (`quantization`)."""
+    nested = config.get("quantization")
+    inner: Mapping[str, Any] = nested if isinstance(nested, Mapping) else config
+    algorithm = str(inner.get("quant_algo") or "").upper()
+    skipped = _skipped(inner, "ignore", "exclude_modules")
+    head = not any(rule.modules.names(f"{_HEAD}.weight") for rule in skipped)
+    kv = _modelopt_kv(inner, config)
+    if algorithm == "MIXED_PRECISION":
+        return replace(_mixed(inner, skipped), converts_head=head, kv_cache_dtype=kv)
+    stored = _MODELOPT.get(algorithm)
+    if stored is None:
+        return None
+    group = _number(inner, "group_size", stored.group or 0)
+    if stored is NVFP4 and group > 0:
+        stored = replace(stored, group=group)
+    return Scheme("modelopt", stored, skipped, converts_head=head, kv_cache_dtype=kv)
+
+
+def _mixed(inner: Mapping[str, Any], skipped: tuple[Rule, ...]) -> Scheme:
+    """A format for each layer that `quantized_layers` names. Where it is missing, the blocks have the formats that
+    NVIDIA's own mixed checkpoints have."""
+    layers = inner.get("quantized_layers")
+    if not isinstance(layers, Mapping) or not layers:
+        note = (
+            "the checkpoint mixes formats and config.json does not say which layer has which: feed-forward blocks are "
+            "counted in NVFP4, attention in FP8"
+        )
+        attention = Modules(("self_attn", "linear_attn", "in_proj", "out_proj"))
+        return Scheme("modelopt", NVFP4, (*skipped, Rule(attention, FP8_TENSOR)), notes=(note,), is_guess=True)
+    by_format: dict[Format, list[str]] = {}
+    for name, entry in layers.items():
+        algorithm = str(entry.get("quant_algo", "") if isinstance(entry, Mapping) else entry).upper()
+        if algorithm in _MODELOPT:
+            by_format.setdefault(_MODELOPT[algorithm], []).append(str(name))
+    rules = (Rule(Modules(tuple(names)), stored) for stored, names in by_format.items())
+    return Scheme("modelopt", Format(), (*skipped, *rules, Rule(Modules(("re:.*",)))))
+
+
+def _modelopt_kv(*holders: Mapping[str, Any]) -> str | None:
+    """FP8 or another type of keys and values, by its name or as a scheme (vllm/utils/torch_utils.py of 0.33.0)."""
+    for holder in holders:
+        scheme = holder.get("kv_cache_scheme") or holder.get("kv_cache_quant_algo")
+        if scheme:
+            return _kv_type(scheme)
+    return None
+
+
+def _kv_type(scheme: object) -> str | None:
+    if isinstance(scheme, Mapping):
+        return "fp8" if scheme.get("num_bits") == 8 and scheme.get("type", "float") == "float" else None
+    return "fp8" if str(scheme).lower() == "fp8" else None
+
+
+def _compressed_tensors(config: Mapping[str, Any]) -> Scheme | None:
+    """Groups of modules, each with a format of its own; "Linear" means all that no other group names."""
+    groups = config.get("config_groups")
+    rules: list[Rule] = list(_skipped(config, "ignore"))
+    stored: Format | None = None
+    for group in groups.values() if isinstance(groups, Mapping) else ():
+        weights = group.get("weights") if isinstance(group, Mapping) else None
+        if not isinstance(weights, Mapping):
+            continue
+        read = _compressed_weights(weights)
+        targets = [t for t in group.get("targets") or ("Linear",) if isinstance(t, str)]
+        named = [target for target in targets if target not in ("Linear", "FusedMoE")]
+        if len(named) < len(targets) or not named:
+            stored = stored or read
+        if named:
+            rules.append(Rule(Modules(tuple(named)), read))
+    if stored is None and not any(rule.format for rule in rules):
+        return None
+    if stored is None:  # no group for all: what none of them names stays as it is
+        rules.append(Rule(Modules(("re:.*",))))
+    scheme = Scheme("compressed-tensors", stored or Format(), tuple(rules))
+    kv = config.get("kv_cache_scheme")
+    return replace(scheme, kv_cache_dtype=_kv_type(kv) if kv else None)
+
+
+def _compressed_weights(weights: Mapping[str, Any]) -> Format:
+    bits, strategy = _number(weights, "num_bits", 8), str(weights.get("strategy", "channel"))
+    if strategy == "tensor_group":  # NVFP4: the scales of the groups in FP8, one more for the tensor
+        return Format(bits, _number(weights, "group_size", 16), scale_bytes=1)
+    if strategy == "group":
+        size = _number(weights, "group_size", _GROUP)
+        if weights.get("type") == "float":  # MXFP4 and MXFP8: a shared exponent for each group
+            return Format(bits, size, scale_bytes=1)
+        return Format(bits, size, scale_bytes=2, zero_points=weights.get("symmetric") is False)
+    if strategy == "block":
+        return Format(bits, block=_block(weights, "block_structure"))
+    return Format(bits, None if strategy == "tensor" else WHOLE_ROW)
+
+
+def _mxfp4(config: Mapping[str, Any]) -> Scheme:
+    """GPT-OSS: nothing but the experts, whatever the list of exceptions says."""
+    return Scheme("mxfp4", MXFP4, experts_only=True)
 
 
 def _bitsandbytes(config: Mapping[str, Any]) -> Scheme:
-    """NF4 with one float32 scale for 64 weights (what vLLM holds, even of double-quantized checkpoints), or int8."""
-    if config.get("load_in_8bit"):
-        return Scheme("bitsandbytes", 8, 1 << 40)
-    return Scheme("bitsandbytes", 4, 64)
+    stored = FP8_CHANNEL if config.get("load_in_8bit") else NF4
+    return Scheme("bitsandbytes", stored, _skipped(config, "llm_int8_skip_modules"))
 
 
-def _compressed_tensors(config: Mapping[str, Any], skipped: tuple[str, ...]) -> Scheme | None:
-    groups = config.get("config_groups")
-    first = next(iter(groups.values()), None) if isinstance(groups, Mapping) else None
-    weights = first.get("weights") if isinstance(first, Mapping) else None
+def _torchao(config: Mapping[str, Any]) -> Scheme | None:
+    """torchao: the kind of the weights by the name of its configuration (torchao/quantization/quant_api.py)."""
+    kind = config.get("quant_type")
+    entry = kind.get("default", kind) if isinstance(kind, Mapping) else kind
+    name = str(entry.get("_type", "") if isinstance(entry, Mapping) else entry)
+    data = entry.get("_data") if isinstance(entry, Mapping) else None
+    settings: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+    rules = list(_skipped(config, "modules_to_not_convert"))
+    by_module = settings.get("module_fqn_to_config")
+    if isinstance(by_module, Mapping):
+        for module, other in by_module.items():
+            if module != "_default":
+                rules.append(Rule(Modules((str(module),)), _torchao_format(other)))
+        stored = _torchao_format(by_module.get("_default"))
+    else:
+        stored = _torchao_format({"_type": name, "_data": settings})
+    if stored is None and not any(rule.format for rule in rules):
+        return None
+    if stored is None:
+        rules.append(Rule(Modules(("re:.*",))))
+    return Scheme("torchao", stored or Format(), tuple(rules))
+
+
+_TORCHAO = (
+    ("nvfp4", NVFP4),
+    ("float8", FP8_CHANNEL),
+    ("fp8", FP8_CHANNEL),
+    ("int8weight", FP8_CHANNEL),
+    ("int8dynamic", FP8_CHANNEL),
+    ("mxfp4", MXFP4),
+    ("mx", MXFP8),
+)
+"""What the names of torchao's configurations hold, such as Float8DynamicActivationFloat8WeightConfig."""
+
+
+def _torchao_format(entry: object) -> Format | None:
+    if not isinstance(entry, Mapping):
+        return None
+    name = str(entry.get("_type", "")).lower().replace("_", "")
+    data = entry.get("_data")
+    settings: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+    integers = Format(4, _number(settings, "group_size", _GROUP), scale_bytes=2, zero_points="dynamic" not in name)
+    return next((stored for sign, stored in (("int4weight", integers), *_TORCHAO) if sign in name), None)
+
+
+def _quark(config: Mapping[str, Any]) -> Scheme | None:
+    """AMD Quark: a global format, and others for the modules of layer_quant_config."""
+    rules = list(_skipped(config, "exclude"))
+    layers = config.get("layer_quant_config")
+    for name, other in (layers if isinstance(layers, Mapping) else {}).items():
+        found = _quark_format(other)
+        if found is not None:
+            rules.append(Rule(Modules((str(name),)), found))
+    stored = _quark_format(config.get("global_quant_config"))
+    if stored is None:
+        return None
+    return Scheme("quark", stored, tuple(rules))
+
+
+def _quark_format(entry: object) -> Format | None:
+    weights = entry.get("weight") if isinstance(entry, Mapping) else None
+    if isinstance(weights, list | tuple):  # two levels, the first is the format
+        weights = weights[0] if weights else None
     if not isinstance(weights, Mapping):
         return None
-    bits, strategy = _number(weights, "num_bits", 8), str(weights.get("strategy", "channel"))
-    if strategy == "group":
-        zero_points = weights.get("symmetric") is False
-        size = _number(weights, "group_size", 128)
-        return Scheme("compressed-tensors", bits, size, scale_bytes=2, zero_points=zero_points, skipped=skipped)
-    if strategy == "block":
-        return Scheme("compressed-tensors", bits, block=_block(weights, "block_structure"), skipped=skipped)
-    # One scale for each output: a group as wide as any matrix.
-    per_channel = None if strategy == "tensor" else 1 << 40
-    return Scheme("compressed-tensors", bits, per_channel, skipped=skipped)
+    dtype, scheme = str(weights.get("dtype", "")).lower(), str(weights.get("qscheme", "per_tensor"))
+    if dtype in ("fp4", "mxfp4"):
+        return MXFP4
+    bits = 4 if "4" in dtype and not dtype.startswith("fp8") else 8
+    if scheme == "per_group":
+        return Format(bits, _number(weights, "group_size", MXFP4_GROUP), scale_bytes=1 if "fp" in dtype else 2)
+    return Format(bits, None if scheme == "per_tensor" else WHOLE_ROW)
+
+
+def _hqq(config: Mapping[str, Any]) -> Scheme:
+    settings = config.get("quant_config")
+    weights = settings.get("weight_quant_params") if isinstance(settings, Mapping) else None
+    inner: Mapping[str, Any] = weights if isinstance(weights, Mapping) else {}
+    stored = Format(_number(inner, "nbits", 4), _number(inner, "group_size", 64), scale_bytes=4)
+    return Scheme("hqq", stored, _skipped(config, "skip_modules"))
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Scheme | None]] = {
+    "fp8": _fp8,
+    "deepseek_v4_fp8": _fp8,
+    "fbgemm_fp8": _fbgemm,
+    "awq": _awq,
+    "gptq": _gptq,
+    "auto-round": _auto_round,
+    "modelopt": _modelopt,
+    "mxfp4": _mxfp4,
+    "bitsandbytes": _bitsandbytes,
+    "compressed-tensors": _compressed_tensors,
+    "torchao": _torchao,
+    "quark": _quark,
+    "hqq": _hqq,
+}
+
+
+def _grouped(config: Mapping[str, Any], *bits: str, group: str = "") -> Format:
+    """Integers with a 16-bit scale for each group of inputs."""
+    width = next((_number(config, key, 4) for key in bits if key in config), 4)
+    size = _number(config, "group_size", _number(config, group, _GROUP))
+    return Format(width, size if size > 0 else WHOLE_ROW, scale_bytes=2)
 
 
 def _block(config: Mapping[str, Any], key: str = "weight_block_size") -> tuple[int, int] | None:
@@ -186,21 +375,6 @@ def _block(config: Mapping[str, Any], key: str = "weight_block_size") -> tuple[i
 def _number(config: Mapping[str, Any], key: str, default: int) -> int:
     value = config.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) and value != 0 else default
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """Whether a name of a checkpoint's module list means this fused parameter.
-
-    Lists of single layers (`model.layers.3.mlp.gate`) name modules that every layer leaves unquantized; the parts of a
-    fused projection are always listed together, so that any of them stands for the whole.
-    """
-    bare = pattern.removeprefix("re:").split("layers.")[-1].split(".", 1)[-1] if "layers." in pattern else pattern
-    aliases = (name, name.replace("qkv_proj", "q_proj"), name.replace("gate_up_proj", "gate_proj"))
-    return bool(bare) and any(bare in alias.split(".") or fnmatch.fnmatch(alias, f"{bare}.*") for alias in aliases)
-
-
-def _same_family(pinned: str, method: str) -> bool:
-    return pinned.removesuffix("_marlin") == method.removesuffix("_marlin")
 
 
 def _unsupported(method: str, why: str) -> Problem:

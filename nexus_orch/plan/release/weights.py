@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nexus_orch.plan.model.architecture import Architecture, Layer, Parameter
-from nexus_orch.plan.model.quantization import Scheme
+from nexus_orch.plan.model.formats import Format, Scheme
 from nexus_orch.types import MIB
 
 ALLOCATION_UNIT = 512
@@ -128,8 +128,7 @@ class WeightLayout:
 
     def _stage(self, stage: int, start: int, size: int) -> RankWeights:
         layers = self.architecture.layers[start : start + size]
-        known = {id(layer): self._layer(layer) for layer, _ in self.architecture.distinct_layers}
-        rows = [known[id(layer)] for layer in layers]
+        rows = [self._known_layer(layer, start + offset) for offset, layer in enumerate(layers)]
         fixed = self._fixed(stage)
         head = sum(self._size(parameter) for parameter in self.architecture.head) if self._is_last(stage) else 0
         if head and self.architecture.tied_embeddings:
@@ -167,11 +166,23 @@ class WeightLayout:
         """vLLM's cos/sin cache: one row for each position (layers/rotary_embedding)."""
         return self._allocated(self.architecture.max_positions * self.architecture.rotary_dim * self.dtype_bytes)
 
-    def _layer(self, layer: Layer) -> _LayerWeights:
-        sizes = tuple(int(self._size(parameter) * self.layer_scale) for parameter in layer.parameters)
+    def _known_layer(self, layer: Layer, index: int) -> _LayerWeights:
+        """Layers of one build that are stored alike are computed once."""
+        differ = layer.parameters if self.scheme.depends_on_layer else ()
+        key = (id(layer), tuple(self.scheme.format_of(parameter, index) for parameter in differ))
+        if key not in self._layers:
+            self._layers[key] = self._layer(layer, index)
+        return self._layers[key]
+
+    @cached_property
+    def _layers(self) -> dict[tuple[int, tuple[Format | None, ...]], _LayerWeights]:
+        return {}
+
+    def _layer(self, layer: Layer, index: int) -> _LayerWeights:
+        sizes = tuple(int(self._size(parameter, index) * self.layer_scale) for parameter in layer.parameters)
         return _LayerWeights(
             sum(self._allocated(size) for size in sizes),
-            tuple(self.scheme.stored_name(parameter) for parameter in layer.parameters),
+            tuple(self.scheme.stored_name(parameter, index) for parameter in layer.parameters),
             sizes,
             tuple(
                 size * parameter.active_elements // max(1, parameter.elements)
@@ -179,8 +190,8 @@ class WeightLayout:
             ),
         )
 
-    def _size(self, parameter: Parameter) -> int:
-        return self.scheme.tensor_bytes(parameter, self.tensor_parallel, self.dtype_bytes)
+    def _size(self, parameter: Parameter, layer: int | None = None) -> int:
+        return self.scheme.tensor_bytes(parameter, self.tensor_parallel, self.dtype_bytes, layer)
 
     def _allocated(self, size: int) -> int:
         return allocated_bytes(size, whole_segments=self.whole_segments)

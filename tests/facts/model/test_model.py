@@ -120,12 +120,14 @@ def test_all_that_is_wrong_with_a_folder_is_told_at_once(tmp_path: Path) -> None
     assert first.key == second.key == "model.path"
 
 
-def test_a_folder_without_weights(tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_planned_and_says_so(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m")
     (folder / "model.safetensors").unlink()
-    (problem,) = problems_of(ModelSpec(path=str(folder)))
-    assert problem.cause == "weights_missing"
+    found = read_model(ModelSpec(path=str(folder)), {})
+    (problem,) = found.missing_weights
+    assert (problem.cause, problem.key) == ("weights_missing", "model.path")
     assert problem.message == f"{folder} holds no weights (*.safetensors, *.bin or *.gguf)"
+    assert any("planned from config.json alone" in note for note in found.notes)
 
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from nexus_orch.plan import choose_scheme, count_parameters, parse_architecture
 from nexus_orch.plan.model.architecture import AttentionCache
-from nexus_orch.plan.model.quantization import Scheme
+from nexus_orch.plan.model.formats import Scheme
 from nexus_orch.plan.release.kv_cache import token_bytes
 from nexus_orch.plan.release.weights import WeightLayout
 from tests.plan.cases import config_of, models

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nexus_orch.plan import choose_scheme, parse_architecture
-from nexus_orch.plan.model.quantization import Scheme
+from nexus_orch.plan.model.formats import Scheme
 from nexus_orch.plan.release.weights import WeightLayout, allocated_bytes, stage_sizes
 from nexus_orch.types import GIB, MIB
 from tests.plan.cases import config_of, launches, plan_launch
