@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from nexus_orch import __version__
-from nexus_orch.errors import ConfigError, ExitCode, NexusError, Problem
+from nexus_orch.errors import ConfigError, ExitCode, NexusError, Problem, render_problems
+from nexus_orch.streams import find_output_failure, open_closed_streams, silence_output
 from nexus_orch.suggest import suggest_or_list
+
+SHOWN_PROBLEMS = 25
+"""More problems of one command line are counted and not listed: nobody reads thousands of them."""
 
 
 @dataclass(frozen=True)
@@ -63,23 +66,35 @@ def main_run(argv: Sequence[str] | None = None) -> int:
 
 def guard(action: Callable[[], int]) -> int:
     """Run an action; whatever a user can cause ends as a message on stderr and an exit code, never as a traceback."""
+    open_closed_streams()
     try:
-        return int(action())
+        code = int(action())
+        sys.stdout.flush()
     except NexusError as error:
-        _say("\n".join(f"error: {block}" if index == 0 else block for index, block in enumerate(_blocks(error))))
+        _say(_render_error(error))
         return int(error.exit_code)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output went away (`nexus plan | head`): python must not complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output went away (`nexus plan | head`)
+        silence_output()
         return int(ExitCode.GOOD)
+    except OSError:
+        failure = find_output_failure()
+        if failure is None:
+            raise  # not the output's: a bug of ours
+        silence_output()
+        _say(f"error: the output cannot be written: {failure.strerror}\n    remedy: make room, or write it elsewhere")
+        return int(ExitCode.ENVIRONMENT)
+    return code
 
 
-def _blocks(error: NexusError) -> list[str]:
-    if len(error.problems) == 1:
-        return [str(error)]
-    return [f"{len(error.problems)} problems", str(error)]
+def _render_error(error: NexusError) -> str:
+    problems = error.problems
+    if len(problems) == 1:
+        return f"error: {error}"
+    text = f"error: {len(problems)} problems\n{render_problems(problems[:SHOWN_PROBLEMS])}"
+    left = len(problems) - SHOWN_PROBLEMS
+    return text if left <= 0 else f"{text}\nand {left:,} more: mend these first"
 
 
 def _say(text: str) -> None:

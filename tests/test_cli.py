@@ -93,3 +93,40 @@ def test_options_may_stand_between_the_overrides(capsys: pytest.CaptureFixture[s
     code = main(["plan", "hardware=rtx4090x2", "--format", "json", "model=qwen32b"])
     assert code in (ExitCode.GOOD, ExitCode.DOES_NOT_FIT)
     assert capsys.readouterr().out.startswith("{")
+
+
+OUTPUTS = (
+    ("plan", "hardware=rtx4090", "model=qwen7b"),
+    ("engine", "list"),
+    ("run", "--cfg", "job"),
+    ("--help",),
+)
+
+
+@pytest.mark.parametrize("words", OUTPUTS, ids=" ".join)
+def test_an_output_that_cannot_be_written_is_one_message(words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run([NEXUS, *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == ExitCode.ENVIRONMENT
+    assert done.stderr.splitlines()[0] == "error: the output cannot be written: No space left on device"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", OUTPUTS, ids=" ".join)
+@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", ">&- 2>&- <&-"])
+def test_a_closed_stream_is_as_good_as_no_reader(words: tuple[str, ...], closed: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" "$@" {closed}', NEXUS, *words], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_thousands_of_problems_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> int:
+        raise ConfigError(*(Problem(f"problem {number}") for number in range(20_000)))
+
+    assert guard(fail) == ExitCode.CONFIG
+    told = capsys.readouterr().err.splitlines()
+    assert told[:2] == ["error: 20000 problems", "problem 0"]
+    assert told[-1] == "and 19,975 more: mend these first"
+    assert len(told) == 27
