@@ -12,7 +12,6 @@ from nexus_orch.errors import ConfigError, NexusError, Problem
 from nexus_orch.exchange.imported import Imported
 from nexus_orch.exchange.start import Note
 from nexus_orch.plan.answer.unused import ENGINE_SETTINGS
-from nexus_orch.plan.asked.wishes import with_value
 from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.prepare import make_preparation, read_facts
 from nexus_orch.types import Choice, RunSpec
@@ -74,7 +73,7 @@ def find_differences(spec: RunSpec, imported: Imported, project: Path | None) ->
     free = spec
     pinned = [key for key in ENGINE_SETTINGS if key in imported.settings and key not in _ONLY_TASTE]
     for key in pinned:
-        free = with_value(free, key, None)
+        free = free.with_value(key, None)
     alone = make_preparation(free, facts, provider, plugins).plan
     return [_note(f"it fits: {plan.kv_cache_tokens:,} tokens of KV cache, context {plan.max_model_len:,}")] + [
         _note(text) for text in _compare(pinned, plan.choices, alone.choices)

@@ -9,19 +9,16 @@ from nexus_orch.errors import ConfigError
 from nexus_orch.judge.serving.advice import (
     Advice,
     Gain,
-    Proposal,
     contradicts,
     describe_helpless,
     judge_gain,
     make_moves,
-    propose,
     takes,
 )
-from nexus_orch.judge.serving.pressure import Finding
-from nexus_orch.plan.asked.wishes import with_value
+from nexus_orch.plan.nearby.relief import find_relief
 from nexus_orch.plugin_manager import Plugins
 from nexus_orch.session.prepare import Preparation, make_preparation
-from nexus_orch.types import Lesson, Plan
+from nexus_orch.types import Finding, Lesson, Plan, Variation
 
 
 @dataclass(frozen=True)
@@ -44,41 +41,43 @@ class Adviser:
         What the user pinned is only advised; it gives way to what may be acted on when the server is to be adjusted.
         """
         plan = self.prepared.plan
-        tried = [(proposal, self._plan(proposal)) for proposal in propose(finding, plan, self.prepared.facts)]
+        tried = [(variation, self._plan(variation)) for variation in find_relief(finding, plan, self.prepared.facts)]
         found = [
-            (proposal, gain)
-            for proposal, after in tried
+            (variation, gain)
+            for variation, after in tried
             if after is not None and (gain := self._judge(finding, after)) is not None
         ]
         if self.may_act:
-            found = [entry for entry in found if self._is_open(entry[0])] or found
+            found = [entry for entry in found if entry[0].is_open(self.prepared.spec)] or found
         if not found:
             return Advice(finding.kind, finding.evidence, effect=describe_helpless(finding))
-        proposal, gain = max(found, key=lambda entry: entry[1].factor)
+        variation, gain = max(found, key=lambda entry: entry[1].factor)
         lesson = None
-        if self.may_act and self._is_open(proposal):
-            lesson = Lesson(proposal.key, proposal.value, finding.evidence)
-        effect = f"{gain.effect}; {proposal.price}" if proposal.price else gain.effect
-        return Advice(finding.kind, finding.evidence, proposal.override, effect, lesson)
-
-    def _is_open(self, proposal: Proposal) -> bool:
-        return self.prepared.spec.get(proposal.key) in (None, "auto")
+        if self.may_act and variation.is_open(self.prepared.spec):
+            (lesson,) = _teach(variation, finding.evidence)
+        effect = f"{gain.effect}; {variation.price}" if variation.price else gain.effect
+        return Advice(finding.kind, finding.evidence, variation.change, effect, lesson)
 
     def _judge(self, finding: Finding, after: Plan) -> Gain | None:
         if contradicts(self.moved, make_moves(self.prepared.plan, after)):
             return None
         return judge_gain(finding, self.prepared.plan, after)
 
-    def _plan(self, proposal: Proposal) -> Plan | None:
+    def _plan(self, variation: Variation) -> Plan | None:
         """The plan with that change; None when it cannot be made, or the engine cannot do it."""
         prepared, spec = self.prepared, self.prepared.spec
         lessons: Sequence[Lesson] = self.lessons
-        if self._is_open(proposal):
-            lessons = (*lessons, Lesson(proposal.key, proposal.value, "tried"))
+        if variation.is_open(spec):
+            lessons = (*lessons, *_teach(variation, "tried"))
         else:
-            spec = with_value(spec, proposal.key, proposal.value)
+            spec, _ = variation.apply(spec, prepared.facts)
         try:
             plan = make_preparation(spec, prepared.facts, prepared.provider, self.plugins, lessons).plan
         except ConfigError:
             return None
-        return plan if takes(plan, proposal) else None
+        return plan if takes(plan, variation) else None
+
+
+def _teach(variation: Variation, source: str) -> tuple[Lesson, ...]:
+    """The change as what a launch has taught: it fills what the user left open, and is told as learned."""
+    return tuple(Lesson(key, value, source) for key, value in variation.values.items())

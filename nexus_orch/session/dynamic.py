@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nexus_orch.judge.serving.advice import Advice
-from nexus_orch.judge.serving.pressure import Finding, Pressure, PressureKind, find_pressure, watch
+from nexus_orch.judge.serving.pressure import Pressure, find_pressure, watch
 from nexus_orch.judge.start.proof import SINGLE_SPEED, Comparison, make_proof
 from nexus_orch.judge.start.verdict import RunState
 from nexus_orch.record.events import Adjusting, Advised, Proved
 from nexus_orch.record.writer import RunWriter
-from nexus_orch.types import LimitsSpec, Metric, Observation, Plan
+from nexus_orch.types import Finding, LimitsSpec, Metric, Observation, Plan, PressureKind
 from nexus_orch.view.run_view import RunView
 from nexus_orch.view.words import render_duration
 

@@ -33,6 +33,7 @@ from nexus_orch.types.observation import (
     StopAsked,
 )
 from nexus_orch.types.plan import Alternative, Choice, GpuEstimate, HostEstimate, Origin, Plan, Prediction
+from nexus_orch.types.pressure import Finding, PressureKind
 from nexus_orch.types.process import ProcessKey
 from nexus_orch.types.spec import (
     EngineSpec,
@@ -50,6 +51,7 @@ from nexus_orch.types.spec import (
     WorkloadSpec,
 )
 from nexus_orch.types.units import GIB, KIB, MIB
+from nexus_orch.types.variation import Variation
 from nexus_orch.types.verdict import (
     COMPILED_PEAK,
     COPY_RATE,
@@ -93,6 +95,7 @@ __all__ = [
     "Exited",
     "Facts",
     "Failed",
+    "Finding",
     "Flag",
     "GpuEstimate",
     "GpuFacts",
@@ -118,6 +121,7 @@ __all__ = [
     "Plan",
     "Prediction",
     "PreloadSpec",
+    "PressureKind",
     "ProbeSpec",
     "Probed",
     "ProcessKey",
@@ -134,6 +138,7 @@ __all__ = [
     "Stopped",
     "Storage",
     "TensorHeader",
+    "Variation",
     "Verdict",
     "WorkloadSpec",
     "is_secret_name",

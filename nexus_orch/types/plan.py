@@ -10,6 +10,8 @@ from nexus_orch.errors import Problem
 from nexus_orch.types.spec import RunSpec
 
 Origin = Literal["pinned", "derived", "learned"]
+ENGINE_MOST_REQUESTS = 256
+"""Requests at once where serve.max_num_seqs is left to the engine: its smallest default on GPUs."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,19 @@ class HostEstimate:
     """What the rule of thumb (twice the model) would ask for; 0 where it was not looked at."""
     rule_of_thumb_swap_bytes: int = 0
     """The swap space that it would ask for: a fifth of the model."""
+
+    @property
+    def parts(self) -> tuple[tuple[str, int], ...]:
+        """Names and bytes of what the run takes, as far as a part is a percent of it."""
+        parts = (
+            ("weights", self.weights_bytes),
+            ("their rounding to powers of two", self.rounding_bytes),
+            ("second copies that stay pinned", self.copies_bytes),
+            ("copies while loading", self.loading_bytes),
+            ("processes", self.process_bytes),
+            ("KV blocks", self.kv_offload_bytes),
+        )
+        return tuple((name, size) for name, size in parts if size and size * 100 >= self.required_bytes)
 
 
 @dataclass(frozen=True)
@@ -142,6 +157,11 @@ class Plan:
         return tuple(
             problem for problem in self.problems if problem.is_mistake or problem.cause == "offload_unsupported"
         )
+
+    @property
+    def most_requests(self) -> int:
+        """Requests that the engine serves at once however large its KV cache is."""
+        return int(self.settings.get("serve.max_num_seqs") or ENGINE_MOST_REQUESTS)
 
     def choice(self, key: str) -> Choice | None:
         return next((choice for choice in self.choices if choice.key == key), None)

@@ -7,8 +7,8 @@ written or refused, never changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -187,6 +187,21 @@ class RunSpec:
             value = value[part] if isinstance(value, Mapping) else getattr(value, part)
         return value
 
+    def is_open(self, key: str) -> bool:
+        """Whether the value at a dotted key is left to the planner."""
+        return self.get(key) in (None, "auto")
+
+    def with_value(self, key: str, value: Any) -> RunSpec:
+        """A copy of the spec with another value at a dotted key."""
+        changed: RunSpec = _with_value(self, key.split("."), value)
+        return changed
+
     def origin(self, key: str) -> str | None:
         """Where the value at this dotted key was written, or None when it is a default."""
         return self.origins.get(key)
+
+
+def _with_value(record: Any, path: Sequence[str], value: Any) -> Any:
+    """A copy of a nested record with the value at the path."""
+    first, *rest = path
+    return replace(record, **{first: _with_value(getattr(record, first), rest, value) if rest else value})

@@ -131,15 +131,7 @@ def _host_parts(plan: Plan) -> Iterator[tuple[str, str]]:
     host = plan.host
     if not host.pinned_bytes:
         return
-    parts = (
-        ("weights", host.weights_bytes),
-        ("their rounding to powers of two", host.rounding_bytes),
-        ("second copies that stay pinned", host.copies_bytes),
-        ("copies while loading", host.loading_bytes),
-        ("processes", host.process_bytes),
-        ("KV blocks", host.kv_offload_bytes),
-    )
-    yield "", ", ".join(f"{name} {render_bytes(size)}" for name, size in parts if size * 100 >= host.required_bytes)
+    yield "", ", ".join(f"{name} {render_bytes(size)}" for name, size in host.parts)
     if host.rule_of_thumb_bytes:
         rule, swap = render_bytes(host.rule_of_thumb_bytes), render_bytes(host.rule_of_thumb_swap_bytes)
         yield "", f"(the rule of thumb: {rule}, twice the model, and {swap} of swap, which locked memory cannot use)"

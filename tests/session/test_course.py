@@ -12,7 +12,6 @@ from nexus_orch.facts.options.catalogue import catalogue_flags
 from nexus_orch.judge.log.measured import Measured, RankMeasured
 from nexus_orch.judge.log.reading import LogReading
 from nexus_orch.judge.serving.advice import Advice
-from nexus_orch.judge.serving.pressure import Finding
 from nexus_orch.judge.start.verdict import RunState
 from nexus_orch.plugin_manager import Plugins, load_plugins
 from nexus_orch.session.adjust import Adviser
@@ -20,12 +19,12 @@ from nexus_orch.session.course import Course, is_same_launch
 from nexus_orch.session.prepare import Preparation, make_preparation
 from nexus_orch.session.refuse import refusal_of
 from nexus_orch.session.run import NOT_PLANNED
-from nexus_orch.types import GIB, Cause, Failed, Lesson, LimitsSpec, MemorySpec, Ready, Stopped
+from nexus_orch.types import GIB, Cause, Failed, Finding, Lesson, LimitsSpec, MemorySpec, Ready, Stopped
 from tests.judge.histories import History
 from tests.judge.logs import lines_of
 from tests.plan.cases import make_facts, make_gpu, make_spec
 
-MODEL = "Qwen/Qwen2.5-7B-Instruct"
+MODEL = "Qwen/Qwen3-8B"
 LARGE = "Qwen/Qwen2.5-14B-Instruct"
 FULL = Finding("preemptions", 300, "17 preemptions a minute", running=12, waiting=12, kv_cache_usage=1.0)
 FP8 = Lesson("memory.kv_cache.dtype", "fp8", "17 preemptions a minute")

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.judge.serving.advice import Advice
-from nexus_orch.judge.serving.pressure import Finding
 from nexus_orch.judge.start.verdict import RunState, step
 from nexus_orch.record.events import Adjusting, Advised, Proved
 from nexus_orch.record.journal import read_journal
@@ -18,6 +17,7 @@ from nexus_orch.record.run_folder import create_run_folder
 from nexus_orch.record.writer import RunWriter
 from nexus_orch.session.dynamic import Watchman
 from nexus_orch.types import (
+    Finding,
     Lesson,
     LimitsSpec,
     LogLine,

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
-from nexus_orch.types import GIB, MIB, HostSample, Metric, Observation
-
-PressureKind = Literal["preemptions", "kv_cache_full", "bus_bound", "ram_low", "swapping"]
+from nexus_orch.types import GIB, MIB, Finding, HostSample, Metric, Observation, PressureKind
 
 FULL_KV, STILL_FULL_KV = 0.95, 0.85
 """Usage of the KV cache from which on requests wait for blocks, and below which they do not any more. A choice."""
@@ -56,20 +53,6 @@ class Spell:
 
     def mean(self, name: str) -> float:
         return self.figures.get(name, 0.0) / max(1, self.samples)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A lack that lasts, with its numbers: `running` and `waiting` are the means of the requests."""
-
-    kind: PressureKind
-    seconds: float
-    evidence: str
-    """One clause with the numbers: "17 preemptions a minute for 5 minutes: the KV cache is full at 12 requests"."""
-    running: float = 0.0
-    waiting: float = 0.0
-    kv_cache_usage: float = 0.0
-    peak_kv_cache_usage: float = 0.0
 
 
 @dataclass(frozen=True)

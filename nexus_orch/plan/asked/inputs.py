@@ -18,7 +18,7 @@ from nexus_orch.plan.model.quantization import choose_scheme
 from nexus_orch.plan.model.tensors import choose_architecture
 from nexus_orch.plan.release.generations import Generation, choose_generation
 from nexus_orch.plan.release.weights import RankWeights, WeightLayout
-from nexus_orch.types import Choice, Facts, Lesson, RunSpec
+from nexus_orch.types import Choice, Facts, Lesson, RunSpec, Variation
 from nexus_orch.types.releases import parse_version
 
 BLOCK_MULTIPLE = 8
@@ -89,6 +89,13 @@ class Inputs:
         """The same run without measured sizes: those hold for one division of the model and one batch."""
         wishes = self.wishes.by_estimates()
         return self if wishes is self.wishes else replace(self, wishes=wishes)
+
+    def varied(self, variation: Variation) -> Inputs:
+        """The run with a change that leaves architecture, data type and weight format as they are. Sizes that were
+        measured on fewer cards are left out."""
+        spec, facts = variation.apply(self.wishes.original, self.facts)
+        wishes = Wishes(spec, tuple(self.wishes.lessons.values()))
+        return replace(self, facts=facts, wishes=wishes.by_estimates() if variation.more_cards else wishes)
 
     @cached_property
     def checkpoint_scale(self) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import is_dataclass, replace
 from typing import Any
 
 from nexus_orch.types import Choice, Lesson, RunSpec
@@ -32,10 +31,10 @@ class Wishes:
         effective = spec
         for key in AUTOMATIC_KEYS:
             if effective.get(key) == "auto":
-                effective = with_value(effective, key, None)
+                effective = effective.with_value(key, None)
         for key, lesson in self.lessons.items():
             if key.split(".")[0] in SETTING_SECTIONS and _is_open(effective, key):
-                effective = with_value(effective, key, lesson.value)
+                effective = effective.with_value(key, lesson.value)
                 self._learned.add(key)
         self.spec = effective
 
@@ -83,13 +82,3 @@ def _is_open(spec: RunSpec, key: str) -> bool:
         return spec.get(key) is None
     except AttributeError:
         return False
-
-
-def with_value(record: Any, key: str, value: Any) -> Any:
-    """A copy of a nested record with the value at a dotted key."""
-    first, _, rest = key.partition(".")
-    if not rest:
-        return replace(record, **{first: value})
-    inner = getattr(record, first)
-    assert is_dataclass(inner)
-    return replace(record, **{first: with_value(inner, rest, value)})

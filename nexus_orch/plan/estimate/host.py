@@ -71,8 +71,9 @@ def _judge_ram(inputs: Inputs, estimate: HostEstimate, remedy: str | None) -> It
     limit = "" if group is None else f" (the control group allows {group / GIB:.1f} GiB)"
     swap = "; swap does not help: pinned memory cannot be swapped out" if host.swap_free_bytes >= short else ""
     key, total, origin = name_ram(inputs)
+    parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in estimate.parts)
     yield Problem(
-        f"the run takes {estimate.required_bytes / GIB:.1f} GiB of host RAM ({render_parts(estimate)}), and "
+        f"the run takes {estimate.required_bytes / GIB:.1f} GiB of host RAM ({parts}), and "
         f"{estimate.available_bytes / GIB:.1f} GiB are available{limit}{swap}",
         key=key,
         value=total,
@@ -88,19 +89,6 @@ def name_ram(inputs: Inputs) -> tuple[str, float, str | None]:
     told = inputs.spec.get(key)
     origin = inputs.wishes.problem_origin(key) if told is not None and host.source == "profile" else "measured"
     return key, round(host.ram_total_bytes / GIB, 1), origin
-
-
-def render_parts(estimate: HostEstimate) -> str:
-    """What the RAM is for, the parts that there are, in GiB."""
-    parts = (
-        ("weights", estimate.weights_bytes),
-        ("pinned memory's rounding", estimate.rounding_bytes),
-        ("second copies that stay pinned", estimate.copies_bytes),
-        ("copies while loading", estimate.loading_bytes),
-        ("processes", estimate.process_bytes),
-        ("KV blocks", estimate.kv_offload_bytes),
-    )
-    return ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts if size >= GIB // 20)
 
 
 def _judge_pinned(inputs: Inputs, estimate: HostEstimate) -> Iterator[Problem]:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from nexus_orch.contracts import Loader
 from nexus_orch.errors import ConfigError
-from nexus_orch.plan.answer.remedies import MORE_CARDS
-from nexus_orch.plan.asked.wishes import with_value
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plan.model.tensors import choose_architecture
-from nexus_orch.plan.search.narrow import refuse_narrow_cache
-from nexus_orch.types import GIB, Alternative, Facts, ModelFacts, Plan, RunSpec
+from nexus_orch.plan.search.variations import Base, let_go, letting_go, other_formats, vary
+from nexus_orch.types import GIB, Alternative, Facts, ModelFacts, Plan, RunSpec, Variation
 
 Draw = Callable[[RunSpec, Facts], Plan]
 """Plans a run; raises ConfigError as `make_plan` does."""
@@ -21,41 +18,15 @@ Draw = Callable[[RunSpec, Facts], Plan]
 MOST_SHOWN = 3
 LEAST_GAIN = 1.2
 """An alternative to a plan that fits is worth knowing from this factor on."""
-ENGINE_MOST_REQUESTS = 256
-"""Requests at once where neither the user nor the planner sets serve.max_num_seqs (see default_batching)."""
 
+OFFLOAD_PINS = ("memory.cpu_offload_gib", "memory.offload_backend")
+"""Pins of one strategy, which another one is tried out without."""
 _GAINS = {"throughput": "throughput with a full KV cache", "latency": "speed", "context": "context"}
-_LOOSENED = (
-    ("serve.tensor_parallel", "serve.pipeline_parallel", "serve.pipeline_partition"),
-    ("memory.gpu_memory_utilization",),
-    ("memory.enforce_eager",),
-    ("serve.max_num_seqs", "serve.max_num_batched_tokens"),
-    ("memory.cpu_offload_gib", "memory.offload_backend"),
-    ("memory.kv_cache.size_gib",),
-    ("memory.kv_cache.max_blocks",),
-    ("memory.kv_cache.dtype",),
-    ("model.dtype",),
-    ("model.quantization",),
-)
-"""Pinned settings that are tried out without the pin, together where one alone means little."""
-
-
-@dataclass(frozen=True)
-class _Variation:
-    """One thing changed. `price` is what the numbers do not show."""
-
-    change: str
-    overrides: tuple[str, ...]
-    spec: RunSpec
-    facts: Facts
-    price: str = ""
-    takes_cards: bool = False
-    is_sibling: bool = False
 
 
 @dataclass(frozen=True)
 class _Found:
-    variation: _Variation
+    variation: Variation
     worth: float
     alternative: Alternative
 
@@ -82,15 +53,16 @@ def find_alternatives(
     objective = plan.spec.workload.objective
     base = _worth(plan, objective) if plan.fits else 0.0
     found: list[_Found] = []
-    for variation in _variations(plan, facts, loaders, draw, siblings or {}):
-        tried = _try(variation, draw)
+    base_run = Base(plan.spec, facts, plan)
+    for variation in _variations(base_run, loaders, draw, siblings or {}):
+        tried = _try(base_run, variation, draw)
         if tried is None or not _surely_fits(tried):
             continue
         worth = _worth(tried, objective)
         gain = worth / base if base else 0.0
         if not plan.fits or gain >= LEAST_GAIN:
             found.append(_Found(variation, worth, _make_alternative(variation, tried, gain, objective)))
-    found.sort(key=lambda entry: (entry.variation.takes_cards, -entry.worth))
+    found.sort(key=lambda entry: (entry.variation.more_cards > 0, -entry.worth))
     return tuple(entry.alternative for entry in _distinct(found))[:MOST_SHOWN]
 
 
@@ -98,16 +70,16 @@ def _distinct(found: Sequence[_Found]) -> Iterator[_Found]:
     """Of the other weight formats that are worth about the same, only the first: AWQ and GPTQ of 4 bits are alike."""
     last: _Found | None = None
     for entry in found:
-        if entry.variation.is_sibling:
+        if entry.variation.model is not None:
             if last is not None and entry.worth > 0.9 * last.worth:
                 continue
             last = entry
         yield entry
 
 
-def _try(variation: _Variation, draw: Draw) -> Plan | None:
+def _try(base: Base, variation: Variation, draw: Draw) -> Plan | None:
     try:
-        return draw(variation.spec, variation.facts)
+        return draw(*variation.apply(base.spec, base.facts))
     except ConfigError:  # a sibling whose configuration cannot be read
         return None
 
@@ -124,11 +96,11 @@ def _worth(plan: Plan, objective: str) -> float:
     if objective == "latency":
         return speed or 0.0
     work = plan.spec.workload
-    most = plan.settings.get("serve.max_num_seqs", ENGINE_MOST_REQUESTS)
-    return float(min(plan.kv_cache_tokens / (work.input_tokens + work.output_tokens), most) * (speed or 1.0))
+    held = plan.kv_cache_tokens / (work.input_tokens + work.output_tokens)
+    return float(min(held, plan.most_requests) * (speed or 1.0))
 
 
-def _make_alternative(variation: _Variation, plan: Plan, gain: float, objective: str) -> Alternative:
+def _make_alternative(variation: Variation, plan: Plan, gain: float, objective: str) -> Alternative:
     effects = [f"{gain:.{1 if gain < 10 else 0}f} times the {_GAINS[objective]}"] if gain else []
     moved = sum(card.offloaded_bytes for card in plan.per_gpu)
     if moved:
@@ -149,101 +121,50 @@ def _make_alternative(variation: _Variation, plan: Plan, gain: float, objective:
 
 
 def _variations(
-    plan: Plan,
-    facts: Facts,
-    loaders: Mapping[str, Loader],
-    draw: Draw,
-    siblings: Mapping[str, ModelFacts],
-) -> Iterator[_Variation]:
-    spec = plan.spec
-    for keys in _LOOSENED:
-        pinned = [key for key in keys if spec.get(key) not in (None, "auto")]
-        if pinned:
-            yield _changed(plan, facts, dict.fromkeys(pinned))
-    yield from _other_context(plan, facts, draw)
-    if facts.engine.device == "cpu" or not facts.machine.gpus:
-        return
-    for name in loaders:
-        if name != plan.loader:
-            yield _with_loader(plan, facts, name)
-    yield from _narrower(plan, facts)
-    for name, model in siblings.items():
-        changed = replace(spec, model=replace(spec.model, name=name, path=model.path, quantization=None))
-        method = model.config["quantization_config"]["quant_method"]
-        yield _Variation(
-            f"model={name}",
-            (f"model={name}",),
-            changed,
-            replace(facts, model=model),
-            f"{method} weights",
-            is_sibling=True,
-        )
-    if not plan.fits or any(card.offloaded_bytes for card in plan.per_gpu):
-        yield from _more_cards(plan, facts, draw)
+    base: Base, loaders: Mapping[str, Loader], draw: Draw, siblings: Mapping[str, ModelFacts]
+) -> Iterator[Variation]:
+    """What is tried out. A pinned value is let go, never replaced by another one of ours; but for the context, which is
+    shortened where it does not fit."""
+    yield from let_go(base)
+    yield from _other_context(base, draw)
+    for variation in vary("strategy", base, [name for name in loaders if name != _plan_of(base).loader]):
+        yield letting_go(variation, base, OFFLOAD_PINS)
+    narrower = [*vary("narrow_cache", base), *vary("narrow_weights", base)]
+    yield from (variation for variation in narrower if variation.is_open(base.spec))
+    yield from other_formats(base, siblings)
+    yield from _more_cards(base, draw)
 
 
-def _changed(plan: Plan, facts: Facts, values: Mapping[str, Any], price: str = "") -> _Variation:
-    """The same run with other values; None means that the planner decides."""
-    spec = plan.spec
-    for key, value in values.items():
-        spec = with_value(spec, key, value)
-    overrides = tuple(f"{key}={'auto' if value is None else value}" for key, value in values.items())
-    return _Variation(" ".join(overrides), overrides, spec, facts, price)
+def _plan_of(base: Base) -> Plan:
+    assert base.plan is not None
+    return base.plan
 
 
-def _with_loader(plan: Plan, facts: Facts, name: str) -> _Variation:
-    """Another strategy, without the settings of the pinned one."""
-    values: dict[str, Any] = {"memory.strategy": name}
-    if plan.spec.memory.cpu_offload_gib is not None:
-        values["memory.cpu_offload_gib"] = None
-    if plan.spec.memory.offload_backend is not None:
-        values["memory.offload_backend"] = None
-    return _changed(plan, facts, values)
-
-
-def _other_context(plan: Plan, facts: Facts, draw: Draw) -> Iterator[_Variation]:
+def _other_context(base: Base, draw: Draw) -> Iterator[Variation]:
     """The longest context that surely fits, when the pinned one does not; longer ones when context is the objective."""
-    pinned = plan.spec.model.max_model_len
+    plan, pinned = _plan_of(base), base.spec.model.max_model_len
     if pinned is not None and not plan.fits:
-        free = _changed(plan, facts, {"model.max_model_len": None})
-        found = _try(free, draw)
+        (free,) = vary("context", base, [None])
+        found = _try(base, free, draw)
         if found is not None and 0 < found.max_model_len < pinned:
-            yield _changed(plan, facts, {"model.max_model_len": found.max_model_len})
-    if pinned is None and plan.fits and plan.spec.workload.objective == "context":
-        limit = choose_architecture(facts.model).longest_context
-        for longer in (limit, limit // 2, limit // 4):
-            if longer > plan.max_model_len:
-                yield _changed(plan, facts, {"model.max_model_len": longer})
+            yield from vary("context", base, [found.max_model_len])
+    if pinned is None and plan.fits and base.spec.workload.objective == "context":
+        limit = choose_architecture(base.facts.model).longest_context
+        longer = [length for length in (limit, limit // 2, limit // 4) if length > plan.max_model_len]
+        yield from vary("context", base, longer)
 
 
-def _narrower(plan: Plan, facts: Facts) -> Iterator[_Variation]:
-    """KV cache and weights in 8 bits, where every card computes with them. Weights are narrowed while they are loaded,
-    for which the wide ones must fit first."""
-    if not all(gpu.supports_fp8 for gpu in facts.machine.gpus):
-        return
-    is_wide = plan.spec.memory.kv_cache.dtype in (None, "auto") and plan.choice("memory.kv_cache.dtype") is None
-    if is_wide and refuse_narrow_cache(choose_architecture(facts.model), facts) is None:
-        yield _changed(plan, facts, {"memory.kv_cache.dtype": "fp8"}, "keys and values rounded to 8 bits")
-    fits_wide = plan.fits and not any(card.offloaded_bytes for card in plan.per_gpu)
-    if fits_wide and plan.spec.model.quantization is None and not facts.model.config.get("quantization_config"):
-        yield _changed(plan, facts, {"model.quantization": "fp8"}, "weights rounded to 8 bits")
-
-
-def _more_cards(plan: Plan, facts: Facts, draw: Draw) -> Iterator[_Variation]:
+def _more_cards(base: Base, draw: Draw) -> Iterator[Variation]:
     """The least number of further equal cards with which it fits, all weights on the cards if it fits already."""
-    machine = facts.machine
-    have = len(machine.gpus)
-    for more in MORE_CARDS:
-        extra = tuple(replace(machine.gpus[-1], index=have + number) for number in range(more))
-        larger = replace(facts, machine=replace(machine, gpus=(*machine.gpus, *extra)))
-        words = f"{more} more card{'' if more == 1 else 's'}"
-        overrides = (f"hardware.gpu.count={have + more}",)
-        variation = _Variation(words, overrides, plan.spec, larger, takes_cards=True)
-        found = _try(variation, draw)
-        if (
-            found is not None
-            and _surely_fits(found)
-            and not (plan.fits and any(c.offloaded_bytes for c in found.per_gpu))
-        ):
+    plan = _plan_of(base)
+    if plan.fits and not _offloads(plan):
+        return
+    for variation in vary("more_cards", base):
+        found = _try(base, variation, draw)
+        if found is not None and _surely_fits(found) and not (plan.fits and _offloads(found)):
             yield variation
             return
+
+
+def _offloads(plan: Plan) -> bool:
+    return any(card.offloaded_bytes for card in plan.per_gpu)

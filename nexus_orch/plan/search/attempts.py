@@ -10,22 +10,21 @@ from nexus_orch.contracts import Loader
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.asked.want import make_want
 from nexus_orch.plan.cards.division import Division
+from nexus_orch.plan.cards.parallel import choose_division
 from nexus_orch.plan.estimate.draft import HIGHEST_UTILIZATION, Draft
 from nexus_orch.plan.estimate.settled import Settled
 from nexus_orch.plan.release.generations import default_batching
 from nexus_orch.plan.search.narrow import make_narrow, narrow_choice
 from nexus_orch.plan.search.offers import explain_backend, find_best, is_better, settle
-from nexus_orch.types import GIB, Choice
+from nexus_orch.plan.search.variations import LEAN_BATCHED_TOKENS, RAISED_UTILIZATION
+from nexus_orch.types import GIB, Choice, Variation
 
-LEAN_BATCHED_TOKENS = 2048
 LEAN_REQUESTS = 16
 EAGER = "memory.enforce_eager"
 LEAST_GRAPH_GAIN = 0.1
 """By how much a run that offloads must be faster with CUDA graphs, which take memory, and minutes at the first start;
 and any other one without them."""
 LEAST_TOLD_GAIN = 0.01
-RAISED_UTILIZATION = 0.95
-"""How much of a card is used when the engine's own share is not enough."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,18 @@ class Batching:
     tokens: int
     requests: int
     choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One step of the row of settings that are tried, from the engine's own to leaner ones."""
+
+    batching: Batching
+    share: float
+    """The largest share of a card's memory (gpu_memory_utilization)."""
+    is_largest_share: bool
+    """Whether no larger share is tried with this batching."""
+    is_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,9 +76,10 @@ class Trials:
     division: Division
 
     @cached_property
-    def variations(self) -> tuple[tuple[Batching, float], ...]:
-        """Batching and the largest share of a card's memory, the engine's own first."""
-        return tuple(_variations(self.inputs, self.division))
+    def rungs(self) -> tuple[Rung, ...]:
+        """The settings in the order in which they are tried."""
+        *others, last = _rungs(self.inputs, self.division)
+        return *others, replace(last, is_last=True)
 
     def draft(self, batching: Batching, *, eager: bool) -> Draft:
         key = (batching.tokens, batching.requests, eager)
@@ -85,6 +97,13 @@ def attempt(trials: Trials, loader: Loader) -> Attempt:
     """What this loader achieves at best, with the reason for its back end."""
     best = _attempt_widths(trials, loader)
     return replace(best, settled=explain_backend(best.settled, best.others))
+
+
+def try_variation(inputs: Inputs, variation: Variation, loader: Loader) -> Attempt | None:
+    """What this loader achieves in the run with the change; None where the model cannot be divided so."""
+    changed = inputs.varied(variation)
+    division = choose_division(changed)
+    return None if division.problems else attempt(Trials(changed, division), loader)
 
 
 def _attempt_widths(trials: Trials, loader: Loader) -> Attempt:
@@ -112,11 +131,8 @@ def _attempt(trials: Trials, loader: Loader) -> Attempt:
     """The engine's own settings where all that is wanted fits with them, on the cards; else what serves best of these
     and leaner ones."""
     tried: list[Attempt] = []
-    variations = trials.variations
-    for place, (batching, highest) in enumerate(variations, start=1):
-        is_last = place == len(variations)
-        is_raised_next = not is_last and variations[place][0] is batching
-        tried.append(_try(trials, loader, batching, highest, is_final=not is_raised_next, is_last=is_last))
+    for rung in trials.rungs:
+        tried.append(_try(trials, loader, rung))
         settled = tried[-1].settled
         if settled.is_comfortable and not settled.offloads and settled.holds_concurrency:
             return tried[-1]
@@ -125,15 +141,15 @@ def _attempt(trials: Trials, loader: Loader) -> Attempt:
     return ranked[find_best([one.settled for one in ranked])]
 
 
-def _variations(inputs: Inputs, division: Division) -> Iterator[tuple[Batching, float]]:
-    generation = inputs.generation()
+def _rungs(inputs: Inputs, division: Division) -> Iterator[Rung]:
     usual = _batching(inputs, division, lean=False)
-    yield usual, generation.default_utilization
-    if not inputs.wishes.is_fixed("memory.gpu_memory_utilization"):
-        yield usual, RAISED_UTILIZATION
+    is_pinned = inputs.wishes.is_fixed("memory.gpu_memory_utilization")
+    yield Rung(usual, inputs.generation().default_utilization, is_largest_share=is_pinned)
+    if not is_pinned:
+        yield Rung(usual, RAISED_UTILIZATION, is_largest_share=True)
     lean = _batching(inputs, division, lean=True)
     if lean != usual:
-        yield lean, min(RAISED_UTILIZATION, HIGHEST_UTILIZATION)
+        yield Rung(lean, min(RAISED_UTILIZATION, HIGHEST_UTILIZATION), is_largest_share=True)
 
 
 def _batching(inputs: Inputs, division: Division, *, lean: bool) -> Batching:
@@ -158,34 +174,39 @@ def _batching(inputs: Inputs, division: Division, *, lean: bool) -> Batching:
     )
 
 
-def _try(
-    trials: Trials, loader: Loader, batching: Batching, highest: float, *, is_final: bool, is_last: bool
-) -> Attempt:
-    """With these settings, and without CUDA graphs where that is better. `is_final`: no larger share of memory is tried
-    with this batching; what offloads with a smaller one is not looked at without CUDA graphs. What lacks no more than
-    they take for the wanted context is, when nothing else is left to try (`is_last`)."""
-    wishes = trials.inputs.wishes
+def _try(trials: Trials, loader: Loader, rung: Rung) -> Attempt:
+    """The best of a rung: with CUDA graphs, or without where that is better and the user has left it open."""
+    wishes, batching = trials.inputs.wishes, rung.batching
     pinned = wishes.spec.memory.enforce_eager
-    settled, *others = settle(trials.draft(batching, eager=bool(pinned)), loader, highest)
+    settled, *others = settle(trials.draft(batching, eager=bool(pinned)), loader, rung.share)
     found = Attempt(loader.name, settled, batching.choices, tuple(others))
     if pinned is not None:
         return replace(found, choices=(*batching.choices, wishes.choice(EAGER, pinned, "")))
     without = trials.draft(batching, eager=True)
-    freed = settled.draft.account.peak_and_graph_bytes - without.account.peak_and_graph_bytes
-    looks = settled.fits_context and not settled.holds_concurrency
-    idle = not looks and not (is_last and _lacks_no_more_than(freed, settled))
-    if not is_final if settled.offloads else idle:
+    # Qwen2.5-14B on a card of 32 GB: at the engine's own share some weights leave it, at a larger one without graphs
+    # none must. How much offloading graphs are worth is therefore asked at the largest share only.
+    offloads_for_good = settled.offloads and rung.is_largest_share
+    # gemma-3-12b on 2 x 16 GB, 32 users: without graphs 16 of them are served at once instead of 9. For the context
+    # itself graphs are given up at the last rung only: until then a leaner batch may make that room and keep them.
+    lacks_room = not settled.offloads and (_lets_wait(settled) or (rung.is_last and _would_fit(settled, without)))
+    if not offloads_for_good and not lacks_room:
         return found
-    eager, *others = settle(without, loader, highest)
+    eager, *others = settle(without, loader, rung.share)
     reason = _find_eager_reason(settled, eager)
     if reason is None:
         return found
     return Attempt(loader.name, eager, (*batching.choices, wishes.choice(EAGER, True, reason)), tuple(others))
 
 
-def _lacks_no_more_than(freed: int, settled: Settled) -> bool:
-    """Whether so many bytes more on each card would hold the wanted context surely; where not even the needed one is
-    held, whether they would hold anything."""
+def _lets_wait(settled: Settled) -> bool:
+    """Whether the context fits and the KV cache holds fewer requests than are wanted at once."""
+    return settled.fits_context and not settled.holds_concurrency
+
+
+def _would_fit(settled: Settled, without: Draft) -> bool:
+    """Whether the memory of CUDA graphs and of compiling would surely hold the wanted context; where not even the
+    needed one fits with them, whether it would hold anything."""
+    freed = settled.draft.account.peak_and_graph_bytes - without.account.peak_and_graph_bytes
     if not settled.fits_context:
         return min(settled.kv) + freed > 0
     draft = settled.draft

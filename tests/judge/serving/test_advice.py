@@ -8,17 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_orch.judge.serving.advice import (
-    Proposal,
     contradicts,
     describe_helpless,
     judge_gain,
     make_moves,
-    propose,
     takes,
 )
-from nexus_orch.judge.serving.pressure import Finding
-from nexus_orch.types import Choice, Plan
-from tests.plan.cases import make_facts, make_gpu, plan_of
+from nexus_orch.types import Choice, Finding, Plan, Variation
+from tests.plan.cases import make_gpu, plan_of
 
 MODEL = "Qwen/Qwen2.5-7B-Instruct"
 LARGE = "Qwen/Qwen2.5-14B-Instruct"
@@ -31,35 +28,6 @@ def _with(plan: Plan, **settings: float | str | None) -> Plan:
     others = [choice for choice in plan.choices if choice.key.replace(".", "__") not in settings]
     changed = [Choice(key.replace("__", "."), value, "learned", "") for key, value in settings.items()]
     return replace(plan, choices=(*others, *[choice for choice in changed if choice.value is not None]))
-
-
-def test_a_card_gets_a_narrower_cache_a_larger_share_a_smaller_batch_or_more_offload() -> None:
-    plan = plan_of(MODEL, make_gpu())
-    keys = [proposal.key for proposal in propose(FULL, plan, make_facts(MODEL, make_gpu()))]
-    assert keys == [
-        "memory.kv_cache.dtype",
-        "memory.gpu_memory_utilization",
-        "serve.max_num_batched_tokens",
-        "memory.cpu_offload_gib",
-    ]
-
-
-def test_cards_without_8_bits_keep_the_cache() -> None:
-    old = make_gpu(supports_fp8=False)
-    proposals = propose(FULL, plan_of(MODEL, old), make_facts(MODEL, old))
-    assert "memory.kv_cache.dtype" not in [proposal.key for proposal in proposals]
-
-
-def test_the_cpu_engine_gets_a_larger_cache_and_where_ram_is_low_a_smaller_one() -> None:
-    facts = make_facts(MODEL)
-    plan = plan_of(MODEL, settings={"memory.kv_cache.size_gib": 8})
-    assert propose(FULL, plan, facts) == (Proposal("memory.kv_cache.size_gib", 16.0),)
-    assert propose(LOW_RAM, plan, facts) == (Proposal("memory.kv_cache.size_gib", 2.0),)
-
-
-def test_a_cache_that_was_used_up_is_not_made_smaller() -> None:
-    plan = plan_of(MODEL, settings={"memory.kv_cache.size_gib": 8})
-    assert propose(replace(LOW_RAM, peak_kv_cache_usage=0.9), plan, make_facts(MODEL)) == ()
 
 
 def test_twice_the_cache_holds_twice_the_requests() -> None:
@@ -106,9 +74,9 @@ def test_less_ram_is_what_counts_where_ram_is_low() -> None:
 
 def test_a_setting_that_the_release_dropped_is_not_taken() -> None:
     plan = plan_of(MODEL, make_gpu())
-    proposal = Proposal("memory.kv_cache.dtype", "fp8")
-    assert not takes(plan, proposal)
-    assert takes(_with(plan, memory__kv_cache__dtype="fp8"), proposal)
+    narrow = Variation("narrow_cache", {"memory.kv_cache.dtype": "fp8"})
+    assert not takes(plan, narrow)
+    assert takes(_with(plan, memory__kv_cache__dtype="fp8"), narrow)
 
 
 def test_moves_have_a_direction() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_orch.judge.serving.pressure import Finding, Pressure, find_pressure, watch
-from nexus_orch.types import GIB, MIB, HostSample, Metric, Observation, ProcessSample
+from nexus_orch.judge.serving.pressure import Pressure, find_pressure, watch
+from nexus_orch.types import GIB, MIB, Finding, HostSample, Metric, Observation, ProcessSample
 
 WINDOW = 300.0
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from nexus_orch.plan.asked.wishes import with_value
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plan.nearby.alternatives import LEAST_GAIN, MOST_SHOWN, find_alternatives
 from nexus_orch.types import GIB, Alternative, Facts, GpuFacts, Lesson, ModelFacts, Plan, RunSpec, WorkloadSpec
@@ -134,7 +133,7 @@ def test_alternatives_are_planned_as_the_run_was() -> None:
     plan = draw(spec, facts)
     by_lessons = find_alternatives(plan, facts, LOADERS, draw=draw)
     context = next(found for found in by_lessons if found.change.startswith("model.max_model_len="))
-    assert draw(with_value(spec, "model.max_model_len", context.max_model_len), facts).fits
+    assert draw(spec.with_value("model.max_model_len", context.max_model_len), facts).fits
     estimated = find_alternatives(plan, facts, LOADERS)
     assert all(found.max_model_len > context.max_model_len for found in estimated if "max_model_len" in found.change)
 
