@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nexus_orch.plan.model.quantization import quantization_config
 from nexus_orch.plan.model.tensors import choose_architecture
 from nexus_orch.plan.search.narrow import NARROW_TYPE, refuse_narrow_cache
 from nexus_orch.types import Facts, ModelFacts, Plan, RunSpec, Variation
@@ -78,7 +79,7 @@ def _can_narrow_weights(base: Base) -> bool:
     """Weights are narrowed while they are loaded, for which the wide ones must fit first."""
     plan, facts = base.plan, base.facts
     fits_wide = plan is not None and plan.fits and not any(card.offloaded_bytes for card in plan.per_gpu)
-    is_wide = base.spec.model.quantization is None and not facts.model.config.get("quantization_config")
+    is_wide = base.spec.model.quantization is None and not quantization_config(facts.model.config)
     return base.has_cards and all(gpu.supports_fp8 for gpu in facts.machine.gpus) and fits_wide and is_wide
 
 
@@ -146,7 +147,7 @@ def other_formats(base: Base, siblings: Mapping[str, ModelFacts]) -> Iterator[Va
         yield Variation(
             "weight_format",
             {"model.name": name, "model.path": model.path, "model.quantization": None},
-            f"{model.config['quantization_config']['quant_method']} weights",
+            f"{(quantization_config(model.config) or {}).get('quant_method', 'other')} weights",
             model=model,
             named=(f"model={name}",),
         )
