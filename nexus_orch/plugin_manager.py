@@ -56,7 +56,7 @@ class Plugins:
 
     def loaders(self) -> dict[str, Loader]:
         """The loaders by name. Raises PluginError when two plugins offer one name."""
-        return self._offers("nexus_loaders", "name", ("order", "profile", "rules", "supports", "offer"))
+        return self._offers("nexus_loaders", "name", ("order", "profile", "rules", "offloads", "supports", "offer"))
 
     def adapters(self) -> dict[str, Adapter]:
         """The adapters by name. Raises PluginError when two plugins offer one name."""

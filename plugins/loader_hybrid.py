@@ -196,7 +196,8 @@ def _by_uva(case: _Case, missing: Sequence[int]) -> Placement:
     if wanted:
         why = "a token reads only some of the routed experts: they wait in host RAM, all else stays on the card"
         choices.append(_choice(case, "offload_params", wanted, why))
-    return replace(placement, choices=tuple(choices))
+    honours = () if has_prefetch(case.facts) else ("memory.offload_backend",)  # such a release has no name for it
+    return replace(placement, choices=tuple(choices), honours=honours)
 
 
 def _by_prefetch(case: _Case, missing: Sequence[int]) -> Placement | None:

@@ -24,6 +24,7 @@ class VramOnly(Loader):
     name = "vram_only"
     order = 0
     profile = "vram_only"
+    offloads = False
     rules = (
         _against(
             "memory.cpu_offload_gib",

@@ -11,16 +11,19 @@ from typing import Any
 
 from bench.hybrid.grid import EXPERTS
 from nexus_orch.compose.run import compose_run
+from nexus_orch.contracts import Mechanism
 from nexus_orch.plan.asked.inputs import read_inputs
 from nexus_orch.plan.cards.division import Division
 from nexus_orch.plan.cards.parallel import choose_division
 from nexus_orch.plan.estimate.pace import Pace
 from nexus_orch.plan.estimate.settled import Settled
+from nexus_orch.plan.offload.mechanisms import PREFETCH, UVA
 from nexus_orch.plan.search.loaders import choose_loader
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.session.prepare import read_facts
 from nexus_orch.types import COPY_RATE, LAYER_READS, READ_RATE, LayerRead, Lesson
 
+MECHANISMS: Mapping[str | None, Mechanism] = {"uva": UVA, "prefetch": PREFETCH}
 LAYER_TOKENS = (1, 16, 2048)
 DATA = Path(__file__).parent.parent / "data" / "hybrid_h200.json"
 
@@ -141,8 +144,9 @@ def _as_launched(settled: Settled, launch: Mapping[str, Any]) -> Pace:
         offloaded_bytes=(offloaded,),
         active_offloaded_bytes=(int(offloaded * share),),
         copied_layer_bytes=_copied_layers(settled, measured) or placement.copied_layer_bytes,
+        mechanism=MECHANISMS.get(launch["backend"]),
     )
-    return Pace(settled.draft, as_launched, launch["backend"])
+    return Pace(settled.draft, as_launched)
 
 
 def _copied_layers(settled: Settled, measured: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from nexus_orch.contracts.mechanisms import Mechanism
 from nexus_orch.errors import Problem
 from nexus_orch.types import Cause, Choice, Facts, RunSpec
 
@@ -72,6 +73,12 @@ class Placement:
     """The part of `offloaded_bytes` that no token of text reads: a vision tower."""
     copied_layer_bytes: tuple[tuple[int, ...], ...] = ()
     """What is copied to each GPU ahead of use, layer by layer, 0 for those that stay; empty where nothing is."""
+    mechanism: Mechanism | None = None
+    """How what is offloaded comes to the cards. Without it nothing is known of the speed, and a launch is not asked to
+    prove anything."""
+    honours: tuple[str, ...] = ()
+    """Pinned settings that it does justice to although none of its choices names them; any other that no choice names
+    is refused."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,8 @@ class Loader(Protocol):
     """The profile of the group `memory` that chooses this strategy, if one comes with it (conf/memory/NAME.yaml)."""
     rules: Sequence[Rule] = ()
     """The settings that contradict this strategy where it is pinned."""
+    offloads: bool = True
+    """Whether it may leave weights in host RAM."""
 
     def supports(self, spec: RunSpec, facts: Facts) -> Refusal | None:
         """None when this strategy can serve the run with this engine and model, else why it cannot."""

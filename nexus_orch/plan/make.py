@@ -49,7 +49,8 @@ def make_plan(spec: RunSpec, facts: Facts, loaders: Mapping[str, Loader], lesson
     if chosen.attempt is None:
         problems += _unsupported(inputs, chosen)
         return _refused(inputs, division, problems, str(chosen.choice.value))
-    return with_unused_pins(with_ram_first(_complete(inputs, division, chosen, loaders, problems), facts))
+    plan = with_ram_first(_complete(inputs, division, chosen, loaders, problems), facts)
+    return with_unused_pins(plan, chosen.attempt.settled.placement.honours)
 
 
 def _complete(
@@ -87,6 +88,7 @@ def _complete(
         max_concurrency=round(settled.concurrency, 2),
         problems=tuple(problems),
         notes=(*_notes(inputs, chosen, settled, problems), *_offload_notes(inputs, settled, host)),
+        proof=None if settled.mechanism is None else settled.mechanism.proof,
     )
 
 

@@ -137,6 +137,7 @@ def _draw(
     spec: RunSpec, facts: Facts, provider: EngineProvider, plugins: Plugins, lessons: Sequence[Lesson]
 ) -> Preparation:
     plan = make_plan(spec, facts, plugins.loaders(), lessons)
+    _check_patterns(plan)
     adapter = choose_adapter(plugins.adapters(), facts.engine.version, spec.engine.adapter, spec.origins)
     rendering = adapter.render(plan, facts.engine)
     rendering = replace(rendering, problems=(*check_model(spec, facts), *rendering.problems))
@@ -150,6 +151,15 @@ def _draw(
         notes=(*plan.notes, *describe_stretch(adapter, facts.engine.version)),
     )
     return Preparation(spec, facts, provider, plan, rendering, adapter.name, substitutions)
+
+
+def _check_patterns(plan: Plan) -> None:
+    """Raises PluginError when a pattern of the plan's proof cannot be read: better now than when the log comes."""
+    if plan.proof is not None and plan.proof.patterns:
+        from nexus_orch.judge.log.measured import compile_pattern  # noqa: PLC0415 - only plugins bring patterns
+
+        for pattern in plan.proof.patterns:
+            compile_pattern(pattern)
 
 
 def _unsaid(problems: Sequence[Problem], said: Sequence[Problem]) -> list[Problem]:

@@ -32,7 +32,7 @@ from nexus_orch.types.observation import (
     Started,
     StopAsked,
 )
-from nexus_orch.types.plan import Alternative, Choice, GpuEstimate, HostEstimate, Origin, Plan, Prediction
+from nexus_orch.types.plan import Alternative, Choice, GpuEstimate, HostEstimate, Origin, Plan, Prediction, Proof
 from nexus_orch.types.pressure import Finding, PressureKind
 from nexus_orch.types.process import ProcessKey
 from nexus_orch.types.spec import (
@@ -126,6 +126,7 @@ __all__ = [
     "Probed",
     "ProcessKey",
     "ProcessSample",
+    "Proof",
     "RamProgress",
     "Ready",
     "RunSpec",

@@ -86,6 +86,30 @@ class HostEstimate:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """How the engine's log shows that weights are in host RAM as planned, and what follows when it shows the opposite.
+
+    The log of a rank is asked for the quantity `offloaded_bytes`, by the patterns that nexus_orch knows and by
+    `patterns`: regular expressions over a line's message whose groups are named as the quantities of
+    `nexus_orch.judge.log.measured.RankMeasured` with a unit (`offloaded_gib`, `static_pool_mib`).
+    """
+
+    mechanism: str
+    """The name of the way in which the weights come to the cards (uva, prefetch ...)."""
+    since: str | None = None
+    """The first release whose log tells it. Before, the weights that stay on the card must show it."""
+    patterns: tuple[str, ...] = ()
+    asked: str | None = None
+    """The setting, in GiB for each card, that the engine fills up with whole parameters: what is offloaded may then lie
+    between it and the plan's own figure."""
+    instead: tuple[tuple[str, Any], ...] = ()
+    """The settings of another way, which is tried once when the engine did not do what was planned and the user left
+    them open."""
+    remedy: str = ""
+    """What to do when other amounts were offloaded than were planned."""
+
+
+@dataclass(frozen=True)
 class Alternative:
     """Another run near the planned one, which the planner tried out and which fits."""
 
@@ -145,6 +169,9 @@ class Plan:
     notes: tuple[str, ...] = field(default=())
     is_refused: bool = False
     """Whether what is asked for cannot be had, whatever fits."""
+    proof: Proof | None = None
+    """How the launch must show that weights are in host RAM; None where all of them stay on the cards, or the loader
+    does not say."""
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -65,18 +65,24 @@ def make_model_key(model: ModelFacts) -> str:
 def make_conditions(plan: Plan) -> dict[str, Any]:
     """What the quantities of a launch depend on, by the settings' keys, and two that are put together here:
 
-    `offload` (none, uva or prefetch) and `options` (a digest of the user's own engine variables, without those that
-    sound like secrets, and arguments).
+    `offload` (none, uva, prefetch or another mechanism) and `options` (a digest of the user's own engine variables,
+    without those that sound like secrets, and arguments).
     """
     settings = plan.settings
     keys = [key for key in (*PLACE, *KERNELS, *BATCH, *CPU_CACHE) if "." in key]
     found = {key: settings.get(key, _DEFAULTS.get(key)) for key in keys}
     found[CONTEXT] = plan.max_model_len
-    offloads = any(card.offloaded_bytes for card in plan.per_gpu)
-    found["offload"] = (settings.get("memory.offload_backend") or "uva") if offloads else "none"
+    found["offload"] = _mechanism(plan)
     found["options"] = _digest([_memory_variables(plan.spec.engine.env), plan.spec.serve.extra_args])
     lists = {key: list(value) for key, value in found.items() if isinstance(value, tuple)}  # as JSON gives them back
     return {key: value for key, value in {**found, **lists}.items() if value is not None}
+
+
+def _mechanism(plan: Plan) -> str:
+    """How the weights in host RAM come to the cards; "none" where all of them stay there."""
+    if not any(card.offloaded_bytes for card in plan.per_gpu):
+        return "none"
+    return f"strategy {plan.loader}" if plan.proof is None else plan.proof.mechanism
 
 
 def _memory_variables(env: Mapping[str, str]) -> list[tuple[str, str]]:

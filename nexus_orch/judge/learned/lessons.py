@@ -15,12 +15,10 @@ from nexus_orch.judge.learned.learning import choose_lessons, make_measurement
 from nexus_orch.judge.log.measured import Measured
 from nexus_orch.types import GIB, MIB, Facts, Failed, GpuEstimate, Lesson, Plan
 
-BACKEND = "memory.offload_backend"
 UTILIZATION = "memory.gpu_memory_utilization"
 OOM_MARGIN_BYTES = 256 * MIB
 """Left free beside what was missing: the allocator takes memory in larger pieces than it is asked for."""
 
-_OTHER_BACKEND = {"uva": "prefetch", "prefetch": "uva"}
 _SAMPLER_REQUESTS = re.compile(r"warming up sampler with (\d+) dummy requests")
 _GIVEN_BACK = "Error in memory profiling"
 _NEEDS_UVA = "UVA is not available"
@@ -55,8 +53,8 @@ def _learn(failed: Failed, measured: Measured, plan: Plan, facts: Facts, known_k
             lessons = _shorter_context(measured, plan)
         case "memory_busy" if _is_open(plan, UTILIZATION):
             lessons = _lower_utilization(measured, plan)
-        case "offload_ignored" | "offload_unsupported" | "pinned_memory_unavailable" if BACKEND not in known_keys:
-            lessons = _other_backend(failed, plan)
+        case "offload_ignored" | "offload_unsupported" | "pinned_memory_unavailable":
+            lessons = _other_way(failed, plan, known_keys)
         case "weights_oom":
             lessons = _heavier_weights(measured, plan)
         case "profile_oom":
@@ -100,20 +98,21 @@ def _utilization(share: float, plan: Plan, source: str) -> tuple[Lesson, ...]:
     return (Lesson(UTILIZATION, utilization, source),)
 
 
-def _other_backend(failed: Failed, plan: Plan) -> tuple[Lesson, ...]:
-    """The way of offloading that has not been tried. Where a release is known to ignore both with its second model
-    runner, the adapter has asked for the first one before the launch."""
-    offloads = any(card.offloaded_bytes for card in plan.per_gpu)
+def _other_way(failed: Failed, plan: Plan, known_keys: set[str]) -> tuple[Lesson, ...]:
+    """The way of offloading that the mechanism names instead of itself, once. Where a release is known to ignore both
+    of vLLM's with its second model runner, the adapter has asked for the first one before the launch."""
+    proof = plan.proof
     needs_uva = any(_NEEDS_UVA in line for line in failed.evidence)
-    if not offloads or needs_uva or not _is_open(plan, BACKEND) or plan.spec.memory.kv_offload_gib:
+    if proof is None or needs_uva or plan.spec.memory.kv_offload_gib:
         return ()
-    used = str(plan.settings.get(BACKEND) or "uva")
+    if any(key in known_keys or not _is_open(plan, key) for key, _ in proof.instead):
+        return ()
     said = {
         "offload_ignored": "the engine did not offload what was planned",
         "offload_unsupported": "the engine refused to offload",
         "pinned_memory_unavailable": "the RAM could not be pinned",
     }[failed.cause]
-    return (Lesson(BACKEND, _OTHER_BACKEND[used], f"{said} with {used}"),) if used in _OTHER_BACKEND else ()
+    return tuple(Lesson(key, value, f"{said} with {proof.mechanism}") for key, value in proof.instead)
 
 
 def _heavier_weights(measured: Measured, plan: Plan) -> tuple[Lesson, ...]:

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+from nexus_orch.errors import PluginError, Problem
 from nexus_orch.judge.log.lines import LogRecord
 from nexus_orch.judge.log.patterns import shipped_patterns
+from nexus_orch.suggest import suggest_or_list
 from nexus_orch.types import GIB, MIB
 
 GB = 10**9
 IMPOSSIBLE_BYTES = 2**50
 """No card and no host has so much memory: torch prints 2^64 less something where a driver tells none."""
+_UNITS = {"_gib": GIB, "_mib": MIB, "_gb": GB}
+"""How a group of a pattern ends whose value is an amount of memory."""
 
 
 @dataclass(frozen=True)
@@ -119,19 +125,41 @@ _GROWING = frozenset({"offloaded_bytes"})
 """Printed again and again as a growing sum."""
 
 
-def measure(measured: Measured, record: LogRecord) -> Measured:
-    """Add what one line tells. Later values replace earlier ones of the same rank."""
+def measure(measured: Measured, record: LogRecord, further: Iterable[str] = ()) -> Measured:
+    """Add what one line tells. Later values replace earlier ones of the same rank. `further` are patterns beside those
+    that nexus_orch knows (`Proof.patterns`)."""
     message = record.message
-    for literal, measurement in shipped_patterns().measurements_by_literal:
-        if literal not in message:
-            continue
-        found = measurement.pattern.search(message)
+    known = (entry.pattern for literal, entry in shipped_patterns().measurements_by_literal if literal in message)
+    for pattern in (*known, *map(compile_pattern, further)):
+        found = pattern.search(message)
         if found is not None:
             values = (_parse_value(name, text) for name, text in found.groupdict().items() if text is not None)
             measured = _add(
                 measured, record.process or "", {name: value for name, value in values if value is not None}
             )
     return measured
+
+
+@cache
+def compile_pattern(text: str) -> re.Pattern[str]:
+    """A pattern of a plugin. Raises PluginError unless it is a regular expression whose groups are quantities of a
+    rank, with a unit where they are bytes."""
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise PluginError(_make_unreadable(text, f"is no regular expression: {error}", "mend the plugin")) from None
+    known = {name for name in _RANK_FIELDS if not name.endswith("_bytes")}
+    known |= {name.removesuffix("_bytes") + unit for name in _RANK_FIELDS if name.endswith("_bytes") for unit in _UNITS}
+    unknown = [name for name in pattern.groupindex if name not in known]
+    if unknown or not pattern.groupindex:
+        what = f"has the unknown group {unknown[0]}" if unknown else "has no named group"
+        remedy = suggest_or_list(unknown[0] if unknown else "", sorted(known), "groups")
+        raise PluginError(_make_unreadable(text, what, remedy))
+    return pattern
+
+
+def _make_unreadable(text: str, reason: str, remedy: str) -> Problem:
+    return Problem(f"the pattern by which a mechanism is proved {reason}", "Proof.patterns", text, None, remedy)
 
 
 def _parse_value(group: str, text: str) -> tuple[str, Any]:
@@ -142,7 +170,7 @@ def _parse_value(group: str, text: str) -> tuple[str, Any]:
         return group, text == "True"
     try:
         number = float(text.replace(",", "").rstrip("."))
-        for suffix, factor in (("_gib", GIB), ("_mib", MIB), ("_gb", GB)):
+        for suffix, factor in _UNITS.items():
             if group.endswith(suffix):
                 count = round(number * factor)
                 return group.removesuffix(suffix) + "_bytes", count if count < IMPOSSIBLE_BYTES else None

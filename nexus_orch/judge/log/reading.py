@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from nexus_orch.judge.log.lines import LogRecord, parse_line
@@ -35,18 +36,18 @@ class LogReading:
         return self.is_up or not self.evidence.is_empty or self.evidence.told_to_stop
 
 
-def follow(reading: LogReading, text: str) -> LogReading:
-    """The reading after one more line of one start."""
-    return follow_record(reading, parse_line(text))
+def follow(reading: LogReading, text: str, further: Sequence[str] = ()) -> LogReading:
+    """The reading after one more line of one start; `further` are patterns of numbers beside those that are known."""
+    return follow_record(reading, parse_line(text), further)
 
 
-def follow_record(reading: LogReading, record: LogRecord) -> LogReading:
+def follow_record(reading: LogReading, record: LogRecord, further: Sequence[str] = ()) -> LogReading:
     """The reading after one more line of one start, which has been taken apart."""
     markers = shipped_patterns().markers
     is_noise = record.is_access and record.level != "ERROR"
     if reading.is_up and is_noise and not markers.told_to_stop.match(record.message):
         return _note_access(reading, record)
-    measured = reading.measured if is_noise else measure(reading.measured, record)
+    measured = reading.measured if is_noise else measure(reading.measured, record, further)
     starting = reading.starting
     if not reading.is_up:
         starting = advance(starting, record, eager=measured.enforce_eager is True)

@@ -17,7 +17,7 @@ from nexus_orch.judge.log.conclusion import conclude
 from nexus_orch.judge.log.measured import RankMeasured
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.reading import LogReading
-from nexus_orch.types import GIB, Cause, Failed, Plan
+from nexus_orch.types import GIB, Cause, Failed, Plan, Proof
 
 PROOF_SINCE = Version("0.19.1")
 """The first of the 18 releases that were read which prints "Total CPU offloaded parameters"."""
@@ -36,15 +36,17 @@ _STAGE, _SHARD = re.compile(r"PP(\d+)"), re.compile(r"TP(\d+)")
 class Expected:
     """What the plan promised, of each rank in the order of the plan: bytes of weights in host RAM and on the card.
 
-    `asked_bytes` is the UVA budget of the command line (0 with prefetch): whole parameters move until it is reached, so
-    what is offloaded lies between it and the plan's own figure when the parameters come in another order.
+    `asked_bytes` is what the command line tells the engine to fill up (0 where it tells no amount): whole parameters
+    move until it is reached, so what is offloaded lies between it and the plan's own figure when the parameters come in
+    another order.
     """
 
     offloaded_bytes: tuple[int, ...] = ()
     weights_bytes: tuple[int, ...] = ()
     asked_bytes: int = 0
     tensor_parallel: int = 1
-    backend: str | None = None
+    proof: Proof | None = None
+    """How the log shows what is in host RAM; None where nothing was to be."""
 
     def index_of(self, process: str) -> int | None:
         """Which rank a process is, by its name in the log ("Worker_PP1_TP0 pid=7"); None when that cannot be told."""
@@ -59,16 +61,14 @@ class Expected:
 
 def make_expected(plan: Plan) -> Expected:
     """What a launch by this plan must show."""
-    settings = plan.settings
-    offloads = any(card.offloaded_bytes for card in plan.per_gpu)
-    backend = str(settings.get("memory.offload_backend") or "uva") if offloads else None
-    asked = float(settings.get("memory.cpu_offload_gib") or 0) if backend == "uva" else 0.0
+    settings, proof = plan.settings, plan.proof
+    asked = settings.get(proof.asked) if proof is not None and proof.asked is not None else None
     return Expected(
-        tuple(card.offloaded_bytes for card in plan.per_gpu),
+        tuple(card.offloaded_bytes for card in plan.per_gpu) if proof is not None else (),
         tuple(card.weights_bytes for card in plan.per_gpu),
-        int(asked * GIB),
+        int(float(asked or 0) * GIB),
         int(settings.get("serve.tensor_parallel") or 1),
-        backend,
+        proof,
     )
 
 
@@ -85,7 +85,7 @@ def judge_offload(reading: LogReading, expected: Expected | None = None) -> Fail
         is_planned or measured.requested_offload_bytes or measured.requested_prefetch_group_size
     ):
         return None
-    if version < PROOF_SINCE:
+    if version < _told_since(expected.proof):
         return _judge_by_weights(reading, expected) if is_planned else None
     if any(measured.of_ranks("offloaded_bytes")):
         return _judge_amount(reading, expected) if is_planned and _is_loaded(reading) else None
@@ -94,6 +94,13 @@ def judge_offload(reading: LogReading, expected: Expected | None = None) -> Fail
         planned = f", and {_gib(max(expected.offloaded_bytes))} GiB of each card were planned" if is_planned else ""
         return _ignored(reading, () if reading.offload_lines and not is_planned else (told + planned,))
     return None
+
+
+def _told_since(proof: Proof | None) -> Version:
+    """The first release whose log tells what is offloaded; without a plan, by the offloaders of vLLM itself."""
+    if proof is None:
+        return PROOF_SINCE
+    return Version(proof.since or "0")
 
 
 def _judge_amount(reading: LogReading, expected: Expected) -> Failed | None:
@@ -107,8 +114,8 @@ def _judge_amount(reading: LogReading, expected: Expected) -> Failed | None:
             continue
         off = f" ({found / planned - 1:+.0%})" if planned else ""
         told = f"{process or 'the engine'} offloaded {_gib(found)} GiB, and {_gib(planned)} GiB were planned{off}"
-        other = "uva" if expected.backend == "prefetch" else "prefetch"
-        remedy = f"set memory.offload_backend={other}, or tell the planner with memory.cpu_offload_gib what is wanted"
+        remedy = expected.proof.remedy if expected.proof is not None else ""
+        remedy = remedy or shipped_patterns().remedy("offload_ignored")
         return Failed("offload_ignored", (told, *reading.offload_lines), remedy)
     return None
 

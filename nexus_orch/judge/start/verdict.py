@@ -153,7 +153,8 @@ def _take_metric(state: RunState, metric: Metric) -> RunState:
 
 
 def _take_line(state: RunState, line: LogLine) -> RunState:
-    reading = follow(state.reading, line.text)
+    proof = state.expected.proof
+    reading = follow(state.reading, line.text, () if proof is None else proof.patterns)
     if reading is state.reading:
         return state
     moved = reading.starting is not state.reading.starting

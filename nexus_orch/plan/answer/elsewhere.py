@@ -28,7 +28,7 @@ def judge_elsewhere(settled: Settled) -> str | None:
     weights = sum(draft.weights_bytes[card] for card in cards)
     if draft.inputs.spec.workload.concurrency != 1 or sum(placement.offloaded_bytes) <= MOST_SHARE * weights:
         return None
-    pace = Pace(draft, placement, settled.backend)
+    pace = settled.pace
     seconds, bus = pace.step_seconds(), pace.bus_step_seconds()
     if seconds is None or not bus or bus < MOST_SHARE * seconds:
         return None
@@ -54,8 +54,9 @@ def judge_elsewhere(settled: Settled) -> str | None:
 
 def _used_bytes(pace: Pace, card: int) -> int:
     """What one token needs of the weights in RAM, whatever vLLM moves."""
-    if pace.backend != "prefetch":
-        return pace.moved_bytes(card)
+    moved, offloaded = pace.moved_bytes(card), pace.placement.offloaded_bytes[card]
+    if moved < offloaded:
+        return moved  # it brings what is used
     stage = pace.draft.weights.stages[pace.draft.stage_of(card)]
     share = stage.active_bytes / max(1, stage.plain_bytes)
-    return int(pace.placement.offloaded_bytes[card] * share)
+    return int(offloaded * share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from nexus_orch.errors import Problem, render_value
@@ -32,19 +33,15 @@ ENGINE_SETTINGS = (
 )
 """The settings that are meant for the engine: each one that is pinned must become a choice of the plan."""
 
-
-OFFLOAD_SETTINGS = frozenset({"memory.cpu_offload_gib", "memory.offload_backend"})
-"""A plan that offloads honours both, even where one says the other: an amount becomes groups of layers to prefetch, and
-releases before 0.19.1 have no name for their only back end."""
-
 WAYS_OF_OFFLOADING = ("memory.offload_backend", "memory.offload_params")
 """How weights leave the cards, if they do: a profile may say that for every model, also for one that fits."""
 
 
-def with_unused_pins(plan: Plan) -> Plan:
+def with_unused_pins(plan: Plan, honours: Collection[str] = ()) -> Plan:
     """The plan, refused when it leaves out a setting that asks for something (neither null, false nor 0); with a note
-    where the setting says how something is done that this run need not do."""
-    unused = _find_unused(plan)
+    where the setting says how something is done that this run need not do. `honours` are settings that a plan which
+    offloads does justice to without naming them."""
+    unused = _find_unused(plan, honours)
     stays = plan.loader != "cpu" and plan.per_gpu and not any(gpu.offloaded_bytes for gpu in plan.per_gpu)
     idle = [key for key in unused if key in WAYS_OF_OFFLOADING and stays]
     problems = tuple(_make_problem(plan, key) for key in unused if key not in idle)
@@ -55,11 +52,11 @@ def with_unused_pins(plan: Plan) -> Plan:
     return replace(plan, notes=(*plan.notes, *notes))
 
 
-def _find_unused(plan: Plan) -> list[str]:
+def _find_unused(plan: Plan, honours: Collection[str]) -> list[str]:
     """The pinned settings of the engine that are no choice of the plan."""
     used = set(plan.settings)
     if any(gpu.offloaded_bytes for gpu in plan.per_gpu):
-        used |= OFFLOAD_SETTINGS
+        used.update(honours)
     return [key for key in ENGINE_SETTINGS if plan.spec.get(key) and key not in used]
 
 

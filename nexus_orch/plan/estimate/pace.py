@@ -1,9 +1,8 @@
 """How fast requests will be answered, from the bytes that each pass must read and the bus over which they come.
 
-A pass of the engine reads every weight that it uses once: from the card's memory, or, offloaded, over the bus. Prefetch
-copies a layer while the layers before it are computed; UVA reads in place what is used, and a long prompt makes it read
-the same weights again. Constants and their measurements: data/measured.json, `throughput`; how well they hold:
-docs/hybrid.md and docs/measurements.md.
+A pass of the engine reads every weight that it uses once: from the card's memory, or, offloaded, over the bus. How the
+two go together is for the mechanism to say that brings them (`Placement.mechanism`). Constants and their measurements:
+data/measured.json, `throughput`; how well they hold: docs/hybrid.md and docs/measurements.md.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
-from nexus_orch.contracts import Placement
+from nexus_orch.contracts import CardPass, CardWork, Mechanism, Placement, used_share
 from nexus_orch.plan.estimate.bus_rates import BusRates
 from nexus_orch.plan.estimate.draft import Draft
 from nexus_orch.plan.release.accounting import measured
@@ -27,8 +25,6 @@ class Pace:
 
     draft: Draft
     placement: Placement
-    backend: str | None
-    """uva or prefetch; None where nothing is offloaded."""
 
     def step_seconds(self, requests: int = 1) -> float | None:
         """One token for each of so many requests."""
@@ -97,73 +93,48 @@ class Pace:
 
     def _pass_seconds(self, card: int, tokens: int, requests: int) -> float | None:
         """One pass of so many tokens, of so many requests, on that card."""
-        memory, bus = self._memory_seconds(card, tokens, requests), self.bus_seconds(card, tokens)
-        arithmetic = self._arithmetic_seconds(card, tokens) if tokens > requests else 0.0
-        if memory is None or bus is None or arithmetic is None:
+        work = self._work(card, tokens, requests)
+        if work is None:
             return None
-        launch = self._launch_seconds(card)
         if not self.placement.offloaded_bytes[card]:
-            return max(memory, arithmetic, launch)
-        if self.backend == "prefetch":
-            captured = not self.draft.eager and tokens <= requests
-            copied = self._prefetched_seconds(card, max(memory, arithmetic), captured=captured)
-            return None if copied is None else max(launch, copied)
-        # A product that reads in place computes meanwhile; all others come before and after it.
-        in_place = self.moved_bytes(card, tokens) / max(1.0, self._used_bytes(card, tokens))
-        rest = max(memory, arithmetic * (1 - in_place)) + self._routing_seconds(card)
-        return max(launch, max(bus, arithmetic * in_place) + rest)
-
-    def _prefetched_seconds(self, card: int, compute: float, *, captured: bool) -> float | None:
-        """Layers whose copies share one buffer: the next copy begins when the copied layer before it has been computed,
-        and goes on while layers that stay on the card are (offloader/prefetch.py of 0.25.1, one layer ahead).
-
-        The first copy of a pass goes on through the end of the pass before; where a pass is a CUDA graph, the graph
-        ends only when that copy has (compilation/cuda_graph.py: join_after_forward).
-        """
-        sizes, rate = self._copied_layers(card), self._rates(card).copy
-        if not rate:
-            return None
-        each = max(compute / len(sizes), self._constants["layer_seconds"])
-        places = [place for place, size in enumerate(sizes) if size]
-        ahead, behind = places[0], len(sizes) - 1 - places[-1]
-        first = sizes[places[0]] / rate
-        if captured:
-            seconds = max(first, behind * each) + (ahead + 1) * each
-        else:
-            seconds = max(first, (behind + ahead) * each) + each
-        for before, place in pairwise(places):
-            seconds += max(sizes[place] / rate, (place - before - 1) * each) + each
-        return max(compute, seconds)
-
-    def _copied_layers(self, card: int) -> tuple[int, ...]:
-        """What is copied, layer by layer; spread evenly where the loader does not say."""
-        if self.placement.copied_layer_bytes:
-            return self.placement.copied_layer_bytes[card]
-        count = len(self._stage(card).layer_bytes)
-        return (-(-self.placement.offloaded_bytes[card] // count),) * count
+            return max(work.memory_seconds(), work.arithmetic_seconds, work.launch_seconds)
+        return None if self._mechanism is None else self._mechanism.pass_seconds(self._pass(card, tokens), work)
 
     def moved_bytes(self, card: int, tokens: int = 1) -> int:
-        """What one pass brings over the bus, each weight counted once: all that is offloaded when layers are copied;
-        read in place, what is used of it. Each token chooses its experts by itself."""
-        offloaded = self.placement.offloaded_bytes[card]
-        if self.backend == "prefetch" or not offloaded:
-            return offloaded
-        experts = self._expert_bytes[card]
-        return int(offloaded - self._idle_bytes(card) - experts + experts * _used_share(self._expert_share, tokens))
+        """What one pass brings over the bus, each weight counted once. All that is offloaded where the loader does not
+        say how it comes to the card."""
+        if self._mechanism is None or not self.placement.offloaded_bytes[card]:
+            return self.placement.offloaded_bytes[card]
+        return self._mechanism.moved_bytes(self._pass(card, tokens))
 
     def bus_seconds(self, card: int, tokens: int) -> float | None:
-        """What a pass of so many tokens brings over the bus of that card, copied or read in place."""
+        """What a pass of so many tokens brings over the bus of that card."""
         if not self.placement.offloaded_bytes[card]:
             return 0.0
-        rates, moved = self._rates(card), self.moved_bytes(card, tokens)
-        if self.backend == "prefetch":
-            return None if not rates.copy else moved / rates.copy
-        # Tokens are dealt out to experts, so that an expert's product has few of them.
-        experts = self._expert_bytes[card]
-        used = int(experts * _used_share(self._expert_share, tokens))
-        dense = rates.read_seconds(moved - used, tokens)
-        sparse = rates.read_seconds(used, max(1, int(tokens * self._expert_share)))
-        return None if dense is None or sparse is None else dense + sparse
+        return None if self._mechanism is None else self._mechanism.bus_seconds(self._pass(card, tokens))
+
+    @property
+    def _mechanism(self) -> Mechanism | None:
+        return self.placement.mechanism
+
+    def _pass(self, card: int, tokens: int) -> CardPass:
+        return CardPass(
+            tokens=tokens,
+            offloaded_bytes=self.placement.offloaded_bytes[card],
+            idle_bytes=self._idle_bytes(card),
+            expert_bytes=self._expert_bytes[card],
+            expert_share=self._expert_share,
+            layer_bytes=self._offloaded_layers[card],
+            bus=self._rates(card),
+        )
+
+    @cached_property
+    def _offloaded_layers(self) -> tuple[tuple[int, ...], ...]:
+        """What waits in host RAM of each layer, for each card; spread evenly where the loader does not say."""
+        if self.placement.copied_layer_bytes:
+            return self.placement.copied_layer_bytes
+        counts = (len(self._stage(card).layer_bytes) for card in range(len(self.placement.offloaded_bytes)))
+        return tuple((-(-size // n),) * n for size, n in zip(self.placement.offloaded_bytes, counts, strict=True))
 
     def _rates(self, card: int) -> BusRates:
         """Each matrix has a rate of its own: what was measured of a layer holds where whole layers are read."""
@@ -197,21 +168,29 @@ class Pace:
         stage = self._stage(card)
         whole, active = stage.plain_bytes, stage.active_bytes
         experts = (whole - active) / (1 - self._expert_share) if self._expert_share < 1 else 0.0
-        return whole - experts + experts * _used_share(self._expert_share, tokens)
+        return whole - experts + experts * used_share(self._expert_share, tokens)
 
-    def _memory_seconds(self, card: int, tokens: int, requests: int) -> float | None:
-        """The weights and the caches that a pass reads from the card's memory, once, and what its kernels wait for one
-        another; weights that are copied ahead are read there, too."""
+    def _work(self, card: int, tokens: int, requests: int) -> CardWork | None:
+        """What the pass takes on the card itself; None where its bandwidth or its speed is not known."""
         gpu, stage = self.draft.gpus[card], self._stage(card)
-        if gpu.memory_bandwidth_bytes_per_second is None:
+        arithmetic = self._arithmetic_seconds(card, tokens) if tokens > requests else 0.0
+        if gpu.memory_bandwidth_bytes_per_second is None or arithmetic is None:
             return None
-        read = self.moved_bytes(card, tokens) if self.backend == "uva" else 0
         work = self.draft.inputs.spec.workload
         length = min(work.input_tokens + work.output_tokens // 2, self.draft.want.request_tokens)
         caches = min(requests, self.draft.requests) * _cache_bytes(self.draft.caches[self.draft.stage_of(card)], length)
-        held = max(0.0, self._used_bytes(card, tokens) - read) + stage.active_fixed_bytes + caches
-        reading = held / (gpu.memory_bandwidth_bytes_per_second * self._constants["hbm_efficiency"])
-        return reading + len(stage.layer_bytes) * self._constants["waiting_seconds_per_layer"]
+        return CardWork(
+            in_graph=not self.draft.eager and tokens <= requests,
+            weights_bytes=self._used_bytes(card, tokens),
+            fixed_bytes=stage.active_fixed_bytes,
+            cache_bytes=caches,
+            bytes_per_second=gpu.memory_bandwidth_bytes_per_second * self._constants["hbm_efficiency"],
+            waiting_seconds=len(stage.layer_bytes) * self._constants["waiting_seconds_per_layer"],
+            arithmetic_seconds=arithmetic,
+            launch_seconds=self._launch_seconds(card),
+            routing_seconds=self._routing_seconds(card),
+            layer_seconds=self._constants["layer_seconds"],
+        )
 
     def _arithmetic_seconds(self, card: int, tokens: int) -> float | None:
         """The layers' products for so many tokens."""
@@ -239,11 +218,6 @@ class Pace:
 
     def _stage(self, card: int) -> RankWeights:
         return self.draft.weights.stages[self.draft.stage_of(card)]
-
-
-def _used_share(share: float, tokens: int) -> float:
-    """The share of the experts that so many tokens use, each choosing evenly and by itself."""
-    return 1 - (1 - share) ** max(1, tokens)
 
 
 def _cache_bytes(layout: CacheLayout, tokens: int) -> int:

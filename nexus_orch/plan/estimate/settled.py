@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from nexus_orch.contracts import Placement
+from nexus_orch.contracts import Mechanism, Placement
 from nexus_orch.plan.estimate.draft import Draft, kv_bytes
 from nexus_orch.plan.estimate.host import estimate_host, lacks_ram
 from nexus_orch.plan.estimate.pace import Pace
@@ -31,17 +31,15 @@ class Settled:
         return any(self.placement.offloaded_bytes)
 
     @property
-    def backend(self) -> str | None:
-        """The offload backend that is at work."""
-        if not self.offloads:
-            return None
-        chosen = next((c.value for c in self.placement.choices if c.key == "memory.offload_backend"), None)
-        return str(chosen) if chosen else "uva"
+    def mechanism(self) -> Mechanism | None:
+        """What brings the offloaded weights to the cards; None where nothing is offloaded, or the loader does not
+        say."""
+        return self.placement.mechanism if self.offloads else None
 
     @cached_property
     def pace(self) -> Pace:
         """How fast it will be."""
-        return Pace(self.draft, self.placement, self.backend)
+        return Pace(self.draft, self.placement)
 
     @cached_property
     def host(self) -> HostEstimate:

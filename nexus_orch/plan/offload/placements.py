@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from nexus_orch.contracts import Placement
+from nexus_orch.plan.offload.mechanisms import PREFETCH, UVA
 from nexus_orch.plan.offload.parameters import Moved, RankParts, StageParts
 from nexus_orch.plan.offload.prefetch import Grouping
 from nexus_orch.plan.offload.uva import budget_bytes, choose_gib, move_in_order
@@ -30,7 +31,7 @@ def place_by_uva(ranks: Sequence[RankParts], gib: float) -> Placement:
     """Whole parameters in order, up to the budget of each rank."""
     budget = budget_bytes(gib)
     moved = {kind: move_in_order(rank, budget) for kind, rank in {rank.kind: rank for rank in ranks}.items()}
-    return _placement([moved[rank.kind] for rank in ranks], (0,) * len(ranks))
+    return replace(_placement([moved[rank.kind] for rank in ranks], (0,) * len(ranks)), mechanism=UVA)
 
 
 def place_by_prefetch(ranks: Sequence[RankParts], grouping: Grouping, *, copies: int) -> Placement:
@@ -55,6 +56,8 @@ def place_by_prefetch(ranks: Sequence[RankParts], grouping: Grouping, *, copies:
         loading_bytes=plain + extra - kept,
         copies_bytes=kept,
         copied_layer_bytes=tuple(copied[rank.stage] for rank in ranks),
+        mechanism=PREFETCH,
+        honours=("memory.cpu_offload_gib",),  # it becomes groups of layers
     )
 
 

@@ -74,6 +74,9 @@ class Trials:
 
     inputs: Inputs
     division: Division
+    offloading: str | None = None
+    """The override that chooses a strategy which may leave weights in host RAM; None where it is not known or there is
+    none."""
 
     @cached_property
     def rungs(self) -> tuple[Rung, ...]:
@@ -124,7 +127,7 @@ def _attempt_widths(trials: Trials, loader: Loader) -> Attempt:
     other = _attempt(Trials(narrow, trials.division), loader)
     if not other.is_comfortable or other.settled.offloads:
         return last
-    return replace(other, choices=(*other.choices, narrow_choice(trials.inputs, needed)))
+    return replace(other, choices=(*other.choices, narrow_choice(trials.inputs, needed, trials.offloading)))
 
 
 def _attempt(trials: Trials, loader: Loader) -> Attempt:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nexus_orch.contracts import Loader, Refusal
+from nexus_orch.contracts import Loader, Refusal, name_strategy
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.cards.division import Division
@@ -31,7 +31,7 @@ def choose_loader(inputs: Inputs, division: Division, loaders: Mapping[str, Load
     candidates = [pinned] if pinned is not None else list_by_order(loaders)
     refused: dict[str, Refusal] = {}
     tried: list[Attempt] = []
-    trials = Trials(inputs, division)
+    trials = Trials(inputs, division, _name_offloading(inputs, candidates))
     for loader in candidates:
         refusal = loader.supports(inputs.spec, inputs.facts)
         if refusal is not None:
@@ -54,6 +54,12 @@ def find_pinned(inputs: Inputs, loaders: Mapping[str, Loader]) -> Loader | None:
     if pinned is not None and pinned not in loaders:
         raise ConfigError(_unknown(inputs, pinned, loaders))
     return None if pinned is None else loaders[pinned]
+
+
+def _name_offloading(inputs: Inputs, candidates: Sequence[Loader]) -> str | None:
+    """The first strategy that may leave weights in host RAM and can serve the run, as an override."""
+    able = (loader for loader in candidates if loader.offloads and not loader.supports(inputs.spec, inputs.facts))
+    return next(map(name_strategy, able), None)
 
 
 def list_by_order(loaders: Mapping[str, Loader]) -> list[Loader]:

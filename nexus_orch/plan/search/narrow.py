@@ -52,10 +52,10 @@ def make_narrow(inputs: Inputs) -> Inputs | None:
     return replace(inputs, derived_kv_dtype=NARROW_TYPE)
 
 
-def narrow_choice(inputs: Inputs, context: int) -> Choice:
-    """The choice with its reason. It costs quality, so that it is never made for a run that fits without it."""
-    reason = (
-        f"{context:,} tokens do not fit in {inputs.dtype.value} beside the weights, and in 8 bits they do; "
-        "memory=hybrid keeps full precision, with weights in host RAM"
-    )
+def narrow_choice(inputs: Inputs, context: int, wide: str | None) -> Choice:
+    """The choice with its reason. It costs quality, so that it is never made for a run that fits without it; `wide`
+    names the strategy that would keep the full width in host RAM, where there is one."""
+    reason = f"{context:,} tokens do not fit in {inputs.dtype.value} beside the weights, and in 8 bits they do"
+    if wide is not None:
+        reason += f"; {wide} keeps full precision, with weights in host RAM"
     return Choice("memory.kv_cache.dtype", NARROW_TYPE, "derived", reason)

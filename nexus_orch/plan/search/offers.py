@@ -118,7 +118,7 @@ def _settle_one(draft: Draft, placement: Placement, utilization: Choice) -> Sett
 
 def explain_backend(chosen: Settled, ways: Sequence[Settled]) -> Settled:
     """The chosen way; its back end says what the best way of the other one would give, or why it would not do."""
-    others = [way for way in ways if way.offloads and way.backend != chosen.backend]
+    others = [way for way in ways if way.offloads and way.mechanism is not chosen.mechanism]
     if not chosen.offloads or not others:
         return chosen
     against = _compare(chosen, others[find_best(others)])
@@ -132,7 +132,9 @@ def explain_backend(chosen: Settled, ways: Sequence[Settled]) -> Settled:
 
 
 def _compare(chosen: Settled, other: Settled) -> str:
-    way = {"uva": "reading in place", "prefetch": "copying ahead"}.get(str(other.backend), str(other.backend))
+    if other.mechanism is None:
+        return ""
+    way = other.mechanism.way
     if chosen.fits_context and not other.fits_context:
         return f"; {way} would not leave enough room on the card"
     if chosen.fits_host and not other.fits_host:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from nexus_orch.judge.log.reading import LogReading, follow
 from nexus_orch.judge.start.offload import Expected, judge_offload, make_expected
-from nexus_orch.types import GIB
+from nexus_orch.plan.offload.mechanisms import PREFETCH, UVA
+from nexus_orch.types import GIB, Proof
+from tests.judge.histories import History
 from tests.judge.logs import read
 from tests.plan.cases import launches, plan_launch
 
 KV = "(EngineCore pid=7) INFO 11-22 12:30:47 [gpu_worker.py:538] Available KV cache memory: 7.41 GiB"
-UVA = "(EngineCore pid=7) INFO 11-22 12:30:45 [uva.py:68] Total CPU offloaded parameters: 8.61"
+OFFLOADED = "(EngineCore pid=7) INFO 11-22 12:30:45 [uva.py:68] Total CPU offloaded parameters: 8.61"
 V2_RUNNER = "(EngineCore pid=7) INFO 11-22 12:30:43 [gpu_worker.py:360] Using V2 Model Runner"
 
 
 def expect(*offloaded_bytes: int, asked_bytes: int = 0, tensor_parallel: int = 1) -> Expected:
     kept = (10 * GIB,) * len(offloaded_bytes)
-    return Expected(offloaded_bytes, kept, asked_bytes, tensor_parallel, "uva" if asked_bytes else "prefetch")
+    return Expected(offloaded_bytes, kept, asked_bytes, tensor_parallel, (UVA if asked_bytes else PREFETCH).proof)
 
 
 def engine(version: str) -> str:
@@ -29,7 +32,7 @@ def asked(setting: str) -> str:
 
 
 def test_what_was_offloaded_is_proven() -> None:
-    assert judge_offload(read(engine("0.25.1"), UVA, KV), expect(8 * GIB)) is None
+    assert judge_offload(read(engine("0.25.1"), OFFLOADED, KV), expect(8 * GIB)) is None
 
 
 def test_a_plan_without_offload_needs_no_proof() -> None:
@@ -134,3 +137,29 @@ def test_the_plans_of_real_starts_are_proved_by_what_these_printed(name: str) ->
     gib = launch["measured"]["offloaded_gib"]
     assert judge_offload(read(engine(launch["vllm_version"]), told(gib), KV), expected) is None
     assert judge_offload(read(engine(launch["vllm_version"]), told(gib * 0.8), KV), expected) is not None
+
+
+# A mechanism of a plugin
+
+
+MINE = Proof("mine", patterns=(r"my (?P<offloaded_gib>[\d.]+) GiB wait",), remedy="ask me")
+MY_LINE = "(EngineCore pid=7) INFO 11-22 12:30:45 [mine.py:1] my {} GiB wait"
+
+
+@pytest.mark.parametrize(("gib", "is_good"), [("8.00", True), ("4.00", False)])
+def test_a_mechanism_is_proved_by_its_own_line(gib: str, is_good: bool) -> None:
+    reading = LogReading()
+    for line in (engine("0.9.2"), MY_LINE.format(gib), KV):
+        reading = follow(reading, line, MINE.patterns)
+    failed = judge_offload(reading, Expected((8 * GIB,), (GIB,), proof=MINE))
+    assert (failed is None) == is_good
+    if failed is not None:
+        assert failed.remedy == "ask me"
+        assert "offloaded 4.00 GiB, and 8.00 GiB were planned" in failed.evidence[0]
+
+
+def test_the_verdict_reads_the_lines_of_the_plans_own_mechanism() -> None:
+    expected = Expected((8 * GIB,), (GIB,), proof=MINE)
+    history = History().started().log(engine("0.32.0"), MY_LINE.format("8.00"), KV)
+    assert history.state(expected).numbers["offloaded_bytes"] == 8 * GIB
+    assert "offloaded_bytes" not in history.state().numbers

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from bench.hybrid.predict import Speed, predict_speeds, read_data
 from bench.hybrid.table import KINDS, render_aims, render_bus, render_sizes, render_speeds, render_summary
+from nexus_orch.contracts import CardPass, CardWork
 from nexus_orch.plan.asked.inputs import read_inputs
 from nexus_orch.plan.cards.division import Division
 from nexus_orch.plan.cards.parallel import choose_division
-from nexus_orch.plan.estimate.bus_rates import layer_matrices
-from nexus_orch.plan.estimate.pace import Pace
+from nexus_orch.plan.estimate.bus_rates import BusRates, layer_matrices
 from nexus_orch.plan.estimate.settled import Settled
 from nexus_orch.plan.make import make_plan
+from nexus_orch.plan.offload.mechanisms import PREFETCH
 from nexus_orch.plan.search.loaders import choose_loader
 from nexus_orch.types import COPY_RATE, GIB, LAYER_READS, READ_RATE, LayerRead, Lesson, Plan
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec
@@ -232,18 +233,11 @@ def test_copies_ahead_take_what_playing_them_takes(copies: list[float], each: fl
     sizes = tuple(int(seconds * rate) for seconds in copies + [0.0] * (count - len(copies)))[:count]
     if not any(sizes):
         return
-    pace = _pace(sizes)
     played = _play([size / rate for size in sizes], each, captured=captured)
-    predicted = pace._prefetched_seconds(0, each * count, captured=captured)
+    over_bus = CardPass(1, sum(sizes), 0, 0, 1.0, sizes, BusRates(rate, rate))
+    on_card = CardWork(captured, 0.0, 0, 0, 1e12, 0.0, each * count, 0.0, 0.0, 0.0)
+    predicted = PREFETCH.pass_seconds(over_bus, on_card)
     assert predicted == pytest.approx(max(each * count, played), rel=1e-6)
-
-
-def _pace(sizes: tuple[int, ...]) -> Pace:
-    """A 14B model of 48 layers on one card, with these bytes of them copied ahead."""
-    settings = {"memory.strategy": "hybrid", "memory.offload_backend": "prefetch", "memory.cpu_offload_gib": 8.0}
-    settled = _settled(DENSE_14B, tuple(settings.items()))
-    placement = replace(settled.placement, offloaded_bytes=(sum(sizes),), copied_layer_bytes=(sizes,))
-    return Pace(settled.draft, placement, "prefetch")
 
 
 @cache
