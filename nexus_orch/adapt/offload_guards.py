@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from packaging.specifiers import SpecifierSet
 
-from nexus_orch.adapt.extra_args import find_flag, parse_extra_args
+from nexus_orch.adapt.arguments import read_arguments
 from nexus_orch.adapt.ways import Part, find_release
 from nexus_orch.errors import Problem
 from nexus_orch.plan.answer.ram_first import reads_ahead
@@ -87,6 +87,5 @@ def guard_load_strategy(plan: Plan, engine: EngineFacts) -> Part:
 
 def gives(plan: Plan, engine: EngineFacts, option: str) -> bool:
     """Whether the user's extra arguments give this option in any of its spellings."""
-    wanted = engine.flag(option)
-    given = (find_flag(engine, argument.spelling) for argument in parse_extra_args(plan.spec.serve.extra_args))
-    return wanted is not None and wanted in given
+    given = read_arguments(plan.spec.serve.extra_args, engine).options
+    return any(argument.flag is not None and argument.flag.name == option for argument in given)

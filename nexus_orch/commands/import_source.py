@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nexus_orch.adapt.config_file import split_config
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.exchange.foreign.sources import WHAT_IS_READ, parse_command, parse_server_file, parse_text
+from nexus_orch.exchange.foreign.sources import WHAT_IS_READ, parse_command, parse_text
 from nexus_orch.exchange.start import Start
 
 _OVERRIDE = re.compile(r"\+{0,2}[a-z][a-z0-9_]*(\.\w+)*=.*", re.DOTALL)
@@ -123,15 +124,12 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _with_server_file(start: Start, folder: Path) -> Start:
-    """The start with the options of the file that its --config names; options of the command line come after them."""
+    """The start with the content of the file that its --config names."""
     import yaml  # noqa: PLC0415 - seldom needed
 
-    words = list(start.argv)
-    index = next((i for i, word in enumerate(words) if word == "--config" or word.startswith("--config=")), None)
-    if index is None or (words[index] == "--config" and index + 1 == len(words)):
+    name, argv = split_config(start.argv)
+    if name is None:
         return start
-    taken = 1 if "=" in words[index] else 2
-    name = words[index].partition("=")[2] or words[index + 1]
     text = _read(folder / Path(name).expanduser())
     try:
         content = yaml.safe_load(text)
@@ -139,8 +137,4 @@ def _with_server_file(start: Start, folder: Path) -> Start:
         content = None
     if not isinstance(content, dict):
         raise ConfigError(Problem(f"{name}, which --config names, is no YAML mapping", remedy="mend the file"))
-    rest = [*words[:index], *words[index + taken :]]
-    has_model = bool(rest) and not rest[0].startswith("-")
-    first, rest = (rest[:1], rest[1:]) if has_model else ([], rest)
-    told = {key: value for key, value in content.items() if not (has_model and key in ("model", "model_tag"))}
-    return Start((*first, *parse_server_file(told), *rest), start.env, start.place, start.container, notes=start.notes)
+    return replace(start, argv=argv, config=content)

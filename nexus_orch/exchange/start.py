@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from nexus_orch.errors import ConfigError, Problem
 
@@ -51,6 +51,8 @@ class Start:
     container: Container | None = None
     release: str | None = None
     """The release that the file itself names, beside the image."""
+    config: Mapping[str, Any] | None = None
+    """The content of the file that --config names, which is no part of `argv`: releases read it in their own ways."""
     notes: tuple[str, ...] = ()
     """What stands around the start and is not carried over."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from nexus_orch import shipped
-from nexus_orch.adapt.extra_args import parse_extra_args
+from nexus_orch.adapt.arguments import read_arguments
 from nexus_orch.compose.run import compose_run
 from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.facts.model.model import read_model
@@ -101,7 +101,7 @@ def _render_words(preparation: Preparation) -> str:
         return "refused: " + "; ".join(f"{problem.key}: {problem.message}" for problem in rendering.problems)
     words = [f"{name}={value}" for name, value in sorted(rendering.env.items())]
     words += ["serve", "MODEL"] if rendering.argv[0] == "serve" else ["--model", "MODEL"]
-    for given in parse_extra_args(rendering.argv[2:]):
+    for given in read_arguments(rendering.argv[2:], preparation.facts.engine).options:
         choice = plan.choice(rendering.said.get(given.name, ""))
         is_derived = choice is not None and choice.origin != "pinned" and isinstance(choice.value, int | float)
         if given.name == "--served-model-name":

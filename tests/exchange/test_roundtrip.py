@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nexus_orch.adapt.arguments import read_arguments
 from nexus_orch.choose import choose_adapter
 from nexus_orch.exchange.deploy.compose import render_compose
 from nexus_orch.exchange.deploy.deployment import make_deployment
@@ -18,7 +19,6 @@ from nexus_orch.exchange.deploy.shell import render_shell
 from nexus_orch.exchange.deploy.systemd import render_systemd
 from nexus_orch.exchange.foreign.sources import parse_text
 from nexus_orch.exchange.imported import Imported
-from nexus_orch.exchange.profiles.options import parse_options
 from nexus_orch.exchange.profiles.reading import Reader, read_start
 from nexus_orch.exchange.text.server import parse_image_release
 from nexus_orch.facts.engine.installed import make_assumed_engine
@@ -121,7 +121,7 @@ def test_any_text_comes_back(option: str, variable: str, version: str, format_na
     plan = plan_of({}, extra_args=[f"--chat-template={option}"], env={"A_TEXT": variable})
     text, _ = export(plan, engine, format_name)
     found = come_back(text, engine)
-    [passed] = parse_options(found.extra_args, engine).options
+    [passed] = read_arguments(found.extra_args, engine).options
     assert passed.values == (option,)
     assert found.env["A_TEXT"] == variable
 

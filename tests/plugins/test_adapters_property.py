@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus_orch.adapt.extra_args import find_flag, parse_extra_args
+from nexus_orch.adapt.arguments import read_arguments
 from nexus_orch.adapt.settings import SETTINGS
 from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.facts.options.catalogue import catalogue_releases
@@ -68,8 +68,8 @@ def test_what_is_said_is_known_to_the_engine(wanted: dict[str, Any], version: st
     engine = make_assumed_engine(version, cpu=cpu)
     rendering = render(plan_of(wanted, origin), version, cpu=cpu)
     words = rendering.argv[1:] if rendering.argv[0] == "--model" else rendering.argv[2:]
-    for given_option in parse_extra_args([word for word in words if word != "/models/m"]):
-        flag = find_flag(engine, given_option.name)
+    for given_option in read_arguments([word for word in words if word != "/models/m"], engine).options:
+        flag = given_option.flag
         assert flag is not None, given_option.name
         if flag.choices:
             assert given_option.values[0] in map(str, flag.choices)
@@ -86,8 +86,8 @@ def test_each_option_gets_what_the_release_reads(version: str, cpu: bool, data: 
     for key, strategy in VALUES.items():
         value = data.draw(strategy, label=key)
         rendering = render(plan_of({key: value}, origin), version, cpu=cpu)
-        for given_option in parse_extra_args(rendering.argv[2:]):
-            flag = find_flag(engine, given_option.name)
+        for given_option in read_arguments(rendering.argv[2:], engine).options:
+            flag = given_option.flag
             assert flag is not None
             for word in given_option.values:
                 if flag.takes_whole_numbers:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from nexus_orch.adapt.arguments import judge_count, read_arguments
 from nexus_orch.adapt.difference import split_options
 from nexus_orch.facts.engine.installed import read_engine
 from nexus_orch.install.engines.recipe import known_cpu_versions
@@ -53,6 +54,37 @@ def test_a_wrong_command_line_is_noticed(python: Path) -> None:
     assert "unrecognized arguments: --no-such-option" in wrong["error"]
     assert "--max-model-len" in worse["error"]
     assert right["values"] == {"model_tag": "m"}
+
+
+ODD_SPELLINGS = (
+    ("--generation-conf", "vllm"),
+    ("--max_model_l=32k",),
+    ("-tp=2", "--no_async_sched"),
+    ("-qawq",),
+    ("-cc.pass_config.fuse_norm_quant=true", "-cc.mode", "3"),
+    ("--compilation-conf.custom_ops+", "none,+rms_norm"),
+    ("-O3",),
+    ("-O=1",),
+    ("-O", "0"),
+    ("--seed", "-7", "--lora-modules", "a=b", "c=d"),
+    ("--max-num", "4"),
+    ("--seed", "-5k"),
+    ("--enforce-eager=true",),
+    ("--seed",),
+)
+
+
+def test_every_spelling_means_to_the_real_parser_what_we_read(python: Path) -> None:
+    """Spelt out by our reader it means the same; what our reader refuses, the parser refuses."""
+    engine = read_engine(python)
+    read = [read_arguments(words, engine).options for words in ODD_SPELLINGS]
+    spelt_out = [[word for option in options for word in option.words] for options in read]
+    lines = [["serve", "m", *words] for words in (*ODD_SPELLINGS, *spelt_out)]
+    answers = parse_command_lines(python, lines).answers
+    for words, options, odd, plain in zip(ODD_SPELLINGS, read, answers[: len(read)], answers[len(read) :], strict=True):
+        is_good = all(option.flag is not None and judge_count(option, engine) is None for option in options)
+        assert ("error" not in odd) is is_good, (words, odd)
+        assert not is_good or odd == plain, words
 
 
 def _prepare(runs: list[ShippedRun], engine: EngineFacts) -> Iterator[tuple[ShippedRun, Preparation]]:

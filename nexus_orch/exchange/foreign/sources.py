@@ -81,31 +81,11 @@ def _parse_documents(documents: Sequence[Any], env: Variables) -> list[Start]:
         return [start for document in mappings for start in parse_compose(document, env)]
     if any("kind" in document or "spec" in document for document in mappings):
         return parse_manifest(documents)
-    return [
-        Start(tuple(parse_server_file(document)), place="the file")
-        for document in mappings
-        if _is_server_file(document)
-    ]
+    return [Start((), place="the file", config=document) for document in mappings if _is_server_file(document)]
 
 
 def _is_server_file(document: Mapping[str, Any]) -> bool:
     return not SERVER_FILE_KEYS.isdisjoint(str(key).replace("_", "-") for key in document)
-
-
-def parse_server_file(content: Mapping[str, Any]) -> list[str]:
-    """A file for `vllm serve --config` as the arguments that it stands for."""
-    words: list[str] = []
-    for key, value in content.items():
-        name = "--model" if key in ("model_tag", "model-tag") else f"--{key}"
-        if value is True:
-            words.append(name)
-        elif isinstance(value, list):
-            words += [name, *map(str, value)]
-        elif isinstance(value, dict):
-            words += [name, json.dumps(value)]
-        elif value is not None and value is not False:
-            words += [name, str(value)]
-    return words
 
 
 def _read_yaml(text: str, name: str, *, is_sure: bool) -> list[Any] | None:

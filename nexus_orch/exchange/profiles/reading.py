@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nexus_orch.adapt.arguments import Argument, Arguments, read_arguments
+from nexus_orch.adapt.config_file import insert_config
 from nexus_orch.adapt.ways import Table, Way
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.exchange.imported import Imported
-from nexus_orch.exchange.profiles.options import Option, Parsed, UnknownOption, make_unknown, parse_options, read_option
+from nexus_orch.exchange.profiles.options import Option, make_unknown, read_option, sort_arguments
 from nexus_orch.exchange.profiles.retired import find_retired
 from nexus_orch.exchange.profiles.reverse import Reverse
 from nexus_orch.exchange.profiles.surroundings import take_address, take_environment, take_model
@@ -51,14 +53,16 @@ def read_start(start: Start, reader: Reader) -> Imported:
 def try_start(start: Start, reader: Reader) -> Imported:
     """The same with its problems in it, for telling which release understands a command."""
     imported = Imported()
-    parsed = parse_options(start.argv, reader.engine)
-    imported.problems += parsed.problems
+    argv = start.argv if start.config is None else insert_config(start.argv, start.config, reader.engine)
+    arguments = read_arguments(argv, reader.engine)
+    found = sort_arguments(arguments, reader.engine)
+    imported.problems += found.problems
     reverse = reader.reverse_for(start)
-    for option in _last_of_each(parsed.options, imported):
+    for option in _last_of_each(found.options, imported):
         _take_option(option, imported, reverse)
-    for unknown in parsed.unknown:
+    for unknown in found.unknown:
         _take_unknown(unknown, imported, reverse, skips=reader.skips_unknown)
-    take_model(_model(parsed, imported, reader.engine), start.container, imported, reader.model_profiles)
+    take_model(_model(arguments, imported, reader.engine), start.container, imported, reader.model_profiles)
     take_environment(start, imported, reverse)
     take_address(start.container, imported)
     for note in start.notes:
@@ -73,20 +77,20 @@ def _last_of_each(options: Sequence[Option], imported: Imported) -> list[Option]
     last = {option.flag.name: option for option in options}
     kept = []
     for option in options:
-        adds_up = option.flag.kind == "append" or "." in option.words[0].partition("=")[0]
+        adds_up = option.flag.kind == "append" or option.given.keys
         if adds_up or last[option.flag.name] is option:
             kept.append(option)
         elif not is_secret_option(option.flag.name):
             imported.note(
-                "changed", f"{option.written} is left out: the option is given again, and the last one counts"
+                "changed", f"{option.given.written} is left out: the option is given again, and the last one counts"
             )
     return kept
 
 
-def _model(parsed: Parsed, imported: Imported, engine: EngineFacts) -> str | None:
+def _model(arguments: Arguments, imported: Imported, engine: EngineFacts) -> str | None:
     """The model as the command names it: by an option or as the first word."""
-    words = list(parsed.positionals)
-    named = [option.values[0] for option in parsed.options if option.flag.name == "--model" and option.values]
+    words = list(arguments.positionals)
+    named = [given.values[0] for given in arguments.options if given.full_name == "--model" and given.values]
     model = named[-1] if named else words.pop(0) if words else None
     for word in words:
         imported.problems.append(
@@ -104,21 +108,21 @@ def _model(parsed: Parsed, imported: Imported, engine: EngineFacts) -> str | Non
 
 
 def _take_option(option: Option, imported: Imported, reverse: Reverse) -> None:
-    name = option.flag.name
+    name, given = option.flag.name, option.given
     if name == "--model":
         return
     if is_secret_option(name):
-        _take_secret(name, option.values, imported)
+        _take_secret(name, given.values, imported)
         return
-    missing = [reference for value in option.values for reference in references(value)]
+    missing = [reference for value in given.values for reference in references(value)]
     if missing:
         imported.problems += map(make_no_value, missing)
         return
     key = reverse.key_of(name)
     if key is not None and _take_setting(key, option, imported, reverse):
         return
-    imported.extra_args += option.words
-    imported.note("passed on", option.written)
+    imported.extra_args += given.words
+    imported.note("passed on", given.written)
 
 
 def _take_secret(name: str, values: Sequence[str], imported: Imported) -> None:
@@ -134,25 +138,26 @@ def _take_secret(name: str, values: Sequence[str], imported: Imported) -> None:
 
 def _take_setting(key: str, option: Option, imported: Imported, reverse: Reverse) -> bool:
     """Whether this release takes the option for a setting of ours, or refuses it; then it is dealt with."""
+    flag, given = option.flag, option.given
     try:
         said = read_option(option)
         if said in _OPEN:
             return True
         found = reverse.read(key, said)
     except ValueError as error:
-        message = f"{option.written}: {option.flag.name} {error}"
+        message = f"{given.written}: {flag.name} {error}"
         imported.problems.append(Problem(message, cause="unrecognized_argument"))
         return True
-    if found is None or (found[0].refused is None and found[0].flag != option.flag.name):
+    if found is None or (found[0].refused is None and found[0].flag != flag.name):
         return False
     way, value = found
-    if len(option.values) > 1 and not isinstance(value, list):
-        imported.note("left out", f"{', '.join(option.values[1:])}: {key} is one name, the first of {option.flag.name}")
+    if len(given.values) > 1 and not isinstance(value, list):
+        imported.note("left out", f"{', '.join(given.values[1:])}: {key} is one name, the first of {flag.name}")
     is_needless = not isinstance(value, bool) and not value and value in way.silent
     if way.refused is not None and value not in way.silent:
-        imported.note("no effect", f"{option.written}: {_explain(way)}")
+        imported.note("no effect", f"{given.written}: {_explain(way)}")
     elif way.refused is None and not is_needless:
-        imported.set(key, value, option.written)
+        imported.set(key, value, given.written)
     return True
 
 
@@ -160,11 +165,12 @@ def _explain(way: Way) -> str:
     return f"{way.refused}; {way.instead or 'leave it out'}"
 
 
-def _take_unknown(unknown: UnknownOption, imported: Imported, reverse: Reverse, *, skips: bool) -> None:
+def _take_unknown(unknown: Argument, imported: Imported, reverse: Reverse, *, skips: bool) -> None:
     """An option that this release lacks: without effect, explained by the table, or a mistake."""
-    written = unknown.name if is_secret_option(unknown.name) else " ".join((unknown.name, *unknown.values))
-    reason = find_retired(reverse.engine, unknown.name, unknown.values)
-    key = reverse.key_of(unknown.name)
+    name = unknown.spelling
+    written = name if is_secret_option(name) else " ".join((name, *unknown.values))
+    reason = find_retired(reverse.engine, name, unknown.values)
+    key = reverse.key_of(name)
     if reason is None and key is not None:
         found = reverse.read(key, " ".join(unknown.values))
         reason = _explain(found[0]) if found is not None and found[0].refused is not None else None

@@ -26,7 +26,7 @@ _CONTAINER_DEVICES = "NVIDIA_VISIBLE_DEVICES"
 
 def is_for_cpu(start: Start) -> bool:
     """Whether a start is meant for vLLM's CPU build."""
-    words = list(start.argv)
+    words = [*start.argv, *(f"--{key}={value}" for key, value in (start.config or {}).items())]
     names_device = any(words[index : index + 2] == ["--device", "cpu"] for index in range(len(words)))
     image = start.container.image.lower() if start.container else ""
     is_cpu_image = "cpu" in image.rpartition("/")[2]

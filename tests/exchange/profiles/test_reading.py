@@ -71,6 +71,10 @@ def test_what_leaves_the_decision_open(options: str) -> None:
         ("--lora-modules a=b c=d --seed 7", ["--lora-modules", "a=b", "c=d", "--seed", "7"]),
         ("-dp 2", ["--data-parallel-size", "2"]),
         ("--chat-template=-x", ["--chat-template=-x"]),
+        ("--generation-conf vllm", ["--generation-config", "vllm"]),
+        ("-O 3", ["-O3"]),
+        ("-O=3", ["-O3"]),
+        ("--compilation-config.custom_ops+ none", ["--compilation-config.custom_ops+", "none"]),
     ],
 )
 def test_what_is_passed_on(options: str, words: list[str]) -> None:
