@@ -40,6 +40,8 @@ def is_important(text: str) -> bool:
         or "ndefined" in text
         or "NCCL" in text
         or "Xid" in text
+        or "Traceback" in text
+        or "  File " in text
         or "xited" in text
         or "fault" in text
         or "start a new" in text

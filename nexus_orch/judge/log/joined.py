@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from nexus_orch.judge.log.wrappers import holds_core
+
 LEAST_WIDTH, MOST_WIDTH = 60, 300
 LEAST_LINES = 3
 """So many lines must have had the full width before any is joined."""
@@ -32,7 +34,7 @@ class Joiner:
     def add(self, text: str) -> Iterator[str]:
         """The lines that are whole now that one more line has come."""
         held, length = self._held, len(text)
-        if held and (_BEGINS.match(text) or not text.strip() or len(held) >= MAX_JOINED):
+        if held and (_BEGINS.match(text) or holds_core(text) or not text.strip() or len(held) >= MAX_JOINED):
             yield "".join(held)
             held.clear()
         if length > self._width:

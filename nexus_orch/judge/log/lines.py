@@ -49,6 +49,13 @@ class LogRecord:
         return self.message.startswith(("    ", "  File "))
 
 
+def is_quoted(record: LogRecord) -> bool:
+    """True for a line that repeats a request: its words are the user's, whatever they say."""
+    return record.is_routine and record.message.startswith(
+        ("Received request ", "Added request ", "Generated response ")
+    )
+
+
 def parse_line(text: str) -> LogRecord:
     """Take one line apart. Of a line that a progress bar has rewritten with carriage returns, the last state counts."""
     clean = _ANSI.sub("", text[:MAX_LINE_CHARACTERS]) if "\x1b" in text else text[:MAX_LINE_CHARACTERS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from nexus_orch.judge.log.lines import LogRecord, parse_line
+from nexus_orch.judge.log.lines import LogRecord, is_quoted, parse_line
 from nexus_orch.judge.log.measured import Measured, measure
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.repeats import Repeats, note_repeat
@@ -44,6 +44,8 @@ def follow(reading: LogReading, text: str, further: Sequence[str] = ()) -> LogRe
 def follow_record(reading: LogReading, record: LogRecord, further: Sequence[str] = ()) -> LogReading:
     """The reading after one more line of one start, which has been taken apart."""
     markers = shipped_patterns().markers
+    if is_quoted(record):
+        return reading
     is_noise = record.is_access and record.level != "ERROR"
     if reading.is_up and is_noise and not markers.told_to_stop.match(record.message):
         return _note_access(reading, record)

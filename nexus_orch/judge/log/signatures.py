@@ -157,6 +157,13 @@ def _tell_moment(trace: Trace, stage: Stage, *, is_up: bool) -> str:
     return "ready" if is_up else stage.value
 
 
+def tells_by_itself(record: LogRecord) -> bool:
+    """True for an exception, an error and what says that something failed, known or not."""
+    message = record.message.strip()
+    is_told = record.level in ("ERROR", "CRITICAL") or _TELLING.search(message) is not None
+    return is_told or is_exception(Trace(is_open=True, lines=1), message)
+
+
 def _judge_message(evidence: Evidence, record: LogRecord, moment: str, table: Patterns, *, is_up: bool) -> Evidence:
     trace = _trace_of(evidence, record)
     found = _find_match(evidence, record, trace, moment, table)

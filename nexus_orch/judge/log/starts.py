@@ -8,6 +8,7 @@ last.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -15,9 +16,11 @@ from nexus_orch.judge.log.joined import Joiner
 from nexus_orch.judge.log.lines import LogRecord, parse_line
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.reading import LogReading, follow_record
+from nexus_orch.judge.log.skim import Skimmer
 from nexus_orch.judge.log.wrappers import Unwrapper
 
 MAX_SERVICES = 32
+LAST_SKIPPED = 4
 MAX_KEPT_STARTS = 50
 """Of a crash loop that runs for days the first and the last starts are kept, the others counted."""
 
@@ -73,19 +76,31 @@ class History:
         self.services: dict[str, Service] = {}
         self._unwrapper = Unwrapper()
         self._joiner = Joiner()
+        self._skimmer = Skimmer()
+        self._skipped: deque[str] = deque(maxlen=LAST_SKIPPED)
         self._latest = ""
 
     def add(self, text: str) -> None:
         """Read one more line."""
+        if self._skimmer.skips(text):
+            self._skipped.append(text)
+            return
+        self._skipped.clear()
         for whole in self._joiner.add(text):
-            for line in self._unwrapper.unwrap(whole):
-                self._add_record(parse_line(line.text), line.service)
+            self._add_whole(whole)
 
     def end(self) -> None:
-        """Nothing more comes."""
-        for whole in self._joiner.end():
-            for line in self._unwrapper.unwrap(whole):
-                self._add_record(parse_line(line.text), line.service)
+        """Nothing more comes. Of what was skipped the last lines are read: they are the end of the log."""
+        for whole in (*self._joiner.end(), *self._skipped):
+            self._add_whole(whole)
+
+    def _add_whole(self, whole: str) -> None:
+        lines = tuple(self._unwrapper.unwrap(whole))
+        for line in lines:
+            record = parse_line(line.text)
+            self._add_record(record, line.service)
+            if len(lines) == 1:
+                self._skimmer.note(whole, record)
 
     def _add_record(self, record: LogRecord, service: str | None) -> None:
         exited = _EXITED.search(record.message) if "exited" in record.message else None

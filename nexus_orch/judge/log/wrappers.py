@@ -116,6 +116,11 @@ class Unwrapper:
         return True
 
 
+def holds_core(text: str) -> bool:
+    """True when something that only the engine or Python writes stands in a line's first part."""
+    return _CORE.search(text, 0, 2 * MAX_WRAPPER_CHARACTERS) is not None
+
+
 def clean(text: str) -> str:
     """A line without colours and control characters."""
     if "\x1b" in text or "^[[" in text or ("m" in text[:40] and "[" in text[:12]):

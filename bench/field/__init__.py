@@ -1,0 +1,1 @@
+"""Scores on what people meet in the field: `python -m bench.field [SUBJECT ...]`."""
