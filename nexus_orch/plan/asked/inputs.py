@@ -152,7 +152,7 @@ def _choose_scheme(
     wishes: Wishes, facts: Facts, architecture: Architecture, capability: tuple[int, int] | None
 ) -> Scheme | Problem:
     """The weight format; the tensors of a guessed architecture are taken as they are stored."""
-    if architecture.is_guess:
+    if architecture.is_stored:
         return UNQUANTIZED
     gguf = choose_gguf_scheme(architecture, facts.model.checkpoint)
     pinned = wishes.spec.model.quantization

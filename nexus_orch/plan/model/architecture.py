@@ -132,7 +132,9 @@ class Architecture:
     vision: tuple[Parameter, ...] = ()
     notes: tuple[str, ...] = ()
     is_guess: bool = False
-    """Made of a checkpoint's tensors, because no family describes the model (`nexus_orch.plan.model.tensors`)."""
+    """No family describes the model: its layers are concluded from usual keys, or from a checkpoint's tensors."""
+    is_stored: bool = False
+    """Made of a checkpoint's tensors as they are stored (`nexus_orch.plan.model.tensors`)."""
 
     @cached_property
     def distinct_layers(self) -> tuple[tuple[Layer, int], ...]:

@@ -106,7 +106,7 @@ def _holds(name: str, part: str) -> bool:
 def _matches(pattern: str, tail: str, layer: int) -> bool:
     if _is_plain(pattern):
         return _holds(tail, pattern)
-    whole = (f"{stem}.{layer}.{tail}" for stem in _STEMS) if "." in tail else iter((tail,))
+    whole = (tail,) if tail == "lm_head" else (tail, *(f"{stem}.{layer}.{tail}" for stem in _STEMS))
     if pattern.startswith("re:"):
         expression = _compile(pattern[3:])
         return expression is not None and any(expression.match(name) for name in whole)

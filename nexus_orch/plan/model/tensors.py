@@ -86,6 +86,7 @@ class _Checkpoint:
             vision=tuple(self._outside(vision=True)),
             notes=tuple(self._notes(layers, positions)),
             is_guess=True,
+            is_stored=True,
         )
 
     def _missing(self) -> Iterator[str]:

@@ -146,7 +146,8 @@ class WeightLayout:
 
     @property
     def _embedding_bytes(self) -> int:
-        return sum(self._size(parameter) for parameter in self.architecture.embedding)
+        """The table of the model itself, not those of positions or of single layers."""
+        return self._size(self.architecture.embedding[0])
 
     def _is_last(self, stage: int) -> bool:
         return stage == self.pipeline_parallel - 1

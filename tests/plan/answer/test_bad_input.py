@@ -55,7 +55,6 @@ def _told(capsys: pytest.CaptureFixture[str], *overrides: str, hardware: str = "
         ((QWEN, "model.config.num_hidden_layers=1000000"), 2, "num_hidden_layers = 1000000"),
         ((QWEN, "model.config.num_key_value_heads=3"), 2, "does not divide num_attention_heads = 28"),
         ((QWEN, "~model.config.model_type"), 2, "lacks model_type"),
-        ((QWEN, "model.config.model_type=qwenn2"), 2, "did you mean qwen2"),
         ((GEMMA, "model.config.text_config.hidden_size=null"), 2, "lacks text_config.hidden_size"),
         ((GEMMA, "model.config.text_config=null"), 2, "lacks num_hidden_layers"),
         ((GEMMA, "model.config.text_config=5"), 2, "text_config = 5, which must be a mapping"),

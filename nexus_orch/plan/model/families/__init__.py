@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.plan.model.architecture import Architecture, Layer, Parameter
 from nexus_orch.plan.model.config_reader import ConfigReader
-from nexus_orch.plan.model.families import blocks, dense, hybrid, sparse, vision
-from nexus_orch.suggest import suggest_or_list
+from nexus_orch.plan.model.families import blocks, dense, gemma, generic, hybrid, sparse, vision
+from nexus_orch.suggest import suggest, suggest_or_list
 
 FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
     "llama": dense.llama,
     "mistral": dense.llama,
     "mistral3": dense.llama,
     "ministral": dense.llama,
+    "ministral3": dense.llama,
+    "exaone4": dense.exaone4,
+    "seed_oss": dense.seed_oss,
+    "hunyuan_v1_dense": dense.qwen3,
+    "ernie4_5": dense.llama,
+    "granite_swa": dense.llama,
     "granite": dense.llama,
     "smollm3": dense.llama,
     "internlm2": dense.llama,
     "internlm3": dense.llama,
     "phi3": dense.llama,
     "qwen2": dense.qwen2,
+    "qwen2_vl": dense.qwen2,
     "qwen2_5_vl": dense.qwen2,
     "qwen3": dense.qwen3,
     "qwen3_vl": dense.qwen3,
@@ -31,6 +39,7 @@ FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
     "glm": dense.glm,
     "glm4": dense.glm4,
     "olmo2": dense.olmo2,
+    "olmo3": dense.olmo2,
     "cohere": dense.cohere,
     "nemotron-nas": dense.nemotron_nas,
     "opt": dense.opt,
@@ -46,9 +55,12 @@ FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
     "deepseek_v3": sparse.deepseek,
     "deepseek_v32": sparse.deepseek,
     "kimi_k2": sparse.deepseek,
+    "glm4_moe_lite": sparse.deepseek,
     "glm_moe_dsa": sparse.deepseek,
     "llama4": sparse.llama4,
-    "gemma4": sparse.gemma4,
+    "gemma4": gemma.gemma4,
+    "gemma4_unified": gemma.gemma4,
+    "gemma3n": gemma.gemma3n,
     "qwen3_next": hybrid.qwen3_next,
     "qwen3_5": hybrid.qwen3_next,
     "qwen3_5_moe": hybrid.qwen3_next,
@@ -71,15 +83,29 @@ _CLASS_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 """What published config.json files leave to the defaults of their class (transformers, Gemma3TextConfig)."""
 
-_TIED_BY_DEFAULT = frozenset({"gemma2", "gemma3", "gemma3_text", "gemma4", "cohere", "opt", "falcon"})
+_TIED_BY_DEFAULT = frozenset({"gemma2", "gemma3", "gemma4", "gemma4_unified", "gemma3n", "cohere", "opt", "falcon"})
 """Families whose configuration class in transformers ties the embeddings unless told otherwise."""
+
+
+_NESTED = ("text_config", "llm_config", "language_config")
+"""Where multimodal configurations keep the language model."""
 
 
 def is_known(config: Mapping[str, Any]) -> bool:
     """Whether a family describes this model type."""
-    nested = config.get("text_config")
-    model_type = config.get("model_type") or (nested.get("model_type") if isinstance(nested, Mapping) else None)
-    return isinstance(model_type, str) and _find_family(model_type) is not None
+    return _known_type(config) is not None
+
+
+def _text_key(config: Mapping[str, Any]) -> str | None:
+    return next((key for key in _NESTED if isinstance(config.get(key), Mapping)), None)
+
+
+def _known_type(config: Mapping[str, Any]) -> str | None:
+    """The model type that a family describes: the whole model's, else that of the language model within it."""
+    key = _text_key(config)
+    nested = config[key] if key is not None else {}
+    named = (config.get("model_type"), nested.get("model_type"))
+    return next((name for name in named if isinstance(name, str) and _find_family(name) is not None), None)
 
 
 def _find_family(model_type: str) -> Callable[[ConfigReader], tuple[Layer, ...]] | None:
@@ -87,31 +113,55 @@ def _find_family(model_type: str) -> Callable[[ConfigReader], tuple[Layer, ...]]
 
 
 def parse_architecture(config: Mapping[str, Any]) -> Architecture:
-    """The architecture that a config.json describes, nested `text_config` included.
+    """The architecture that a config.json describes, that of a nested language model included.
 
-    Raises ConfigError with every missing and every wrong field, and for a model type that the planner does not know.
+    A model type that no family describes is counted as a usual transformer where its keys allow it (`is_guess`). Raises
+    ConfigError with every missing and every wrong field, and where the planner cannot tell the layers.
     """
     if not isinstance(config, Mapping) or not config:
         raise ConfigError(Problem("the model's config is empty", key="model.config", remedy="give a config.json"))
     outer = ConfigReader(config)
-    text = outer.section("text_config") or outer
-    model_type = outer.text("model_type") or text.text("model_type")
-    defaults = _CLASS_DEFAULTS.get(model_type or "")
-    if defaults is not None and text is not outer:
-        text = ConfigReader({**defaults, **text.config}, text.prefix, text.problems)
+    key = _text_key(config)
+    text = outer.section(key or "text_config") or outer
+    model_type = _known_type(config)
     family = _find_family(model_type or "")
     if model_type is None or family is None:
-        raise ConfigError(_unknown(model_type), *outer.problems)
-    layers = family(text)
-    architecture = _assemble(outer, text, model_type, layers)
+        return _parse_unknown(outer, text)
+    defaults = _CLASS_DEFAULTS.get(model_type)
+    if defaults is not None and text is not outer:
+        text = ConfigReader({**defaults, **text.config}, text.prefix, text.problems)
+    architecture = _assemble(outer, text, model_type, family(text))
     if outer.problems:
         raise ConfigError(*_unique(outer.problems))
     return architecture
 
 
+def _parse_unknown(outer: ConfigReader, text: ConfigReader) -> Architecture:
+    """A model type that no family describes. What its configuration lacks is the planner's limit, not its mistake."""
+    model_type = outer.text("model_type") or text.text("model_type")
+    usual = ConfigReader(generic.usual_names(text.config))
+    strange = generic.unusual(usual.config)
+    if model_type is None or strange is not None:
+        raise ConfigError(_unknown(model_type, strange))
+    layers = generic.generic(usual)
+    architecture = _assemble(outer, usual, model_type, layers)
+    if usual.problems:
+        first = usual.problems[0].message.removeprefix("the model's config ")
+        raise ConfigError(_unknown(model_type, f"its config.json {first}"), *outer.problems)
+    meant = suggest(model_type, sorted(FAMILIES), before="model.config.model_type=")
+    note = (
+        f'the planner does not know the model type "{model_type}": it is counted as a usual '
+        f"{'mixture of experts' if architecture.is_moe else 'transformer'} by the keys of its config.json, so that "
+        f"weights and KV cache may differ{f'; {meant}' if meant else ''}"
+    )
+    return replace(architecture, notes=(note, *architecture.notes), is_guess=True)
+
+
 def _assemble(outer: ConfigReader, text: ConfigReader, model_type: str, layers: tuple[Layer, ...]) -> Architecture:
     hidden, vocabulary = text.integer("hidden_size"), text.integer("vocab_size")
-    tied = outer.flag("tie_word_embeddings", text.flag("tie_word_embeddings", model_type in _TIED_BY_DEFAULT))
+    tied = outer.flag(
+        "tie_word_embeddings", text.flag("tie_word_embeddings", model_type.removesuffix("_text") in _TIED_BY_DEFAULT)
+    )
     shape = blocks.read_heads(text) if model_type not in ("falcon", "nemotron-nas") else _odd_heads(text)
     positions = text.integer("max_position_embeddings", default=2048)
     return Architecture(
@@ -128,20 +178,30 @@ def _assemble(outer: ConfigReader, text: ConfigReader, model_type: str, layers: 
         tied_embeddings=tied,
         checkpoint_dtype=_dtype(outer) or _dtype(text),
         layers=layers,
-        embedding=_embedding(vocabulary, hidden, positions, model_type),
+        embedding=(
+            *_embedding(vocabulary, hidden, positions, model_type),
+            *gemma.per_layer_embedding(text, len(layers)),
+        ),
         head=_head(vocabulary, hidden, tied, model_type),
         **_vision(outer, hidden, model_type),
     )
 
 
 def _vision(outer: ConfigReader, hidden: int, model_type: str) -> dict[str, Any]:
-    section = outer.section("vision_config")
-    if section is None:
-        return {}
-    tower = vision.TOWERS.get(model_type)
-    if tower is None:
-        return {"notes": (f"the vision tower of {model_type} is not known: its weights are not counted",)}
-    return {"vision": tuple(tower(section, hidden, outer))}
+    """Towers for pictures and sound, and what is not known of them."""
+    section, notes = outer.section("vision_config"), []
+    found: tuple[Parameter, ...] = ()
+    if section is not None:
+        tower = vision.TOWERS.get(outer.text("model_type") or model_type)
+        found = tuple(tower(section, hidden, outer) if tower else vision.usual_tower(section, hidden))
+        named = outer.text("model_type") or model_type
+        if tower is None and found:
+            notes.append(f"the vision tower of {named} is not known: its weights are estimated by its sizes")
+        elif tower is None:
+            notes.append(f"the vision tower of {named} is not known: its weights are not counted")
+    if outer.section("audio_config") is not None:
+        notes.append("the audio tower is not known: its weights are not counted")
+    return {"vision": found, "notes": tuple(notes)}
 
 
 def _odd_heads(text: ConfigReader) -> blocks.Heads:
@@ -197,7 +257,7 @@ def _head(vocabulary: int, hidden: int, tied: bool, model_type: str) -> tuple[Pa
     return tuple(parameters)
 
 
-def _unknown(model_type: str | None) -> Problem:
+def _unknown(model_type: str | None, lacking: str | None = None) -> Problem:
     if model_type is None:
         return Problem(
             "the model's config lacks model_type",
@@ -206,8 +266,9 @@ def _unknown(model_type: str | None) -> Problem:
             cause="unsupported_architecture",
         )
     hint = suggest_or_list(model_type, sorted(FAMILIES), "known are")
+    why = "it cannot say which weights and caches it has" if lacking is None else lacking
     return Problem(
-        f'the planner does not know the model type "{model_type}": it cannot say which weights and caches it has',
+        f'the planner does not know the model type "{model_type}": {why}',
         key="model.config.model_type",
         value=model_type,
         remedy=f"if it is built like a known one, set that model_type under model.config ({hint}); a folder with "

@@ -29,6 +29,11 @@ def sliding_layers(reader: ConfigReader, count: int) -> tuple[int | None, ...]:
     kinds = reader.sequence("layer_types", count)
     if kinds is not None:
         return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+    letters = reader.config.get("sliding_window_pattern")
+    if isinstance(letters, str) and letters:  # EXAONE 4: "LLLG", the last of all layers is always full
+        return tuple(
+            None if letters[index % len(letters)] == "G" or index == count - 1 else window for index in range(count)
+        )
     pattern = reader.optional_integer("sliding_window_pattern")
     if pattern is None and reader.text("model_type") == "gemma2":
         return tuple(window if index % 2 == 0 else None for index in range(count))
@@ -94,6 +99,17 @@ def glm4(reader: ConfigReader) -> tuple[Layer, ...]:
 def olmo2(reader: ConfigReader) -> tuple[Layer, ...]:
     """OLMo 2 normalizes after the blocks, and Q and K over all their heads."""
     return _uniform(reader, norm="full", norms=("post_attention_layernorm", "post_feedforward_layernorm"))
+
+
+def exaone4(reader: ConfigReader) -> tuple[Layer, ...]:
+    """EXAONE 4 normalizes after the blocks, and Q and K by head (vLLM: models/exaone4.py)."""
+    return _uniform(reader, norm="head", norms=("post_attention_layernorm", "post_feedforward_layernorm"))
+
+
+def seed_oss(reader: ConfigReader) -> tuple[Layer, ...]:
+    """Seed-OSS: a bias on Q, K and V alone."""
+    bias, o_bias = reader.flag("attention_bias", True), reader.flag("attention_out_bias", False)
+    return _uniform(reader, qkv_bias=bias, o_bias=o_bias, mlp_bias=reader.flag("mlp_bias", False))
 
 
 def cohere(reader: ConfigReader) -> tuple[Layer, ...]:

@@ -1,4 +1,4 @@
-"""Decoders with routed experts: Mixtral, Qwen3 MoE, DeepSeek (MLA), GPT-OSS, GLM-4.5, MiniMax-M2, Llama 4, Gemma 4."""
+"""Decoders with routed experts: Mixtral, Qwen3 MoE, DeepSeek (MLA), GPT-OSS, GLM-4.5, MiniMax-M2, Llama 4."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def deepseek(reader: ConfigReader) -> tuple[Layer, ...]:
     """DeepSeek V2, V3, V3.2, Kimi K2 and GLM-5: multi-head latent attention, V3.2 and GLM-5 with an indexer."""
     hidden, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
     latent, rope = reader.integer("kv_lora_rank"), reader.integer("qk_rope_head_dim")
-    attention = [*_mla(reader, hidden, heads, latent, rope)]
+    attention = [*latent_attention(reader, hidden, heads, latent, rope)]
     index_dim = reader.optional_integer("index_head_dim")
     if index_dim is not None:
         rank, index_heads = reader.integer("q_lora_rank"), reader.integer("index_n_heads")
@@ -145,7 +145,8 @@ def deepseek(reader: ConfigReader) -> tuple[Layer, ...]:
     return first_dense(reader, tuple(attention), cache, hidden)
 
 
-def _mla(reader: ConfigReader, hidden: int, heads: int, latent: int, rope: int) -> Iterator[Parameter]:
+def latent_attention(reader: ConfigReader, hidden: int, heads: int, latent: int, rope: int) -> Iterator[Parameter]:
+    """Queries and one latent vector for all keys and values, both through matrices of low rank."""
     nope, value = reader.integer("qk_nope_head_dim"), reader.integer("v_head_dim")
     rank = reader.optional_integer("q_lora_rank")
     if rank is None:
@@ -180,43 +181,3 @@ def llama4(reader: ConfigReader) -> tuple[Layer, ...]:
 
     kinds = {(flag, window): build(flag, window) for flag in (False, True) for window in (None, chunk)}
     return tuple(kinds[(index + 1) % step == 0, chunk if (index + 1) % 4 else None] for index in range(count))
-
-
-def gemma4(reader: ConfigReader) -> tuple[Layer, ...]:
-    """Gemma 4: global layers have wider heads and may share keys and values; experts lie beside a dense block."""
-    if reader.integer("hidden_size_per_layer_input", default=0, minimum=0):
-        reader.wrong("hidden_size_per_layer_input", "set", "is not known to the planner")
-    shape = blocks.read_heads(reader)
-    wide = blocks.Heads(
-        shape.hidden,
-        shape.heads,
-        reader.integer("num_global_key_value_heads", default=shape.kv_heads),
-        reader.integer("global_head_dim", default=shape.dim),
-        shared_kv=reader.flag("attention_k_eq_v", False),
-    )
-    width = reader.integer("intermediate_size")
-    routed = read_experts(reader) if reader.flag("enable_moe_block", False) else None
-    tail = (*_gemma4_moe(routed), *blocks.norms(shape.hidden, ("n1", "n2", "n3", "n4")))
-
-    def build(heads: blocks.Heads, window: int | None) -> Layer:
-        attention = blocks.attention(heads, norm="head")
-        return Layer(
-            (*attention, *blocks.mlp(shape.hidden, width), *tail),
-            heads.cache(window),
-            mlp_width=width,
-            expert_width=routed.width if routed else 0,
-            experts_per_token=routed.per_token if routed else 0,
-        )
-
-    windows = sliding_layers(reader, layer_count(reader))
-    kinds = {window: build(shape if window else wide, window) for window in set(windows)}
-    return tuple(kinds[window] for window in windows)
-
-
-def _gemma4_moe(routed: blocks.Experts | None) -> Iterator[Parameter]:
-    if routed is None:
-        return
-    yield from blocks.experts(routed)
-    yield blocks.vector("router.scale", routed.hidden)
-    yield blocks.vector("router.per_expert_scale", routed.count)
-    yield from blocks.norms(routed.hidden, ("pre_moe_norm", "post_moe_norm", "post_mlp_norm"))

@@ -58,6 +58,45 @@ def qwen2_5_vl(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> 
     yield from _merger("visual.merger", hidden, vision)
 
 
+def qwen2_vl(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> Iterator[Parameter]:
+    """Qwen2-VL: `hidden_size` is the width of the language model, `embed_dim` that of the tower."""
+    hidden = vision.integer("embed_dim")
+    ratio = vision.config.get("mlp_ratio")
+    width = int(hidden * ratio) if isinstance(ratio, int | float) and 0 < ratio < 64 else 4 * hidden
+    patch, frames = vision.integer("patch_size"), vision.integer("temporal_patch_size", default=2)
+    yield Parameter(
+        "visual.patch_embed", hidden, vision.integer("in_channels", "in_chans", default=3) * frames * patch**2
+    )
+    block = _block(hidden, width, gated=False, bias=True, layer_norm=True)
+    yield from _tower("visual.blocks", vision.integer("depth", maximum=500), block)
+    yield from _layer_norm("visual.merger.ln_q", hidden)
+    merged = hidden * vision.integer("spatial_merge_size", default=2) ** 2
+    yield from blocks.column_linear("visual.merger.fc1", merged, merged, bias=True)
+    yield from blocks.row_linear("visual.merger.fc2", merged, text_hidden, bias=True)
+
+
+def usual_tower(vision: ConfigReader, text_hidden: int) -> Iterator[Parameter]:
+    """A tower that nobody described, by the usual keys; nothing where they are missing."""
+    sizes = [_first(vision, *names) for names in _USUAL]
+    if any(size is None for size in sizes):
+        return
+    hidden, depth = (int(size) for size in sizes if size is not None)
+    width = _first(vision, "intermediate_size", "mlp_dim") or 4 * hidden
+    gated = vision.config.get("hidden_act") == "silu"
+    yield from _tower("vision.layers", depth, _block(hidden, width, gated=gated, bias=True, layer_norm=True))
+    merge = _first(vision, "spatial_merge_size", "merge_size") or 1
+    yield Parameter("projector.linear_1", text_hidden, hidden * merge**2)
+    yield Parameter("projector.linear_2", text_hidden, text_hidden)
+
+
+_USUAL = (("hidden_size", "embed_dim", "vt_hidden_size"), ("num_hidden_layers", "depth", "vt_num_hidden_layers"))
+
+
+def _first(vision: ConfigReader, *names: str) -> int | None:
+    found = (vision.config.get(name) for name in names)
+    return next((value for value in found if isinstance(value, int) and 0 < value < 100_000), None)
+
+
 def _merger(name: str, hidden: int, vision: ConfigReader) -> Iterator[Parameter]:
     merged = hidden * vision.integer("spatial_merge_size", default=2) ** 2
     yield from blocks.column_linear(f"{name}.fc1", merged, merged, bias=True)
@@ -138,6 +177,7 @@ def llama4(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> Iter
 
 
 TOWERS: Mapping[str, Callable[[ConfigReader, int, ConfigReader], Iterator[Parameter]]] = {
+    "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,
     "qwen3_vl_moe": qwen3_vl,
