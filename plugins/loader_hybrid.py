@@ -16,7 +16,7 @@ from nexus_orch.contracts import Loader, Need, Placement, Refusal, Rule
 from nexus_orch.errors import Problem
 from nexus_orch.hookspecs import hookimpl
 from nexus_orch.plan import choose_architecture, choose_scheme
-from nexus_orch.plan.asked.wishes import pinned_choice
+from nexus_orch.plan.asked.fixed import pinned_choice
 from nexus_orch.plan.model.formats import Scheme
 from nexus_orch.plan.offload.kv_tier import NO_TIER, can_offload_kv, choose_kv_tier
 from nexus_orch.plan.offload.parameters import EXPERTS, RankParts, make_ranks, missing_bytes

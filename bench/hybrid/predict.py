@@ -13,12 +13,12 @@ from bench.hybrid.grid import EXPERTS
 from nexus_orch.compose.run import compose_run
 from nexus_orch.contracts import Mechanism
 from nexus_orch.plan.asked.inputs import read_inputs
-from nexus_orch.plan.cards.division import Division
-from nexus_orch.plan.cards.parallel import choose_division
+from nexus_orch.plan.cards.choose import choose_parallelism
+from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.estimate.pace import Pace
 from nexus_orch.plan.estimate.settled import Settled
 from nexus_orch.plan.offload.mechanisms import PREFETCH, UVA
-from nexus_orch.plan.search.loaders import choose_loader
+from nexus_orch.plan.search.strategy import choose_loader
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.session.prepare import read_facts
 from nexus_orch.types import COPY_RATE, LAYER_READS, READ_RATE, LayerRead, Lesson
@@ -124,11 +124,11 @@ def settle_case(model: str, overrides: Sequence[str], lessons: Sequence[Lesson])
     spec = compose_run([*words, *overrides], project=None)
     facts, _ = read_facts(spec, plugins)
     inputs = read_inputs(spec, facts, lessons)
-    division = choose_division(inputs)
-    assert isinstance(division, Division)
-    chosen = choose_loader(inputs, division, plugins.loaders())
-    assert chosen.attempt is not None
-    return chosen.attempt.settled
+    parallelism = choose_parallelism(inputs)
+    assert isinstance(parallelism, Parallelism)
+    chosen = choose_loader(inputs, parallelism, plugins.loaders())
+    assert chosen.trial is not None
+    return chosen.trial.settled
 
 
 def _as_launched(settled: Settled, launch: Mapping[str, Any]) -> Pace:

@@ -19,7 +19,7 @@ from nexus_orch.files import write_result
 from nexus_orch.judge.learned.bus import BusMeasurement
 from nexus_orch.judge.learned.case import make_machine_key
 from nexus_orch.plan.asked.inputs import read_inputs
-from nexus_orch.plan.cards.parallel import choose_division
+from nexus_orch.plan.cards.choose import choose_parallelism
 from nexus_orch.plan.estimate.bus_rates import layer_matrices
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.record.learned import SWITCH, bus_path, is_learning
@@ -55,8 +55,8 @@ def _find_layer(spec: RunSpec, machine: MachineFacts, engine: EngineFacts) -> tu
     kernels than plain products read its weights. The bus is measured all the same."""
     try:
         inputs = read_inputs(spec, Facts(read_model(spec.model, spec.origins), machine, engine), ())
-        division = choose_division(inputs)
-        layout = inputs.weight_layout(division.tensor_parallel, division.pipeline_parallel, whole_segments=True)
+        parallelism = choose_parallelism(inputs)
+        layout = inputs.weight_layout(parallelism.tensor_parallel, parallelism.pipeline_parallel, whole_segments=True)
     except ConfigError as error:
         sys.stderr.write(f"the layers of {spec.model.name} are not measured: {error.problems[0].message}\n")
         return ()

@@ -13,8 +13,8 @@ from nexus_orch.contracts import Refusal
 from nexus_orch.errors import Problem
 from nexus_orch.plan.answer.settings import model_choices, passed_choices, serve_choices
 from nexus_orch.plan.asked.inputs import Inputs
-from nexus_orch.plan.asked.want import LEAST_CONTEXT
-from nexus_orch.plan.cards.division import Division
+from nexus_orch.plan.asked.target import LEAST_CONTEXT
+from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.estimate.host import name_ram
 from nexus_orch.plan.release.accounting import measured
 from nexus_orch.plan.release.generations import default_batching
@@ -36,17 +36,19 @@ class _CpuRun:
     """A run on the CPU: one worker for each rank, all in the same RAM. Bytes are of all workers together."""
 
     inputs: Inputs
-    division: Division
+    parallelism: Parallelism
 
     @property
     def ranks(self) -> int:
-        return self.division.tensor_parallel * self.division.pipeline_parallel
+        return self.parallelism.tensor_parallel * self.parallelism.pipeline_parallel
 
     @cached_property
     def weights_bytes(self) -> int:
-        division = self.division
-        layout = self.inputs.weight_layout(division.tensor_parallel, division.pipeline_parallel, whole_segments=False)
-        return sum(stage.total_bytes for stage in layout.stages) * division.tensor_parallel
+        parallelism = self.parallelism
+        layout = self.inputs.weight_layout(
+            parallelism.tensor_parallel, parallelism.pipeline_parallel, whole_segments=False
+        )
+        return sum(stage.total_bytes for stage in layout.stages) * parallelism.tensor_parallel
 
     @property
     def process_bytes(self) -> int:
@@ -79,7 +81,7 @@ class _CpuRun:
         inputs = self.inputs
         generation = inputs.generation()
         shape = CacheShape(
-            self.division.tensor_parallel,
+            self.parallelism.tensor_parallel,
             inputs.kv_dtype_bytes,
             inputs.dtype_bytes,
             inputs.spec.memory.kv_cache.block_size or CPU_BLOCK_SIZE,
@@ -114,7 +116,7 @@ class _CpuRun:
             reason = "the longest for which the KV cache fits in RAM"
         else:
             reason = f"a CPU reads long prompts slowly (the model's limit is {limit:,})"
-        return self.inputs.wishes.choice("model.max_model_len", derived, reason)
+        return self.inputs.fixed.choice("model.max_model_len", derived, reason)
 
     @property
     def _step_gib(self) -> float:
@@ -135,7 +137,7 @@ class _CpuRun:
         derived = max(steps, min(1.0, self._whole_steps(self.room_bytes)), self._step_gib)
         held = f"{length:,} tokens and workload.concurrency={work.concurrency}"
         reason = f"room for {held}" if derived > steps else f"the least for {held}, in steps of {self._step_gib:g} GiB"
-        return self.inputs.wishes.choice("memory.kv_cache.size_gib", derived, reason)
+        return self.inputs.fixed.choice("memory.kv_cache.size_gib", derived, reason)
 
     @property
     def eager(self) -> Choice:
@@ -145,7 +147,7 @@ class _CpuRun:
             f"compiling takes about {seconds['compiled_start_seconds']} s before the first start of a small model is "
             f"ready, against about {seconds['eager_start_seconds']} s without (measured with 135M parameters, 2 cores)"
         )
-        return self.inputs.wishes.choice("memory.enforce_eager", True, reason)
+        return self.inputs.fixed.choice("memory.enforce_eager", True, reason)
 
     @property
     def kv_bytes(self) -> int:
@@ -160,17 +162,17 @@ class _CpuRun:
         return self.weights_bytes + self.process_bytes + self.kv_bytes * self.ranks
 
 
-def make_cpu_plan(inputs: Inputs, division: Division, problems: list[Problem], refusal: Refusal | None) -> Plan:
+def make_cpu_plan(inputs: Inputs, parallelism: Parallelism, problems: list[Problem], refusal: Refusal | None) -> Plan:
     """The plan of a run on the CPU; `refusal` is what the pinned strategy says against it."""
-    run = _CpuRun(inputs, division)
+    run = _CpuRun(inputs, parallelism)
     problems = [*problems, *_judge_strategy(inputs, refusal), *_judge(run)]
     length = int(run.context.value)
     tokens, concurrency = run.cache.tokens(run.num_blocks, length), run.cache.concurrency(run.num_blocks, length)
-    learned = inputs.wishes.quantity("measured.kv_cache_tokens")
+    learned = inputs.fixed.quantity("measured.kv_cache_tokens")
     if learned is not None:
         tokens, concurrency = learned, learned / length
     return Plan(
-        spec=inputs.wishes.original,
+        spec=inputs.fixed.original,
         fits=not problems,
         loader="cpu",
         engine_version=inputs.facts.engine.version,
@@ -199,7 +201,7 @@ def _judge_strategy(inputs: Inputs, refusal: Refusal | None) -> Iterator[Problem
             refusal.reason,
             key=key,
             value=inputs.spec.get(key),
-            origin=inputs.wishes.problem_origin(key),
+            origin=inputs.fixed.problem_origin(key),
             remedy="leave memory.strategy unset",
             cause=refusal.cause,
             is_mistake=True,
@@ -220,8 +222,8 @@ def _too_little_ram(run: _CpuRun) -> Problem:
     inputs, missing = run.inputs, (run.required_bytes - run.available_bytes) / GIB
     (key, value, origin), remedy = name_ram(inputs), f"free {missing:.2f} GiB, or choose a smaller model"
     for pinned, smaller in (("memory.kv_cache.size_gib", run.surely_kv_gib), ("model.max_model_len", run.surely_long)):
-        if inputs.wishes.is_fixed(pinned) and smaller:
-            key, value, origin = pinned, inputs.spec.get(pinned), inputs.wishes.problem_origin(pinned)
+        if inputs.fixed.has(pinned) and smaller:
+            key, value, origin = pinned, inputs.spec.get(pinned), inputs.fixed.problem_origin(pinned)
             remedy = f"{pinned}={smaller:g} or less, or free {missing:.2f} GiB"
             break
     else:
@@ -246,7 +248,7 @@ def _too_long(run: _CpuRun) -> Problem:
         f"longest that fits is {longest:,}",
         key="model.max_model_len",
         value=length,
-        origin=run.inputs.wishes.problem_origin("model.max_model_len"),
+        origin=run.inputs.fixed.problem_origin("model.max_model_len"),
         remedy=f"fits with max_model_len <= {longest:,}, or memory.kv_cache.size_gib={math.ceil(needed / GIB)}",
         cause="context_too_long",
     )
@@ -257,15 +259,15 @@ def _choices(run: _CpuRun) -> tuple[Choice, ...]:
     found = [
         *model_choices(inputs),
         run.context,
-        inputs.wishes.choice("memory.strategy", "cpu", "the engine runs on the CPU: all weights are in host RAM"),
+        inputs.fixed.choice("memory.strategy", "cpu", "the engine runs on the CPU: all weights are in host RAM"),
         run.kv_gib,
         run.eager,
         *passed_choices(inputs),
-        *run.division.choices,
+        *run.parallelism.choices,
     ]
     for key in ("serve.max_num_batched_tokens", "serve.max_num_seqs"):
-        if inputs.wishes.is_fixed(key):
-            found.append(inputs.wishes.choice(key, None, ""))
+        if inputs.fixed.has(key):
+            found.append(inputs.fixed.choice(key, None, ""))
     return tuple(choice for choice in (*found, *serve_choices(inputs)) if choice.value is not None)
 
 

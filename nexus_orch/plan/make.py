@@ -14,12 +14,12 @@ from nexus_orch.plan.answer.settings import model_choices, passed_choices, serve
 from nexus_orch.plan.answer.unused import with_unused_pins
 from nexus_orch.plan.answer.verdict import judge_context, judge_memory
 from nexus_orch.plan.asked.inputs import Inputs, read_inputs
-from nexus_orch.plan.cards.division import Division
-from nexus_orch.plan.cards.parallel import choose_division
+from nexus_orch.plan.cards.choose import choose_parallelism
+from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.cpu import make_cpu_plan
 from nexus_orch.plan.estimate.host import host_notes, judge_host
 from nexus_orch.plan.estimate.settled import Settled
-from nexus_orch.plan.search.loaders import LoaderChoice, choose_loader, find_pinned
+from nexus_orch.plan.search.strategy import LoaderChoice, choose_loader, find_pinned
 from nexus_orch.types import GIB, Choice, Facts, HostEstimate, Lesson, Plan, Prediction, RunSpec
 
 UNDRAWABLE = ("not_enough_gpus", "tensor_parallel_invalid", "unsupported_quantization")
@@ -37,31 +37,31 @@ def make_plan(spec: RunSpec, facts: Facts, loaders: Mapping[str, Loader], lesson
     is unknown.
     """
     inputs = read_inputs(spec, facts, lessons)
-    division = choose_division(inputs)
-    problems = [*inputs.problems, *judge_context(inputs), *division.problems]
+    parallelism = choose_parallelism(inputs)
+    problems = [*inputs.problems, *judge_context(inputs), *parallelism.problems]
     if inputs.is_cpu:
         pinned = find_pinned(inputs, loaders)
         refusal = None if pinned is None else pinned.supports(spec, facts)
-        return with_unused_pins(with_ram_first(make_cpu_plan(inputs, division, problems, refusal), facts))
+        return with_unused_pins(with_ram_first(make_cpu_plan(inputs, parallelism, problems, refusal), facts))
     if any(problem.cause in UNDRAWABLE for problem in problems):
-        return _refused(inputs, division, problems, inputs.spec.memory.strategy or "none")
-    chosen = choose_loader(inputs, division, loaders)
-    if chosen.attempt is None:
+        return _refused(inputs, parallelism, problems, inputs.spec.memory.strategy or "none")
+    chosen = choose_loader(inputs, parallelism, loaders)
+    if chosen.trial is None:
         problems += _unsupported(inputs, chosen)
-        return _refused(inputs, division, problems, str(chosen.choice.value))
-    plan = with_ram_first(_complete(inputs, division, chosen, loaders, problems), facts)
-    return with_unused_pins(plan, chosen.attempt.settled.placement.honours)
+        return _refused(inputs, parallelism, problems, str(chosen.choice.value))
+    plan = with_ram_first(_complete(inputs, parallelism, chosen, loaders, problems), facts)
+    return with_unused_pins(plan, chosen.trial.settled.placement.honours)
 
 
 def _complete(
     inputs: Inputs,
-    division: Division,
+    parallelism: Parallelism,
     chosen: LoaderChoice,
     loaders: Mapping[str, Loader],
     problems: list[Problem],
 ) -> Plan:
-    """The plan of the chosen attempt, whether it fits or not."""
-    taken = chosen.attempt
+    """The plan of the chosen trial, whether it fits or not."""
+    taken = chosen.trial
     assert taken is not None
     settled = taken.settled
     # What is wrong with the wish to offload is told alone: the lack of memory that it leads to is no second mistake.
@@ -74,12 +74,12 @@ def _complete(
     remedy = None if settled.fits_host else find_host_remedy(inputs, taken, loaders[taken.loader], host)
     problems += [*judge_host(inputs, host, remedy), *settled.placement.problems]
     return Plan(
-        spec=inputs.wishes.original,
+        spec=inputs.fixed.original,
         fits=not problems,
         loader=taken.loader,
         engine_version=inputs.facts.engine.version,
         model=inputs.facts.model.name,
-        choices=_choices(inputs, division, chosen, settled, taken.choices),
+        choices=_choices(inputs, parallelism, chosen, settled, taken.choices),
         per_gpu=tuple(settled.estimate(card) for card in range(len(settled.draft.gpus))),
         host=host,
         prediction=_predict(settled, borderline=settled.is_borderline and _is_uncertain(problems)),
@@ -103,23 +103,23 @@ def _offload_notes(inputs: Inputs, settled: Settled, host: HostEstimate) -> tupl
 
 
 def _choices(
-    inputs: Inputs, division: Division, chosen: LoaderChoice, settled: Settled, batching: tuple[Choice, ...]
+    inputs: Inputs, parallelism: Parallelism, chosen: LoaderChoice, settled: Settled, batching: tuple[Choice, ...]
 ) -> tuple[Choice, ...]:
     """Every setting of the run in the order of the configuration; a key appears once."""
     memory = (chosen.choice, settled.utilization, *settled.placement.choices)
-    if inputs.wishes.is_fixed("memory.kv_cache.size_gib"):
-        memory = (*memory, inputs.wishes.choice("memory.kv_cache.size_gib", None, ""))
+    if inputs.fixed.has("memory.kv_cache.size_gib"):
+        memory = (*memory, inputs.fixed.choice("memory.kv_cache.size_gib", None, ""))
     found = (
         *model_choices(inputs),
         settled.max_model_len,
         *memory,
         *passed_choices(inputs),
-        *division.choices,
+        *parallelism.choices,
         *batching,
         *serve_choices(inputs),
     )
     order = {"model": 0, "memory": 1, "serve": 2}
-    unique = {choice.key: inputs.wishes.attributed(choice) for choice in found if choice.value is not None}
+    unique = {choice.key: inputs.fixed.attributed(choice) for choice in found if choice.value is not None}
     return tuple(sorted(unique.values(), key=lambda choice: order.get(choice.key.split(".")[0], 3)))
 
 
@@ -174,7 +174,7 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
     if settled.fits_context and not settled.holds_concurrency:
         notes.append(
             f"the KV cache holds {settled.requests_held} requests at once, and workload.concurrency asks for "
-            f"{settled.draft.want.requests}: the others wait"
+            f"{settled.draft.target.requests}: the others wait"
         )
     return tuple(notes)
 
@@ -186,7 +186,7 @@ def _unsupported(inputs: Inputs, chosen: LoaderChoice) -> list[Problem]:
             f"{name} cannot serve this run: {refusal.reason}",
             key=refusal.key,
             value=name if refusal.key == "memory.strategy" else inputs.spec.get(refusal.key),
-            origin=inputs.wishes.problem_origin(refusal.key),
+            origin=inputs.fixed.problem_origin(refusal.key),
             remedy=refusal.remedy,
             cause=refusal.cause,
         )
@@ -194,12 +194,12 @@ def _unsupported(inputs: Inputs, chosen: LoaderChoice) -> list[Problem]:
     ]
 
 
-def _refused(inputs: Inputs, division: Division, problems: list[Problem], loader: str) -> Plan:
+def _refused(inputs: Inputs, parallelism: Parallelism, problems: list[Problem], loader: str) -> Plan:
     """A plan that cannot even be drawn: it says why, and nothing about memory."""
     host = inputs.facts.machine.host
-    choices = (*model_choices(inputs), *passed_choices(inputs), *division.choices, *serve_choices(inputs))
+    choices = (*model_choices(inputs), *passed_choices(inputs), *parallelism.choices, *serve_choices(inputs))
     return Plan(
-        spec=inputs.wishes.original,
+        spec=inputs.fixed.original,
         fits=False,
         loader=loader,
         engine_version=inputs.facts.engine.version,

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nexus_orch.plan.asked.want import LEAST_CONTEXT
+from nexus_orch.plan.asked.target import LEAST_CONTEXT
 from nexus_orch.plan.nearby.guide import COMFORTABLE_CONTEXT, COMFORTABLE_REQUESTS, RECOMMENDED_CONTEXT
 from nexus_orch.plan.nearby.guide_rows import Breakdown, Guide, Machine, OffloadRow, RecommendedRow, SizeRow
 from nexus_orch.types import GIB, WorkloadSpec

@@ -11,7 +11,7 @@ from typing import Any
 
 from nexus_orch.contracts import Loader
 from nexus_orch.plan.asked.inputs import read_inputs
-from nexus_orch.plan.asked.want import make_want
+from nexus_orch.plan.asked.target import make_target
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plan.release.generations import choose_generation, default_batching
 from nexus_orch.types import (
@@ -149,7 +149,7 @@ def plan_launch(launch: Mapping[str, Any]) -> Plan:
     )
     settings.setdefault("serve.max_num_batched_tokens", tokens)
     settings.setdefault("serve.max_num_seqs", requests)
-    settings.setdefault("model.max_model_len", make_want(inputs).context)
+    settings.setdefault("model.max_model_len", make_target(inputs).context)
     return make_plan(make_spec(settings), facts, LOADERS)
 
 

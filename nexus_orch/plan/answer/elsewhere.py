@@ -35,7 +35,7 @@ def judge_elsewhere(settled: Settled) -> str | None:
     read = sum(_used_bytes(pace, card) for card in cards)
     on_cards = max(0.0, seconds - bus)
     host = draft.inputs.facts.machine.host
-    learned = draft.inputs.wishes.quantity(RAM_RATE)
+    learned = draft.inputs.fixed.quantity(RAM_RATE)
     known = learned or (host.ram_bandwidth_bytes_per_second or 0.0) * RAM_EFFICIENCY
     there = (
         f"{read / 1e9:.1f} GB of weights are read in RAM for each token: for one user, a runtime that computes there "

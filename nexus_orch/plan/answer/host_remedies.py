@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from nexus_orch.contracts import Loader
 from nexus_orch.plan.answer.remedies import find_more_cards, name_ways
 from nexus_orch.plan.asked.inputs import Inputs
-from nexus_orch.plan.search.attempts import Attempt, try_variation
+from nexus_orch.plan.search.trials import Trial, try_variation
 from nexus_orch.plan.search.variations import Base, let_go, vary
 from nexus_orch.types import GIB, HostEstimate, Variation
 
@@ -16,9 +16,9 @@ BACKEND = "memory.offload_backend"
 SHORTEST_CONTEXT = 1024
 
 
-def find_host_remedy(inputs: Inputs, failed: Attempt, loader: Loader, estimate: HostEstimate) -> str:
+def find_host_remedy(inputs: Inputs, failed: Trial, loader: Loader, estimate: HostEstimate) -> str:
     """One sentence with the ways that were found; more RAM is always one where the run takes more than there is."""
-    base = Base(inputs.wishes.original, inputs.facts)
+    base = Base(inputs.fixed.original, inputs.facts)
     contexts = vary("context", base, _halves(failed))
     backend = _first(inputs, loader, let_go(base, [(BACKEND,)]))  # reading in place takes no copies while loading
     ways = [backend, _first(inputs, loader, contexts), find_more_cards(inputs, loader, _fits)]
@@ -29,11 +29,11 @@ def find_host_remedy(inputs: Inputs, failed: Attempt, loader: Loader, estimate: 
     return name_ways(ways)
 
 
-def _halves(failed: Attempt) -> Iterable[int]:
+def _halves(failed: Trial) -> Iterable[int]:
     """Half the wanted context, a quarter of it ..., as long as a request of the workload fits."""
-    want = failed.settled.draft.want
-    length = want.context // 2
-    while length >= max(SHORTEST_CONTEXT, want.request_tokens):
+    target = failed.settled.draft.target
+    length = target.context // 2
+    while length >= max(SHORTEST_CONTEXT, target.request_tokens):
         yield length
         length //= 2
 
@@ -47,5 +47,5 @@ def _first(inputs: Inputs, loader: Loader, variations: Iterable[Variation]) -> s
     return None
 
 
-def _fits(tried: Attempt) -> bool:
+def _fits(tried: Trial) -> bool:
     return tried.is_comfortable and tried.settled.fits_host

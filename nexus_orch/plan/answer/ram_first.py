@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from nexus_orch.plan.asked.wishes import pinned_choice
+from nexus_orch.plan.asked.fixed import pinned_choice
 from nexus_orch.types import GIB, CheckpointFacts, Choice, Facts, Plan, Storage
 
 ENABLED, CHANNELS, RESERVE = "memory.preload.enabled", "memory.preload.channels", "memory.reserve_host"

@@ -23,16 +23,16 @@ _PASSED_ON = (
 
 def model_choices(inputs: Inputs) -> tuple[Choice, ...]:
     """The model, its data type and how it is called."""
-    wishes = inputs.wishes
+    fixed = inputs.fixed
     found = [
         _model_path(inputs),
         inputs.dtype,
-        wishes.choice("model.served_name", _served_name(inputs), "what clients call the model"),
+        fixed.choice("model.served_name", _served_name(inputs), "what clients call the model"),
     ]
-    if wishes.is_fixed("model.quantization"):
-        found.append(wishes.choice("model.quantization", None, ""))
+    if fixed.has("model.quantization"):
+        found.append(fixed.choice("model.quantization", None, ""))
     if inputs.spec.model.trust_remote_code:
-        found.append(wishes.choice("model.trust_remote_code", True, ""))
+        found.append(fixed.choice("model.trust_remote_code", True, ""))
     return tuple(found)
 
 
@@ -43,27 +43,27 @@ def _model_path(inputs: Inputs) -> Choice:
     if checkpoint is not None and checkpoint.format == "gguf" and model.path in checkpoint.files:
         return Choice("model.path", model.path, "derived", "vLLM takes a GGUF model by its file")
     reason = "from the profile" if model.config_source == "profile" else "the folder that holds its config.json"
-    return inputs.wishes.choice("model.path", model.path, reason)
+    return inputs.fixed.choice("model.path", model.path, reason)
 
 
 def passed_choices(inputs: Inputs) -> tuple[Choice, ...]:
     """Pinned settings of the memory section that are handed on as they are."""
-    return tuple(inputs.wishes.choice(key, None, "") for key in _PASSED_ON if inputs.wishes.is_fixed(key))
+    return tuple(inputs.fixed.choice(key, None, "") for key in _PASSED_ON if inputs.fixed.has(key))
 
 
 def serve_choices(inputs: Inputs) -> tuple[Choice, ...]:
     """Address, key and extra arguments."""
-    wishes, serve = inputs.wishes, inputs.spec.serve
+    fixed, serve = inputs.fixed, inputs.spec.serve
     found = [
         _host(inputs),
-        wishes.choice("serve.port", DEFAULT_PORT, "the usual port, or the next free one when it is taken"),
+        fixed.choice("serve.port", DEFAULT_PORT, "the usual port, or the next free one when it is taken"),
     ]
     if serve.api_key_env is not None:
-        found.append(wishes.choice("serve.api_key_env", None, ""))
+        found.append(fixed.choice("serve.api_key_env", None, ""))
     if serve.cpu_threads_bind is not None:
-        found.append(wishes.choice("serve.cpu_threads_bind", None, ""))
+        found.append(fixed.choice("serve.cpu_threads_bind", None, ""))
     if serve.extra_args:
-        found.append(wishes.choice("serve.extra_args", (), ""))
+        found.append(fixed.choice("serve.extra_args", (), ""))
     return (*found, *_pinning_choices(inputs), *_plugin_choices(inputs))
 
 
@@ -78,12 +78,12 @@ def _pinning_choices(inputs: Inputs) -> tuple[Choice, ...]:
 def _plugin_choices(inputs: Inputs) -> tuple[Choice, ...]:
     """Settings that plugins add are for the adapter to understand, or to refuse."""
     keys = [f"plugin.{name}" for name in inputs.spec.plugin]
-    return tuple(inputs.wishes.choice(key, None, "") for key in keys)
+    return tuple(inputs.fixed.choice(key, None, "") for key in keys)
 
 
 def _host(inputs: Inputs) -> Choice:
     """The address has a default in the spec itself: it counts as pinned only when it was written somewhere."""
-    choice = inputs.wishes.choice("serve.host", None, "")
+    choice = inputs.fixed.choice("serve.host", None, "")
     if inputs.spec.origin("serve.host") is not None or choice.value != ServeSpec.host:
         return choice
     return Choice("serve.host", choice.value, "derived", "answers on this machine only")

@@ -20,7 +20,7 @@ def judge_context(inputs: Inputs) -> list[Problem]:
             f"max_model_len {pinned:,} exceeds what the model was made for ({limit:,} tokens)",
             key="model.max_model_len",
             value=pinned,
-            origin=inputs.wishes.problem_origin("model.max_model_len"),
+            origin=inputs.fixed.problem_origin("model.max_model_len"),
             remedy=f"model.max_model_len={limit}, or a rope_scaling in the model's config that extends it",
             cause="context_exceeds_model",
         )
@@ -56,7 +56,7 @@ def _judge_free(settled: Settled) -> list[Problem]:
                     f"gpu_memory_utilization={settled.utilization.value:g} takes {wanted / GIB:.2f} GiB",
                     key="memory.gpu_memory_utilization",
                     value=settled.utilization.value,
-                    origin=draft.inputs.wishes.problem_origin("memory.gpu_memory_utilization"),
+                    origin=draft.inputs.fixed.problem_origin("memory.gpu_memory_utilization"),
                     remedy=f"end what else runs on the card, or memory.gpu_memory_utilization={possible:g}",
                     cause="memory_busy",
                 )
@@ -97,7 +97,7 @@ def _too_large_cache(settled: Settled, remedy: str) -> Problem:
         f"weights, activations and workspaces leave {room:.2f} GiB for the KV cache of a card",
         key="memory.kv_cache.size_gib",
         value=inputs.spec.memory.kv_cache.size_gib,
-        origin=inputs.wishes.problem_origin("memory.kv_cache.size_gib"),
+        origin=inputs.fixed.problem_origin("memory.kv_cache.size_gib"),
         remedy=f"memory.kv_cache.size_gib={sure:g} or less" if sure > 0 else remedy,
         cause="no_kv_cache_memory",
     )
@@ -115,7 +115,7 @@ def _too_long(settled: Settled, remedy: str) -> Problem:
         f"left: the longest that surely fits is {settled.surely_longest:,}",
         key=key,
         value=length,
-        origin=draft.inputs.wishes.problem_origin(key),
+        origin=draft.inputs.fixed.problem_origin(key),
         remedy=remedy,
         cause="context_too_long",
     )

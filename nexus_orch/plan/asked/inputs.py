@@ -9,7 +9,7 @@ from functools import cached_property
 from packaging.version import Version
 
 from nexus_orch.errors import Problem
-from nexus_orch.plan.asked.wishes import Wishes
+from nexus_orch.plan.asked.fixed import FixedSettings
 from nexus_orch.plan.model.architecture import Architecture
 from nexus_orch.plan.model.formats import DTYPE_BYTES, UNQUANTIZED, Scheme
 from nexus_orch.plan.model.gguf import choose_gguf_scheme, gguf_notes
@@ -32,7 +32,7 @@ _MINIMUM_CAPABILITY = {"fp8": (8, 0), "awq": (7, 5), "gptq": (6, 0), "mxfp4": (8
 class Inputs:
     """Everything that no later decision changes."""
 
-    wishes: Wishes
+    fixed: FixedSettings
     facts: Facts
     architecture: Architecture
     scheme: Scheme
@@ -44,7 +44,7 @@ class Inputs:
 
     @property
     def spec(self) -> RunSpec:
-        return self.wishes.spec
+        return self.fixed.spec
 
     @property
     def is_cpu(self) -> bool:
@@ -86,16 +86,16 @@ class Inputs:
 
     @cached_property
     def by_estimates(self) -> Inputs:
-        """The same run without measured sizes: those hold for one division of the model and one batch."""
-        wishes = self.wishes.by_estimates()
-        return self if wishes is self.wishes else replace(self, wishes=wishes)
+        """The same run without measured sizes: those hold for one parallelism and one batch."""
+        fixed = self.fixed.by_estimates()
+        return self if fixed is self.fixed else replace(self, fixed=fixed)
 
     def varied(self, variation: Variation) -> Inputs:
         """The run with a change that leaves architecture, data type and weight format as they are. Sizes that were
         measured on fewer cards are left out."""
-        spec, facts = variation.apply(self.wishes.original, self.facts)
-        wishes = Wishes(spec, tuple(self.wishes.lessons.values()))
-        return replace(self, facts=facts, wishes=wishes.by_estimates() if variation.more_cards else wishes)
+        spec, facts = variation.apply(self.fixed.original, self.facts)
+        fixed = FixedSettings(spec, tuple(self.fixed.lessons.values()))
+        return replace(self, facts=facts, fixed=fixed.by_estimates() if variation.more_cards else fixed)
 
     @cached_property
     def checkpoint_scale(self) -> float:
@@ -132,12 +132,12 @@ class Inputs:
 
 def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Inputs:
     """Raises ConfigError when the model's configuration cannot be read; what merely cannot run becomes a problem."""
-    wishes = Wishes(spec, lessons)
+    fixed = FixedSettings(spec, lessons)
     architecture = choose_architecture(facts.model)
     capability = facts.machine.gpus[0].compute_capability if facts.machine.gpus else None
-    scheme = _choose_scheme(wishes, facts, architecture, capability)
-    dtype, problems = _choose_dtype(wishes, facts, architecture)
-    problems += [*_kv_dtype_problems(wishes), *_block_problems(wishes)]
+    scheme = _choose_scheme(fixed, facts, architecture, capability)
+    dtype, problems = _choose_dtype(fixed, facts, architecture)
+    problems += [*_kv_dtype_problems(fixed), *_block_problems(fixed)]
     if isinstance(scheme, Problem):
         problems.append(scheme)
         scheme = UNQUANTIZED
@@ -145,21 +145,21 @@ def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Input
     if oldest is not None and capability is not None and capability < oldest:
         problems.append(_too_old(scheme, facts, oldest))
     notes = (*architecture.notes, *scheme.notes, *gguf_notes(facts))
-    return Inputs(wishes, facts, architecture, scheme, dtype, tuple(problems), notes)
+    return Inputs(fixed, facts, architecture, scheme, dtype, tuple(problems), notes)
 
 
 def _choose_scheme(
-    wishes: Wishes, facts: Facts, architecture: Architecture, capability: tuple[int, int] | None
+    fixed: FixedSettings, facts: Facts, architecture: Architecture, capability: tuple[int, int] | None
 ) -> Scheme | Problem:
     """The weight format; the tensors of a guessed architecture are taken as they are stored."""
     if architecture.is_stored:
         return UNQUANTIZED
     gguf = choose_gguf_scheme(architecture, facts.model.checkpoint)
-    pinned = wishes.spec.model.quantization
+    pinned = fixed.spec.model.quantization
     return gguf or choose_scheme(facts.model.config, pinned, capability, facts.engine.version)
 
 
-def _choose_dtype(wishes: Wishes, facts: Facts, architecture: Architecture) -> tuple[Choice, list[Problem]]:
+def _choose_dtype(fixed: FixedSettings, facts: Facts, architecture: Architecture) -> tuple[Choice, list[Problem]]:
     lacking = [gpu for gpu in facts.machine.gpus if gpu.supports_bf16 is False]
     if facts.engine.device == "cpu":
         derived, reason = "float16", "on CPUs that announce AMX without giving it, workers die of bfloat16"
@@ -169,12 +169,12 @@ def _choose_dtype(wishes: Wishes, facts: Facts, architecture: Architecture) -> t
         derived, reason = "float16", "the checkpoint is stored in float16"
     else:
         derived, reason = "bfloat16", "the usual type for serving; every card of this run has it"
-    choice = wishes.choice("model.dtype", derived, reason)
-    return choice, _dtype_problems(wishes, choice, [gpu.name for gpu in lacking])
+    choice = fixed.choice("model.dtype", derived, reason)
+    return choice, _dtype_problems(fixed, choice, [gpu.name for gpu in lacking])
 
 
-def _dtype_problems(wishes: Wishes, choice: Choice, lacking: list[str]) -> list[Problem]:
-    common = {"key": "model.dtype", "value": choice.value, "origin": wishes.problem_origin("model.dtype")}
+def _dtype_problems(fixed: FixedSettings, choice: Choice, lacking: list[str]) -> list[Problem]:
+    common = {"key": "model.dtype", "value": choice.value, "origin": fixed.problem_origin("model.dtype")}
     if choice.value not in MODEL_DTYPES:
         message = f'model.dtype "{choice.value}" is none of {", ".join(sorted(MODEL_DTYPES))}'
         return [Problem(message, **common, remedy="leave it unset", cause="unsupported_dtype")]
@@ -184,8 +184,8 @@ def _dtype_problems(wishes: Wishes, choice: Choice, lacking: list[str]) -> list[
     return []
 
 
-def _kv_dtype_problems(wishes: Wishes) -> list[Problem]:
-    name = wishes.spec.memory.kv_cache.dtype
+def _kv_dtype_problems(fixed: FixedSettings) -> list[Problem]:
+    name = fixed.spec.memory.kv_cache.dtype
     if name not in ("float32", "float"):
         return []
     return [
@@ -193,15 +193,15 @@ def _kv_dtype_problems(wishes: Wishes) -> list[Problem]:
             "no release of vLLM keeps its KV cache in float32",
             key="memory.kv_cache.dtype",
             value=name,
-            origin=wishes.problem_origin("memory.kv_cache.dtype"),
+            origin=fixed.problem_origin("memory.kv_cache.dtype"),
             remedy="leave it unset: keys and values keep the type of the model",
             cause="unsupported_dtype",
         )
     ]
 
 
-def _block_problems(wishes: Wishes) -> list[Problem]:
-    size = wishes.spec.memory.kv_cache.block_size
+def _block_problems(fixed: FixedSettings) -> list[Problem]:
+    size = fixed.spec.memory.kv_cache.block_size
     if size is None or size % BLOCK_MULTIPLE == 0:
         return []
     return [
@@ -209,7 +209,7 @@ def _block_problems(wishes: Wishes) -> list[Problem]:
             f"attention kernels read blocks of a multiple of {BLOCK_MULTIPLE} tokens",
             key="memory.kv_cache.block_size",
             value=size,
-            origin=wishes.problem_origin("memory.kv_cache.block_size"),
+            origin=fixed.problem_origin("memory.kv_cache.block_size"),
             remedy="leave it unset, or use 16, 32, 64 or 128",
             cause="unsupported_block_size",
         )

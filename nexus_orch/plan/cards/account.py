@@ -1,5 +1,5 @@
-"""What the engine takes of each card beside weights and KV cache: one account for the choice of a division and for the
-plan itself."""
+"""What the engine takes of each card beside weights and KV cache: one account for the choice of a parallelism and for
+the plan itself."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GUESS_FACTOR = 3
 
 def free_bytes(inputs: Inputs, gpu: GpuFacts) -> int:
     """Bytes that are free on a card, as it was last seen."""
-    learned = inputs.wishes.quantity(f"machine.free_bytes.{gpu.index}")
+    learned = inputs.fixed.quantity(f"machine.free_bytes.{gpu.index}")
     return gpu.free_bytes if learned is None else learned
 
 
@@ -64,7 +64,7 @@ class CardAccount:
             for embedding, gpu in zip(self.compiled_embedding_bytes, self.gpus, strict=True)
         )
         one_pass = activation_bytes(self.inputs.architecture, self.generation, self.batch, self.gpus[0])
-        quantity = self.inputs.wishes.quantity
+        quantity = self.inputs.fixed.quantity
         return learn_peak(
             Peak(one_pass, compiling), quantity(PASS_PEAK), None if self.eager else quantity(COMPILED_PEAK)
         )
@@ -72,7 +72,7 @@ class CardAccount:
     @cached_property
     def graph_bytes(self) -> int:
         """Memory of the captured CUDA graphs on each card; 0 without them."""
-        learned = self.inputs.wishes.quantity("measured.cuda_graph_bytes")
+        learned = self.inputs.fixed.quantity("measured.cuda_graph_bytes")
         if learned is not None and not self.eager:
             return learned
         return cuda_graph_bytes(self.inputs.architecture, self.generation, self.batch, eager=self.eager)
@@ -85,7 +85,7 @@ class CardAccount:
     @cached_property
     def non_torch_bytes(self) -> tuple[int, ...]:
         """Memory outside PyTorch on each card."""
-        learned = self.inputs.wishes.quantity("measured.non_torch_bytes")
+        learned = self.inputs.fixed.quantity("measured.non_torch_bytes")
         if learned is not None:
             return (learned,) * len(self.gpus)
         experts = self.inputs.architecture.is_moe
@@ -125,7 +125,7 @@ class CardAccount:
     @cached_property
     def doubt(self) -> Doubt:
         """Bytes by which the KV cache's real size may differ from the estimate, of a start that compiles the model."""
-        learned = self.inputs.wishes.lessons
+        learned = self.inputs.fixed.lessons
         if PASS_PEAK in learned or (COMPILED_PEAK in learned and not self.eager):
             return Doubt(FREE_MARGIN_BYTES, FREE_MARGIN_BYTES)
         doubt = kv_doubt(self.generation, self.peak.pass_bytes, len(self.gpus))

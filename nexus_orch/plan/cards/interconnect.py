@@ -25,7 +25,7 @@ whole bus (issue 36 of the same project)."""
 
 
 @dataclass(frozen=True)
-class Stage:
+class PipelineStage:
     """A group of cards that share some layers. `share` is their part of the model."""
 
     gpus: tuple[GpuFacts, ...]
@@ -34,7 +34,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a division achieves, for comparing it with others. Seconds."""
+    """The seconds that a parallelism takes, for comparing it with others."""
 
     alone: float
     """One request of the workload, with nothing else to do."""
@@ -60,8 +60,8 @@ def bus_bandwidth(gpus: Sequence[GpuFacts]) -> float | None:
     return None if slowest is None or None in known else slowest * STAGED_SHARE
 
 
-def estimate_cost(inputs: Inputs, stages: Sequence[Stage]) -> Cost | None:
-    """The cost of a division whose weights lie on the cards; None where bandwidth or speed of a card is not known.
+def estimate_cost(inputs: Inputs, stages: Sequence[PipelineStage]) -> Cost | None:
+    """The cost of a parallelism whose weights lie on the cards; None where bandwidth or speed of a card is not known.
 
     A pass over `tokens` reads the weights that they use and computes with them, whichever takes longer. Tensor
     parallelism divides both and adds two all-reduces a layer; each rank sends and receives 2 (n-1)/n of the hidden
@@ -101,7 +101,7 @@ class _Pass:
         return max(self.seconds, batches * max(self.stages))
 
     @classmethod
-    def over(cls, inputs: Inputs, stages: Sequence[Stage], tokens: int) -> _Pass | None:
+    def over(cls, inputs: Inputs, stages: Sequence[PipelineStage], tokens: int) -> _Pass | None:
         whole, layers = inputs.whole, inputs.architecture.layers
         active, everything = whole.active_bytes, whole.plain_bytes
         used = everything * (1 - (1 - min(1.0, active / max(1, everything))) ** tokens) + whole.active_fixed_bytes
@@ -117,7 +117,7 @@ class _Pass:
         return cls(tuple(seconds), waited)
 
 
-def _work_seconds(stage: Stage, read_bytes: float, operations: float) -> float | None:
+def _work_seconds(stage: PipelineStage, read_bytes: float, operations: float) -> float | None:
     """Each card of the stage takes an equal part; the slowest one decides."""
     constants, slowest = measured("throughput"), 0.0
     for gpu in stage.gpus:
@@ -129,7 +129,7 @@ def _work_seconds(stage: Stage, read_bytes: float, operations: float) -> float |
     return slowest
 
 
-def _exchange_seconds(inputs: Inputs, stage: Stage, tokens: int, times: float) -> float | None:
+def _exchange_seconds(inputs: Inputs, stage: PipelineStage, tokens: int, times: float) -> float | None:
     """All-reduces of a stage without NVLink; beside the weights, what NVLink takes is little enough to leave out."""
     cards = len(stage.gpus)
     if cards == 1 or has_nvlink(stage.gpus):

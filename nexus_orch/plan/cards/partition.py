@@ -15,7 +15,7 @@ LEAST_GAIN = 1.1
 
 
 @dataclass(frozen=True)
-class Load:
+class PipelineMemory:
     """What is dealt out. Lists are by layer or by stage, in order; bytes are of one rank."""
 
     layer_bytes: tuple[int, ...]
@@ -53,23 +53,23 @@ class Load:
         return sum(self.token_bytes) / max(1, len(self.token_bytes))
 
 
-def choose_partition(load: Load) -> tuple[int, ...]:
+def choose_partition(memory: PipelineMemory) -> tuple[int, ...]:
     """The partition whose fullest stage holds the most tokens; where not even the layers fit, the one that lacks the
     least on its fullest stage. Every stage gets a layer at least."""
-    most = sum(max(0, room) for room in load.room_bytes) / max(1e-9, sum(load.token_bytes))
-    if _deal(load, 0.0, 0.0) is not None:
-        return _search(load, most, by_tokens=True)
-    return _search(load, float(sum(load.layer_bytes) + max(0, -min(load.room_bytes))), by_tokens=False)
+    most = sum(max(0, room) for room in memory.room_bytes) / max(1e-9, sum(memory.token_bytes))
+    if _deal(memory, 0.0, 0.0) is not None:
+        return _search(memory, most, by_tokens=True)
+    return _search(memory, float(sum(memory.layer_bytes) + max(0, -min(memory.room_bytes))), by_tokens=False)
 
 
-def _search(load: Load, high: float, *, by_tokens: bool) -> tuple[int, ...]:
+def _search(memory: PipelineMemory, high: float, *, by_tokens: bool) -> tuple[int, ...]:
     """Halve the range between what can be dealt out and what cannot: tokens to hold, or bytes too many on a stage."""
-    low, best = 0.0, _deal(load, 0.0, high)
+    low, best = 0.0, _deal(memory, 0.0, high)
     if by_tokens:
-        best = _deal(load, 0.0, 0.0)
+        best = _deal(memory, 0.0, 0.0)
     for _ in range(SEARCH_STEPS):
         middle = (low + high) / 2
-        found = _deal(load, middle, 0.0) if by_tokens else _deal(load, 0.0, middle)
+        found = _deal(memory, middle, 0.0) if by_tokens else _deal(memory, 0.0, middle)
         best = found or best
         if (found is not None) == by_tokens:
             low = middle
@@ -79,17 +79,17 @@ def _search(load: Load, high: float, *, by_tokens: bool) -> tuple[int, ...]:
     return best
 
 
-def _deal(load: Load, tokens: float, extra: float) -> tuple[int, ...] | None:
+def _deal(memory: PipelineMemory, tokens: float, extra: float) -> tuple[int, ...] | None:
     """A partition whose stages hold so many tokens each, with `extra` bytes more than they have; None if there is none.
 
     Stage by stage, the layers after which it can end, each with the earliest layer at which it then begins.
     """
-    layers = len(load.layer_bytes)
-    each = (size + token * tokens for size, token in zip(load.layer_bytes, load.token_bytes, strict=True))
+    layers = len(memory.layer_bytes)
+    each = (size + token * tokens for size, token in zip(memory.layer_bytes, memory.token_bytes, strict=True))
     costs = [0.0, *accumulate(each)]
     begins: list[dict[int, int]] = []
     ends = [0]
-    for room in load.room_bytes:
+    for room in memory.room_bytes:
         begin_of: dict[int, int] = {}
         reached = 0
         for begin in ends:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nexus_orch.plan.asked.inputs import Inputs
-from nexus_orch.plan.asked.want import make_want
+from nexus_orch.plan.asked.target import make_target
 from nexus_orch.plan.cards.account import free_bytes
-from nexus_orch.plan.cards.division import is_valid_tensor_parallel
-from nexus_orch.plan.cards.interconnect import Cost, Stage, estimate_cost
-from nexus_orch.plan.cards.loads import Groups, make_load
-from nexus_orch.plan.cards.partition import Load, choose_partition
+from nexus_orch.plan.cards.interconnect import Cost, PipelineStage, estimate_cost
+from nexus_orch.plan.cards.parallelism import is_valid_tensor_parallel
+from nexus_orch.plan.cards.partition import PipelineMemory, choose_partition
+from nexus_orch.plan.cards.pipeline_memory import StageCards, make_pipeline_memory
 from nexus_orch.types import GIB, GpuFacts
 
 SAME_SIZE = 0.02
@@ -26,7 +26,7 @@ class Candidate:
     """Some of the cards, divided in one way. Tensor parallelism joins the cards of a stage."""
 
     groups: tuple[tuple[GpuFacts, ...], ...]
-    load: Load
+    memory: PipelineMemory
     partition: tuple[int, ...]
     cost: Cost | None
 
@@ -42,12 +42,12 @@ class Candidate:
     @cached_property
     def tokens(self) -> float:
         """What the KV cache surely holds; negative where not even the weights fit."""
-        return self.load.tokens(self.partition)
+        return self.memory.tokens(self.partition)
 
     @cached_property
     def missing_bytes(self) -> int:
         """How much of the weights of the fullest card must lie elsewhere; negative for what is left."""
-        return self.load.missing_bytes(self.partition)
+        return self.memory.missing_bytes(self.partition)
 
     def seconds(self, objective: str) -> float:
         """What a request costs: the time of one alone, or of the cards when throughput is wanted."""
@@ -88,24 +88,24 @@ def find_candidates(inputs: Inputs, gpus: Sequence[GpuFacts]) -> Iterator[Candid
             yield make_candidate(inputs, groups)
 
 
-def make_candidate(inputs: Inputs, groups: Groups, partition: tuple[int, ...] | None = None) -> Candidate:
-    """A division with the pinned or the given partition, else the one with the most room."""
-    load = make_load(inputs, groups)
-    taken = inputs.spec.serve.pipeline_partition or partition or choose_partition(load)
-    total = sum(load.layer_bytes)
+def make_candidate(inputs: Inputs, groups: StageCards, partition: tuple[int, ...] | None = None) -> Candidate:
+    """These cards with the pinned or the given partition, else with the one that leaves the most room."""
+    memory = make_pipeline_memory(inputs, groups)
+    taken = inputs.spec.serve.pipeline_partition or partition or choose_partition(memory)
+    total = sum(memory.layer_bytes)
     starts = [sum(taken[:index]) for index in range(len(taken))]
     stages = [
-        Stage(group, sum(load.layer_bytes[start : start + size]) / max(1, total))
+        PipelineStage(group, sum(memory.layer_bytes[start : start + size]) / max(1, total))
         for group, start, size in zip(groups, starts, taken, strict=True)
     ]
-    return Candidate(tuple(groups), load, taken, estimate_cost(inputs, stages))
+    return Candidate(tuple(groups), memory, taken, estimate_cost(inputs, stages))
 
 
 def choose_candidate(inputs: Inputs, candidates: Sequence[Candidate]) -> Candidate:
     """The fastest that holds what is wanted; the one with the most room where none does, or where context is wanted;
     where the weights do not fit at all, the one that needs the least host RAM for a card."""
-    want, objective = make_want(inputs), inputs.spec.workload.objective
-    needed = max(want.context, want.request_tokens * want.requests)
+    target, objective = make_target(inputs), inputs.spec.workload.objective
+    needed = max(target.context, target.request_tokens * target.requests)
     enough = [candidate for candidate in candidates if candidate.tokens >= needed]
     if all(candidate.missing_bytes > 0 for candidate in candidates):
         return min(candidates, key=lambda candidate: candidate.missing_bytes)

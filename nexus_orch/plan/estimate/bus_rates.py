@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nexus_orch.plan.asked.wishes import Wishes
+from nexus_orch.plan.asked.fixed import FixedSettings
 from nexus_orch.plan.release.accounting import measured
 from nexus_orch.plan.release.weights import WeightLayout
 from nexus_orch.types import COPY_RATE, LAYER_READS, READ_RATE, GpuFacts, LayerRead
@@ -42,19 +42,19 @@ class BusRates:
         return size / self.read * again
 
 
-def read_rates(wishes: Wishes, gpu: GpuFacts, layer: Sequence[tuple[int, int]]) -> BusRates:
+def read_rates(fixed: FixedSettings, gpu: GpuFacts, layer: Sequence[tuple[int, int]]) -> BusRates:
     """What is known of the bus of that card: the user's own figure, else what was measured, else the link's."""
     copied, read, known = gpu.host_bandwidth_bytes_per_second, None, None
-    if wishes.spec.hardware.gpu.pcie_gbps is None:  # else it is the user's own figure
-        copied = wishes.quantity(f"{COPY_RATE}.{gpu.index}") or copied
-        read = wishes.quantity(f"{READ_RATE}.{gpu.index}")
-        known = _find_layer(wishes, gpu, layer)
+    if fixed.spec.hardware.gpu.pcie_gbps is None:  # else it is the user's own figure
+        copied = fixed.quantity(f"{COPY_RATE}.{gpu.index}") or copied
+        read = fixed.quantity(f"{READ_RATE}.{gpu.index}")
+        known = _find_layer(fixed, gpu, layer)
     share = float(measured("throughput")["uva_read_over_copy"])
     return BusRates(copied, read or (None if copied is None else copied * share), known)
 
 
-def _find_layer(wishes: Wishes, gpu: GpuFacts, layer: Sequence[tuple[int, int]]) -> LayerRead | None:
-    lesson = wishes.lessons.get(f"{LAYER_READS}.{gpu.index}")
+def _find_layer(fixed: FixedSettings, gpu: GpuFacts, layer: Sequence[tuple[int, int]]) -> LayerRead | None:
+    lesson = fixed.lessons.get(f"{LAYER_READS}.{gpu.index}")
     found: Sequence[LayerRead] = lesson.value if lesson is not None else ()
     return next((read for read in found if layer and read.matrices == tuple(layer)), None)
 

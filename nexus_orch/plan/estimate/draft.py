@@ -9,9 +9,9 @@ from functools import cached_property
 
 from nexus_orch.contracts import Need, Placement
 from nexus_orch.plan.asked.inputs import Inputs
-from nexus_orch.plan.asked.want import Want
+from nexus_orch.plan.asked.target import Target
 from nexus_orch.plan.cards.account import CardAccount, budget_bytes
-from nexus_orch.plan.cards.division import Division
+from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.estimate.bus_rates import BusRates, layer_matrices, read_rates
 from nexus_orch.plan.offload.kv_tier import kv_page_table_bytes
 from nexus_orch.plan.release.accounting import Batch
@@ -29,32 +29,32 @@ class Draft:
     """Everything but the placement of the weights and the share of memory. Bytes are of each card."""
 
     inputs: Inputs
-    division: Division
+    parallelism: Parallelism
     generation: Generation
     batched_tokens: int
     requests: int
     eager: bool
-    want: Want
+    target: Target
 
     @property
     def gpus(self) -> tuple[GpuFacts, ...]:
         """The cards that the run uses, the ranks of the first pipeline stage first."""
-        return self.division.gpus
+        return self.parallelism.gpus
 
     @cached_property
     def weights(self) -> WeightLayout:
         return self.inputs.weight_layout(
-            self.division.tensor_parallel,
-            self.division.pipeline_parallel,
+            self.parallelism.tensor_parallel,
+            self.parallelism.pipeline_parallel,
             whole_segments=self.generation.whole_segments,
-            partition=self.division.partition,
+            partition=self.parallelism.partition,
         )
 
     @cached_property
     def caches(self) -> tuple[CacheLayout, ...]:
         """The cache layout of each pipeline stage."""
         shape = CacheShape(
-            self.division.tensor_parallel,
+            self.parallelism.tensor_parallel,
             self.inputs.kv_dtype_bytes,
             self.inputs.dtype_bytes,
             self.inputs.spec.memory.kv_cache.block_size or DEFAULT_BLOCK_SIZE,
@@ -72,27 +72,27 @@ class Draft:
     def bus_rates(self) -> tuple[BusRates, ...]:
         """What is known of each card's bus where whole layers are read over it."""
         matrices = layer_matrices(self.weights)
-        return tuple(read_rates(self.inputs.wishes, gpu, matrices) for gpu in self.gpus)
+        return tuple(read_rates(self.inputs.fixed, gpu, matrices) for gpu in self.gpus)
 
     @cached_property
     def part_bus_rates(self) -> tuple[BusRates, ...]:
         """The same where only parts of layers are."""
-        return tuple(read_rates(self.inputs.wishes, gpu, ()) for gpu in self.gpus)
+        return tuple(read_rates(self.inputs.fixed, gpu, ()) for gpu in self.gpus)
 
     def stage_of(self, card: int) -> int:
-        return card // self.division.tensor_parallel
+        return card // self.parallelism.tensor_parallel
 
     @cached_property
     def account(self) -> CardAccount:
         """Memory of each card beside weights and KV cache."""
-        context = self.inputs.spec.model.max_model_len or self.want.context
+        context = self.inputs.spec.model.max_model_len or self.target.context
         stages = self.weights.stages
         return CardAccount(
             self.inputs,
             self.generation,
             self.gpus,
             tuple(stages[self.stage_of(card)].compiled_embedding_bytes for card in range(len(self.gpus))),
-            Batch(self.batched_tokens, self.requests, context, self.division.tensor_parallel),
+            Batch(self.batched_tokens, self.requests, context, self.parallelism.tensor_parallel),
             self.eager,
         )
 
@@ -100,7 +100,7 @@ class Draft:
     def weights_bytes(self) -> tuple[int, ...]:
         """All weights of each card's rank, wherever they will lie. What was measured is the fullest rank's."""
         computed = [self.weights.stages[self.stage_of(card)].total_bytes for card in range(len(self.gpus))]
-        learned = self.inputs.wishes.quantity("measured.weights_bytes")
+        learned = self.inputs.fixed.quantity("measured.weights_bytes")
         if learned is None:
             return tuple(computed)
         fullest = max(stage.total_bytes for stage in self.weights.stages)
@@ -134,7 +134,7 @@ class Draft:
     @cached_property
     def wanted_cache_bytes(self) -> tuple[int, ...]:
         """The least cache of each stage for the wanted context and concurrency, with room for the estimate's error."""
-        requests = (cache.request_bytes(self.want.request_tokens, self.want.requests) for cache in self.caches)
+        requests = (cache.request_bytes(self.target.request_tokens, self.target.requests) for cache in self.caches)
         return tuple(
             max(context, wanted + self.account.doubt.below)
             for context, wanted in zip(self.context_cache_bytes, requests, strict=True)
@@ -143,7 +143,7 @@ class Draft:
     @cached_property
     def context_cache_bytes(self) -> tuple[int, ...]:
         """The part of it, of each stage, without which not even one request of the wanted context can be served."""
-        return tuple(cache.request_bytes(self.want.context) + self.account.doubt.below for cache in self.caches)
+        return tuple(cache.request_bytes(self.target.context) + self.account.doubt.below for cache in self.caches)
 
     def needs(self, utilization: float) -> tuple[Need, ...]:
         """What a loader is told about each card; equal cards of a stage share one record."""

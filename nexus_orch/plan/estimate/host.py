@@ -87,7 +87,7 @@ def name_ram(inputs: Inputs) -> tuple[str, float, str | None]:
     """The machine's RAM as a setting: its key, how many GiB there are, and who says so."""
     key, host = "hardware.host.ram_gib", inputs.facts.machine.host
     told = inputs.spec.get(key)
-    origin = inputs.wishes.problem_origin(key) if told is not None and host.source == "profile" else "measured"
+    origin = inputs.fixed.problem_origin(key) if told is not None and host.source == "profile" else "measured"
     return key, round(host.ram_total_bytes / GIB, 1), origin
 
 

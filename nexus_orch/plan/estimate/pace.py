@@ -82,8 +82,8 @@ class Pace:
     @cached_property
     def _different_cards(self) -> tuple[tuple[int, ...], ...]:
         """Of each pipeline stage, one card of every kind."""
-        tensor = self.draft.division.tensor_parallel
-        starts = range(0, self.draft.division.ranks, tensor)
+        tensor = self.draft.parallelism.tensor_parallel
+        starts = range(0, self.draft.parallelism.ranks, tensor)
         stages = ({self._kind(card): card for card in range(start, start + tensor)} for start in starts)
         return tuple(tuple(alike.values()) for alike in stages)
 
@@ -177,7 +177,7 @@ class Pace:
         if gpu.memory_bandwidth_bytes_per_second is None or arithmetic is None:
             return None
         work = self.draft.inputs.spec.workload
-        length = min(work.input_tokens + work.output_tokens // 2, self.draft.want.request_tokens)
+        length = min(work.input_tokens + work.output_tokens // 2, self.draft.target.request_tokens)
         caches = min(requests, self.draft.requests) * _cache_bytes(self.draft.caches[self.draft.stage_of(card)], length)
         return CardWork(
             in_graph=not self.draft.eager and tokens <= requests,
@@ -197,7 +197,7 @@ class Pace:
         flops, layers = self.draft.gpus[card].fp16_flops, self.draft.inputs.architecture.layers
         if flops is None:
             return None
-        share = len(self._stage(card).layer_bytes) / len(layers) / self.draft.division.tensor_parallel
+        share = len(self._stage(card).layer_bytes) / len(layers) / self.draft.parallelism.tensor_parallel
         operations = 2 * self.draft.inputs.architecture.active_elements * share * tokens
         efficiency = self._constants["prefill_efficiency" if self._expert_share == 1 else "expert_prefill_efficiency"]
         return operations / (flops * efficiency)

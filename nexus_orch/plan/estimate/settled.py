@@ -96,7 +96,7 @@ class Settled:
     @cached_property
     def _least_kv(self) -> tuple[int, ...]:
         """Of the cards of each stage, what the fullest has for the KV cache."""
-        tensor = self.draft.division.tensor_parallel
+        tensor = self.draft.parallelism.tensor_parallel
         return tuple(min(self.kv[start : start + tensor]) for start in range(0, len(self.kv), tensor))
 
     def holds(self, tokens: int, shift: int = 0) -> bool:
@@ -130,13 +130,13 @@ class Settled:
     @cached_property
     def is_comfortable(self) -> bool:
         """Whether the wanted context fits even at the low end of the estimate."""
-        return self.holds_size and self.holds(self.draft.want.context, -self.draft.account.doubt.below)
+        return self.holds_size and self.holds(self.draft.target.context, -self.draft.account.doubt.below)
 
     @property
     def needed_context(self) -> int:
         """The context that the run cannot do without: the pinned one, else one request of the workload."""
         pinned = self.draft.inputs.spec.model.max_model_len
-        return pinned if pinned is not None else self.draft.want.request_tokens
+        return pinned if pinned is not None else self.draft.target.request_tokens
 
     @cached_property
     def fits_context(self) -> bool:
@@ -151,26 +151,26 @@ class Settled:
     @cached_property
     def max_model_len(self) -> Choice:
         """The pinned context, else the model's limit, else the longest that surely fits."""
-        limit, want = self.draft.inputs.architecture.longest_context, self.draft.want
-        if self.draft.generation.profiles_prompt and self.holds(want.context):
+        limit, target = self.draft.inputs.architecture.longest_context, self.draft.target
+        if self.draft.generation.profiles_prompt and self.holds(target.context):
             reason = (
                 "this engine profiles a prompt of the whole context: a longer one takes memory and must be asked for"
             )
-            return self._context(want.context, reason)
+            return self._context(target.context, reason)
         sure = self.surely_longest
         if sure >= limit:
             return self._context(limit, "the model's own limit, and the KV cache holds it")
-        if sure >= want.request_tokens:
-            derived = max(sure // CONTEXT_STEP * CONTEXT_STEP, min(want.context, sure))
+        if sure >= target.request_tokens:
+            derived = max(sure // CONTEXT_STEP * CONTEXT_STEP, min(target.context, sure))
             return self._context(
                 derived, f"the longest that the KV cache surely holds (the model's limit is {limit:,})"
             )
         if self.fits_context:
-            return self._context(want.request_tokens, "one request of the workload; no longer one is sure to fit")
-        return self._context(want.context, "what was to be provided; too little memory is left for it")
+            return self._context(target.request_tokens, "one request of the workload; no longer one is sure to fit")
+        return self._context(target.context, "what was to be provided; too little memory is left for it")
 
     def _context(self, derived: int, reason: str) -> Choice:
-        return self.draft.inputs.wishes.choice("model.max_model_len", derived, reason)
+        return self.draft.inputs.fixed.choice("model.max_model_len", derived, reason)
 
     def tokens(self, shift: int = 0) -> int:
         """The KV cache tokens that the engine will print."""
@@ -187,18 +187,18 @@ class Settled:
     @property
     def requests_at_once(self) -> int:
         """Requests of the workload that are served together: no more than the batch and the KV cache hold."""
-        return max(1, min(self.draft.want.requests, self.draft.requests, self.requests_held))
+        return max(1, min(self.draft.target.requests, self.draft.requests, self.requests_held))
 
     @property
     def requests_held(self) -> int:
         """Requests of the workload whose keys and values fit at once."""
-        tokens = self.draft.want.request_tokens
+        tokens = self.draft.target.request_tokens
         return int(min(cache.concurrency(self.num_blocks, tokens) for cache in self.draft.caches))
 
     @property
     def holds_concurrency(self) -> bool:
         """Whether the wanted number of requests fits at once."""
-        return self.requests_held >= self.draft.want.requests
+        return self.requests_held >= self.draft.target.requests
 
     def estimate(self, card: int) -> GpuEstimate:
         """The breakdown of one card. The parts that are counted inside the budget and the headroom add up to it."""

@@ -13,7 +13,7 @@ from nexus_orch.plan.release.kv_cache import CacheRules
 from nexus_orch.types import GIB, EngineFacts
 from nexus_orch.types.releases import parse_version
 
-Sampler = Literal["sorted", "fused", "greedy"]
+SamplerKind = Literal["sorted", "fused", "greedy"]
 """What the sampler allocates in the profile: a full sort for top-k and top-p, a fused kernel, or an argmax."""
 
 
@@ -24,7 +24,7 @@ class Generation:
     name: str
     """"V0", "V1 runner", "V2 runner" or "CPU"."""
     default_utilization: float
-    sampler: Sampler
+    sampler: SamplerKind
     graphs_reserved: bool
     """CUDA graphs are estimated and kept out of the KV cache; else they come on top of the budget."""
     both_graph_kinds: bool
@@ -103,7 +103,7 @@ def _gpu(version: Version, *, v0: bool, v2: bool, ignored: bool) -> Generation:
     )
 
 
-def _sampler(version: Version, v2: bool) -> Sampler:
+def _sampler(version: Version, v2: bool) -> SamplerKind:
     """Sorted up to 0.15, fused from 0.16 (a Triton kernel for top-k, top-p); the V2 runner up to 0.32 skips top-k and
     top-p while profiling. FlashInfer's sampler (used up to 0.11.0 where it is installed) is fused as well: the plan
     cannot see it and keeps to the safe side."""

@@ -46,7 +46,7 @@ def make_narrow(inputs: Inputs) -> Inputs | None:
     Who pins a strategy has said how the memory is to be used: such a run is judged as it is written, and 8 bits are
     among the alternatives that are shown to it.
     """
-    pinned = inputs.wishes.is_fixed("memory.kv_cache.dtype") or inputs.wishes.is_fixed("memory.strategy")
+    pinned = inputs.fixed.has("memory.kv_cache.dtype") or inputs.fixed.has("memory.strategy")
     if pinned or refuse_narrow_cache(inputs.architecture, inputs.facts):
         return None
     return replace(inputs, derived_kv_dtype=NARROW_TYPE)

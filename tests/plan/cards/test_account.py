@@ -1,4 +1,4 @@
-"""One account of a card: what the choice of a division counts on is what the plan then has."""
+"""One account of a card: what the choice of a parallelism counts on is what the plan then has."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus_orch.plan.asked.inputs import Inputs, read_inputs
-from nexus_orch.plan.asked.want import make_want
+from nexus_orch.plan.asked.target import make_target
 from nexus_orch.plan.cards.account import NARROW_CACHE_WORKSPACE_BYTES
-from nexus_orch.plan.cards.division import Division
-from nexus_orch.plan.cards.loads import make_load
+from nexus_orch.plan.cards.parallelism import Parallelism
+from nexus_orch.plan.cards.pipeline_memory import make_pipeline_memory
 from nexus_orch.plan.estimate.draft import Draft, kv_bytes
 from nexus_orch.plan.offload.placements import place_nothing
 from nexus_orch.plan.release.generations import default_batching
@@ -44,9 +44,9 @@ def _draft(inputs: Inputs, tensor: int) -> Draft:
     """The run with the engine's own batching, and as many stages as the cards allow."""
     gpus, generation = inputs.facts.machine.gpus, inputs.generation()
     tokens, requests = default_batching(gpus[0].total_bytes, gpus[0].name, generation, len(gpus))
-    division = Division(tensor, len(gpus) // tensor, (), gpus=gpus)
+    parallelism = Parallelism(tensor, len(gpus) // tensor, (), gpus=gpus)
     eager = bool(inputs.spec.memory.enforce_eager)
-    return Draft(inputs, division, generation, tokens, requests, eager, make_want(inputs))
+    return Draft(inputs, parallelism, generation, tokens, requests, eager, make_target(inputs))
 
 
 @settings(max_examples=40, deadline=None)
@@ -62,12 +62,12 @@ def test_the_room_of_a_stage_is_what_the_plan_has_on_its_fullest_card(
 ) -> None:
     inputs = _inputs(name, *[CARDS[card] for card in cards], version=version, **pinned)
     gpus = inputs.facts.machine.gpus
-    load = make_load(inputs, [gpus[start : start + tensor] for start in range(0, len(gpus), tensor)])
+    memory = make_pipeline_memory(inputs, [gpus[start : start + tensor] for start in range(0, len(gpus), tensor)])
     draft = _draft(inputs, tensor)
     needs = draft.needs(pinned["memory__gpu_memory_utilization"])
     sizes = kv_bytes(draft, [need.budget_bytes for need in needs], place_nothing(len(gpus)))
     left = [size + need.movable_bytes - draft.account.doubt.below for size, need in zip(sizes, needs, strict=True)]
-    for stage, room in enumerate(load.room_bytes):
+    for stage, room in enumerate(memory.room_bytes):
         assert room == min(left[stage * tensor : (stage + 1) * tensor])
 
 
@@ -75,14 +75,16 @@ def test_the_buffer_of_a_narrow_cache_is_left_free_when_the_cards_are_divided_to
     """It comes on top of the engine's budget: where little is free, the stages have that much less room."""
     busy = make_gpu(free_bytes=int(20 * GIB))
     rooms = [
-        make_load(_inputs(NAMES[0], busy, busy, version="0.19.1", memory__kv_cache__dtype=dtype), [(busy,), (busy,)])
+        make_pipeline_memory(
+            _inputs(NAMES[0], busy, busy, version="0.19.1", memory__kv_cache__dtype=dtype), [(busy,), (busy,)]
+        )
         for dtype in ("bfloat16", "fp8")
     ]
     lost = [wide - narrow for wide, narrow in zip(rooms[0].room_bytes, rooms[1].room_bytes, strict=True)]
     assert all(abs(size - NARROW_CACHE_WORKSPACE_BYTES) <= 2 for size in lost)
 
 
-def test_what_one_division_measured_is_not_counted_on_for_another() -> None:
+def test_what_one_parallelism_measured_is_not_counted_on_for_another() -> None:
     lessons = (
         Lesson("measured.activation_bytes", 9 * GIB, "a launch"),
         Lesson("measured.non_torch_bytes", 5 * GIB, "a launch"),
@@ -92,6 +94,6 @@ def test_what_one_division_measured_is_not_counted_on_for_another() -> None:
         _inputs(NAMES[0], CARD, CARD, version="0.32.0", lessons=known) for known in ((), lessons[:2], lessons)
     )
     groups = [(gpu,) for gpu in plain.facts.machine.gpus]
-    assert make_load(taught, groups) == make_load(plain, groups)
-    assert max(make_load(busy, groups).room_bytes) < min(make_load(plain, groups).room_bytes)
+    assert make_pipeline_memory(taught, groups) == make_pipeline_memory(plain, groups)
+    assert max(make_pipeline_memory(busy, groups).room_bytes) < min(make_pipeline_memory(plain, groups).room_bytes)
     assert _draft(taught, 1).account.peak.pass_bytes == 9 * GIB

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nexus_orch.plan.asked.fixed import FixedSettings
 from nexus_orch.plan.asked.inputs import read_inputs
-from nexus_orch.plan.asked.wishes import Wishes
 from nexus_orch.plan.estimate.bus_rates import BusRates, interpolate, layer_matrices, read_rates
 from nexus_orch.types import COPY_RATE, LAYER_READS, READ_RATE, LayerRead, Lesson
 from tests.plan.cases import make_facts, make_gpu, make_spec
@@ -26,17 +26,17 @@ CARD = make_gpu(host_bandwidth_bytes_per_second=25e9)
 
 
 def test_the_measured_layer_is_recognized_by_its_matrices() -> None:
-    wishes = Wishes(make_spec(), LESSONS)
-    assert read_rates(wishes, CARD, SHAPES).layer == LayerRead(SHAPES, RATES)
-    assert read_rates(wishes, CARD, SHAPES[:2]).layer is None
-    assert read_rates(wishes, CARD, ()).layer is None
+    fixed = FixedSettings(make_spec(), LESSONS)
+    assert read_rates(fixed, CARD, SHAPES).layer == LayerRead(SHAPES, RATES)
+    assert read_rates(fixed, CARD, SHAPES[:2]).layer is None
+    assert read_rates(fixed, CARD, ()).layer is None
 
 
 def test_the_users_own_figure_stands_before_all_measurements() -> None:
     spec = make_spec()
     gpu = replace(spec.hardware.gpu, pcie_gbps=20.0)
-    wishes = Wishes(replace(spec, hardware=replace(spec.hardware, gpu=gpu)), LESSONS)
-    rates = read_rates(wishes, CARD, SHAPES)
+    fixed = FixedSettings(replace(spec, hardware=replace(spec.hardware, gpu=gpu)), LESSONS)
+    rates = read_rates(fixed, CARD, SHAPES)
     assert (rates.copy, rates.layer) == (25e9, None)
 
 
@@ -74,5 +74,5 @@ def test_only_plain_16_bit_layers_are_known_by_their_matrices() -> None:
 
 def test_without_a_bus_nothing_is_said() -> None:
     gpu = make_gpu(host_bandwidth_bytes_per_second=None)
-    rates = read_rates(Wishes(make_spec()), gpu, SHAPES)
+    rates = read_rates(FixedSettings(make_spec()), gpu, SHAPES)
     assert (rates.copy, rates.read, rates.read_seconds(10**9, 1)) == (None, None, None)

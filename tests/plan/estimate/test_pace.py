@@ -18,13 +18,13 @@ from bench.hybrid.predict import Speed, predict_speeds, read_data
 from bench.hybrid.table import KINDS, render_aims, render_bus, render_sizes, render_speeds, render_summary
 from nexus_orch.contracts import CardPass, CardWork
 from nexus_orch.plan.asked.inputs import read_inputs
-from nexus_orch.plan.cards.division import Division
-from nexus_orch.plan.cards.parallel import choose_division
+from nexus_orch.plan.cards.choose import choose_parallelism
+from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.estimate.bus_rates import BusRates, layer_matrices
 from nexus_orch.plan.estimate.settled import Settled
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plan.offload.mechanisms import PREFETCH
-from nexus_orch.plan.search.loaders import choose_loader
+from nexus_orch.plan.search.strategy import choose_loader
 from nexus_orch.types import COPY_RATE, GIB, LAYER_READS, READ_RATE, LayerRead, Lesson, Plan
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec
 
@@ -244,11 +244,11 @@ def test_copies_ahead_take_what_playing_them_takes(copies: list[float], each: fl
 def _settled(model: str, settings: tuple[tuple[str, Any], ...], version: str = "0.25.1") -> Settled:
     facts = make_facts(model, make_gpu(host_bandwidth_bytes_per_second=25e9), version=version, ram_gib=256)
     inputs = read_inputs(make_spec(dict(settings)), facts, ())
-    division = choose_division(inputs)
-    assert isinstance(division, Division)
-    chosen = choose_loader(inputs, division, LOADERS)
-    assert chosen.attempt is not None
-    return chosen.attempt.settled
+    parallelism = choose_parallelism(inputs)
+    assert isinstance(parallelism, Parallelism)
+    chosen = choose_loader(inputs, parallelism, LOADERS)
+    assert chosen.trial is not None
+    return chosen.trial.settled
 
 
 def test_a_vision_tower_in_ram_costs_text_nothing() -> None:

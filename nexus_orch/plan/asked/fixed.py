@@ -21,7 +21,7 @@ AUTOMATIC_KEYS = (
 """Where "auto" means the same as null: the planner decides."""
 
 
-class Wishes:
+class FixedSettings:
     """The spec with the learned settings in the places that the user left open. A pinned value is never replaced."""
 
     def __init__(self, spec: RunSpec, lessons: Sequence[Lesson] = ()) -> None:
@@ -38,17 +38,17 @@ class Wishes:
                 self._learned.add(key)
         self.spec = effective
 
-    def by_estimates(self) -> Wishes:
-        """The same without measured sizes: those hold for one division of the model and one batch."""
+    def by_estimates(self) -> FixedSettings:
+        """The same without measured sizes: those hold for one parallelism and one batch."""
         kept = tuple(lesson for key, lesson in self.lessons.items() if not key.startswith("measured."))
-        return self if len(kept) == len(self.lessons) else Wishes(self.original, kept)
+        return self if len(kept) == len(self.lessons) else FixedSettings(self.original, kept)
 
     def quantity(self, key: str) -> int | None:
         """A measured number of bytes, or None when nothing was measured."""
         lesson = self.lessons.get(key)
         return int(lesson.value) if lesson is not None and isinstance(lesson.value, int | float) else None
 
-    def is_fixed(self, key: str) -> bool:
+    def has(self, key: str) -> bool:
         return self.spec.get(key) is not None
 
     def choice(self, key: str, derived: Any, reason: str) -> Choice:

@@ -8,14 +8,14 @@ from functools import cached_property
 
 from nexus_orch.contracts import Loader
 from nexus_orch.plan.asked.inputs import Inputs
-from nexus_orch.plan.asked.want import make_want
-from nexus_orch.plan.cards.division import Division
-from nexus_orch.plan.cards.parallel import choose_division
+from nexus_orch.plan.asked.target import make_target
+from nexus_orch.plan.cards.choose import choose_parallelism
+from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.estimate.draft import HIGHEST_UTILIZATION, Draft
 from nexus_orch.plan.estimate.settled import Settled
 from nexus_orch.plan.release.generations import default_batching
 from nexus_orch.plan.search.narrow import make_narrow, narrow_choice
-from nexus_orch.plan.search.offers import explain_backend, find_best, is_better, settle
+from nexus_orch.plan.search.placing import explain_backend, find_best, is_better, place_weights
 from nexus_orch.plan.search.variations import LEAN_BATCHED_TOKENS, RAISED_UTILIZATION
 from nexus_orch.types import GIB, Choice, Variation
 
@@ -49,7 +49,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Trial:
     """What a loader achieves, and the choices of batching and mode that it took."""
 
     loader: str
@@ -69,11 +69,11 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Trials:
+class SearchSpace:
     """The settings that every loader is tried with, and their drafts: what is counted of one is counted once."""
 
     inputs: Inputs
-    division: Division
+    parallelism: Parallelism
     offloading: str | None = None
     """The override that chooses a strategy which may leave weights in host RAM; None where it is not known or there is
     none."""
@@ -81,14 +81,14 @@ class Trials:
     @cached_property
     def rungs(self) -> tuple[Rung, ...]:
         """The settings in the order in which they are tried."""
-        *others, last = _rungs(self.inputs, self.division)
+        *others, last = _rungs(self.inputs, self.parallelism)
         return *others, replace(last, is_last=True)
 
     def draft(self, batching: Batching, *, eager: bool) -> Draft:
         key = (batching.tokens, batching.requests, eager)
         if key not in self._drafts:
-            want = make_want(self.inputs)
-            self._drafts[key] = Draft(self.inputs, self.division, self.inputs.generation(), *key, want)
+            target = make_target(self.inputs)
+            self._drafts[key] = Draft(self.inputs, self.parallelism, self.inputs.generation(), *key, target)
         return self._drafts[key]
 
     @cached_property
@@ -96,46 +96,46 @@ class Trials:
         return {}
 
 
-def attempt(trials: Trials, loader: Loader) -> Attempt:
+def try_loader(space: SearchSpace, loader: Loader) -> Trial:
     """What this loader achieves at best, with the reason for its back end."""
-    best = _attempt_widths(trials, loader)
+    best = _try_widths(space, loader)
     return replace(best, settled=explain_backend(best.settled, best.others))
 
 
-def try_variation(inputs: Inputs, variation: Variation, loader: Loader) -> Attempt | None:
+def try_variation(inputs: Inputs, variation: Variation, loader: Loader) -> Trial | None:
     """What this loader achieves in the run with the change; None where the model cannot be divided so."""
     changed = inputs.varied(variation)
-    division = choose_division(changed)
-    return None if division.problems else attempt(Trials(changed, division), loader)
+    parallelism = choose_parallelism(changed)
+    return None if parallelism.problems else try_loader(SearchSpace(changed, parallelism), loader)
 
 
-def _attempt_widths(trials: Trials, loader: Loader) -> Attempt:
+def _try_widths(space: SearchSpace, loader: Loader) -> Trial:
     """With keys and values as wide as the model's, or narrower.
 
     Keys and values in 8 bits are tried last, and only for a run that fits in no other way on the cards.
     """
-    last = _attempt(trials, loader)
+    last = _try_rungs(space, loader)
     settled = last.settled
     needed = settled.needed_context
     if settled.offloads or settled.fits_context:
         return last
     if settled.surely_longest <= needed // 3:  # half the bytes hold about twice the tokens
         return last
-    narrow = make_narrow(trials.inputs)
+    narrow = make_narrow(space.inputs)
     if narrow is None:
         return last
-    other = _attempt(Trials(narrow, trials.division), loader)
+    other = _try_rungs(SearchSpace(narrow, space.parallelism), loader)
     if not other.is_comfortable or other.settled.offloads:
         return last
-    return replace(other, choices=(*other.choices, narrow_choice(trials.inputs, needed, trials.offloading)))
+    return replace(other, choices=(*other.choices, narrow_choice(space.inputs, needed, space.offloading)))
 
 
-def _attempt(trials: Trials, loader: Loader) -> Attempt:
+def _try_rungs(space: SearchSpace, loader: Loader) -> Trial:
     """The engine's own settings where all that is wanted fits with them, on the cards; else what serves best of these
     and leaner ones."""
-    tried: list[Attempt] = []
-    for rung in trials.rungs:
-        tried.append(_try(trials, loader, rung))
+    tried: list[Trial] = []
+    for rung in space.rungs:
+        tried.append(_try(space, loader, rung))
         settled = tried[-1].settled
         if settled.is_comfortable and not settled.offloads and settled.holds_concurrency:
             return tried[-1]
@@ -144,22 +144,22 @@ def _attempt(trials: Trials, loader: Loader) -> Attempt:
     return ranked[find_best([one.settled for one in ranked])]
 
 
-def _rungs(inputs: Inputs, division: Division) -> Iterator[Rung]:
-    usual = _batching(inputs, division, lean=False)
-    is_pinned = inputs.wishes.is_fixed("memory.gpu_memory_utilization")
+def _rungs(inputs: Inputs, parallelism: Parallelism) -> Iterator[Rung]:
+    usual = _batching(inputs, parallelism, lean=False)
+    is_pinned = inputs.fixed.has("memory.gpu_memory_utilization")
     yield Rung(usual, inputs.generation().default_utilization, is_largest_share=is_pinned)
     if not is_pinned:
         yield Rung(usual, RAISED_UTILIZATION, is_largest_share=True)
-    lean = _batching(inputs, division, lean=True)
+    lean = _batching(inputs, parallelism, lean=True)
     if lean != usual:
         yield Rung(lean, min(RAISED_UTILIZATION, HIGHEST_UTILIZATION), is_largest_share=True)
 
 
-def _batching(inputs: Inputs, division: Division, *, lean: bool) -> Batching:
+def _batching(inputs: Inputs, parallelism: Parallelism, *, lean: bool) -> Batching:
     generation = inputs.generation()
-    gpu = division.gpus[0]  # vLLM asks the first card that it sees (engine/arg_utils.py)
-    tokens, requests = default_batching(gpu.total_bytes, gpu.name, generation, division.ranks)
-    wishes, choices = inputs.wishes, []
+    gpu = parallelism.gpus[0]  # vLLM asks the first card that it sees (engine/arg_utils.py)
+    tokens, requests = default_batching(gpu.total_bytes, gpu.name, generation, parallelism.ranks)
+    fixed, choices = inputs.fixed, []
     reason = "lower than the engine's {}: activations must leave room for the KV cache"
     least_tokens = min(tokens, LEAN_BATCHED_TOKENS)
     least_requests = min(requests, max(LEAN_REQUESTS, inputs.spec.workload.concurrency))
@@ -167,8 +167,8 @@ def _batching(inputs: Inputs, division: Division, *, lean: bool) -> Batching:
         ("serve.max_num_batched_tokens", tokens, least_tokens),
         ("serve.max_num_seqs", requests, least_requests),
     ):
-        if wishes.is_fixed(key) or (lean and least < usual):
-            choices.append(wishes.choice(key, least, reason.format(f"{usual:,}")))
+        if fixed.has(key) or (lean and least < usual):
+            choices.append(fixed.choice(key, least, reason.format(f"{usual:,}")))
     values = {choice.key: int(choice.value) for choice in choices}
     return Batching(
         values.get("serve.max_num_batched_tokens", tokens),
@@ -177,15 +177,15 @@ def _batching(inputs: Inputs, division: Division, *, lean: bool) -> Batching:
     )
 
 
-def _try(trials: Trials, loader: Loader, rung: Rung) -> Attempt:
+def _try(space: SearchSpace, loader: Loader, rung: Rung) -> Trial:
     """The best of a rung: with CUDA graphs, or without where that is better and the user has left it open."""
-    wishes, batching = trials.inputs.wishes, rung.batching
-    pinned = wishes.spec.memory.enforce_eager
-    settled, *others = settle(trials.draft(batching, eager=bool(pinned)), loader, rung.share)
-    found = Attempt(loader.name, settled, batching.choices, tuple(others))
+    fixed, batching = space.inputs.fixed, rung.batching
+    pinned = fixed.spec.memory.enforce_eager
+    settled, *others = place_weights(space.draft(batching, eager=bool(pinned)), loader, rung.share)
+    found = Trial(loader.name, settled, batching.choices, tuple(others))
     if pinned is not None:
-        return replace(found, choices=(*batching.choices, wishes.choice(EAGER, pinned, "")))
-    without = trials.draft(batching, eager=True)
+        return replace(found, choices=(*batching.choices, fixed.choice(EAGER, pinned, "")))
+    without = space.draft(batching, eager=True)
     # Qwen2.5-14B on a card of 32 GB: at the engine's own share some weights leave it, at a larger one without graphs
     # none must. How much offloading graphs are worth is therefore asked at the largest share only.
     offloads_for_good = settled.offloads and rung.is_largest_share
@@ -194,11 +194,11 @@ def _try(trials: Trials, loader: Loader, rung: Rung) -> Attempt:
     lacks_room = not settled.offloads and (_lets_wait(settled) or (rung.is_last and _would_fit(settled, without)))
     if not offloads_for_good and not lacks_room:
         return found
-    eager, *others = settle(without, loader, rung.share)
+    eager, *others = place_weights(without, loader, rung.share)
     reason = _find_eager_reason(settled, eager)
     if reason is None:
         return found
-    return Attempt(loader.name, eager, (*batching.choices, wishes.choice(EAGER, True, reason)), tuple(others))
+    return Trial(loader.name, eager, (*batching.choices, fixed.choice(EAGER, True, reason)), tuple(others))
 
 
 def _lets_wait(settled: Settled) -> bool:
@@ -213,7 +213,7 @@ def _would_fit(settled: Settled, without: Draft) -> bool:
     if not settled.fits_context:
         return min(settled.kv) + freed > 0
     draft = settled.draft
-    return not settled.is_comfortable and settled.holds(draft.want.context, freed - draft.account.doubt.below)
+    return not settled.is_comfortable and settled.holds(draft.target.context, freed - draft.account.doubt.below)
 
 
 def _find_eager_reason(graphs: Settled, eager: Settled) -> str | None:

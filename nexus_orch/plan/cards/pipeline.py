@@ -1,4 +1,4 @@
-"""The layers of each pipeline stage of a division: as pinned, as the release deals them out, or as leaves more room."""
+"""The layers of each pipeline stage: as pinned, as the release deals them out, or as leaves more room."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 from packaging.version import Version
 
 from nexus_orch.plan.asked.inputs import Inputs
-from nexus_orch.plan.cards.division import Division
-from nexus_orch.plan.cards.loads import make_load
+from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.cards.partition import LEAST_GAIN, choose_partition
+from nexus_orch.plan.cards.pipeline_memory import make_pipeline_memory
 from nexus_orch.plan.cards.unlike import are_unlike
 from nexus_orch.plan.release.weights import stage_sizes
 from nexus_orch.types.releases import parse_version
@@ -23,36 +23,36 @@ def release_partition(inputs: Inputs, stages: int) -> tuple[int, ...]:
     return stage_sizes(len(inputs.architecture.layers), stages, rest_last=old)
 
 
-def with_partition(inputs: Inputs, division: Division) -> Division:
+def with_partition(inputs: Inputs, parallelism: Parallelism) -> Parallelism:
     """The layers of each stage: as pinned, as the release deals them out, or as leaves clearly more room."""
-    stages = division.pipeline_parallel
+    stages = parallelism.pipeline_parallel
     if stages == 1:
-        return division
+        return parallelism
     usual = release_partition(inputs, stages)
     pinned = inputs.spec.serve.pipeline_partition or _from_variable(inputs, stages)
     groups = tuple(
-        division.gpus[start : start + division.tensor_parallel]
-        for start in range(0, division.ranks, division.tensor_parallel)
+        parallelism.gpus[start : start + parallelism.tensor_parallel]
+        for start in range(0, parallelism.ranks, parallelism.tensor_parallel)
     )
-    load = make_load(inputs, groups)
-    plain = load.tokens(usual)
-    is_fair = load.most_tokens <= plain * LEAST_GAIN
-    is_hopeless = load.most_tokens < 0 and not are_unlike(inputs, division.gpus)
+    memory = make_pipeline_memory(inputs, groups)
+    plain = memory.tokens(usual)
+    is_fair = memory.most_tokens <= plain * LEAST_GAIN
+    is_hopeless = memory.most_tokens < 0 and not are_unlike(inputs, parallelism.gpus)
     if pinned is None and (is_fair or is_hopeless):
-        return replace(division, partition=usual)
-    best = pinned or choose_partition(load)
-    gain = load.tokens(best)
+        return replace(parallelism, partition=usual)
+    best = pinned or choose_partition(memory)
+    gain = memory.tokens(best)
     if pinned is None and (best == usual or gain <= max(plain * LEAST_GAIN, plain)):
-        return replace(division, partition=usual)
+        return replace(parallelism, partition=usual)
     if inputs.spec.serve.pipeline_partition is None and pinned is not None:
-        return replace(division, partition=pinned)
+        return replace(parallelism, partition=pinned)
     equal = " + ".join(map(str, usual))
     if gain > 0:
         reason = f"holds about {int(gain):,} tokens on the fullest stage; {equal} layers hold {max(0, int(plain)):,}"
     else:
         reason = f"the layers by the memory of the cards; {equal} would lack more on the fullest"
-    choice = inputs.wishes.choice("serve.pipeline_partition", best, reason)
-    return replace(division, partition=best, choices=(*division.choices, choice))
+    choice = inputs.fixed.choice("serve.pipeline_partition", best, reason)
+    return replace(parallelism, partition=best, choices=(*parallelism.choices, choice))
 
 
 def _from_variable(inputs: Inputs, stages: int) -> tuple[int, ...] | None:

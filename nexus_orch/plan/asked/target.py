@@ -11,7 +11,7 @@ LEAST_CONTEXT = 4096
 
 
 @dataclass(frozen=True)
-class Want:
+class Target:
     """What the cache should hold: one request of `context` tokens (the engine refuses to start with less), and
     `requests` of `request_tokens` at once."""
 
@@ -20,7 +20,7 @@ class Want:
     request_tokens: int
 
 
-def make_want(inputs: Inputs, longest: int | None = None) -> Want:
+def make_target(inputs: Inputs, longest: int | None = None) -> Target:
     """The context and concurrency to provide. A pinned context is taken as it is."""
     workload = inputs.spec.workload
     request = workload.input_tokens + workload.output_tokens
@@ -28,4 +28,4 @@ def make_want(inputs: Inputs, longest: int | None = None) -> Want:
     context = inputs.spec.model.max_model_len
     if context is None:
         context = min(limit, max(request, LEAST_CONTEXT))
-    return Want(context, max(1, workload.concurrency), max(1, min(request, context, longest or context)))
+    return Target(context, max(1, workload.concurrency), max(1, min(request, context, longest or context)))

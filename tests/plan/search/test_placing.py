@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from nexus_orch.contracts import Loader, Need, Placement, Refusal
 from nexus_orch.errors import PluginError
 from nexus_orch.plan.asked.inputs import read_inputs
-from nexus_orch.plan.cards.parallel import choose_division
+from nexus_orch.plan.cards.choose import choose_parallelism
 from nexus_orch.plan.make import make_plan
-from nexus_orch.plan.search.loaders import choose_loader
+from nexus_orch.plan.search.strategy import choose_loader
 from nexus_orch.types import GIB, Facts, Plan, RunSpec, WorkloadSpec
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec
 
@@ -162,9 +162,9 @@ def _reasons(model: str, gpu: Any, work: WorkloadSpec, version: str = "0.25.1") 
     spec = replace(make_spec(HYBRID), workload=work)
     facts = make_facts(model, gpu, version=version, ram_gib=512)
     inputs = read_inputs(spec, facts, ())
-    chosen = choose_loader(inputs, choose_division(inputs), LOADERS)
-    assert chosen.attempt is not None
-    offers = LOADERS["hybrid"].offer(chosen.attempt.settled.draft.needs(0.95), spec, facts)
+    chosen = choose_loader(inputs, choose_parallelism(inputs), LOADERS)
+    assert chosen.trial is not None
+    offers = LOADERS["hybrid"].offer(chosen.trial.settled.draft.needs(0.95), spec, facts)
     return [choice.reason for offer in offers for choice in offer.choices]
 
 
@@ -220,10 +220,10 @@ def test_every_plan_has_a_placement_and_stays_within_what_is_free(
     facts = make_facts(model, gpu, version=version, ram_gib=ram)
     plan = make_plan(spec, facts, LOADERS)
     inputs = read_inputs(spec, facts, ())
-    division = choose_division(inputs)
-    chosen = choose_loader(inputs, division, LOADERS)
-    assert chosen.attempt is not None
-    settled = chosen.attempt.settled
+    parallelism = choose_parallelism(inputs)
+    chosen = choose_loader(inputs, parallelism, LOADERS)
+    assert chosen.trial is not None
+    settled = chosen.trial.settled
     outside = settled.draft.outside_bytes(settled.placement)
     if plan.fits:
         assert settled.budgets[0] + outside <= gpu.free_bytes

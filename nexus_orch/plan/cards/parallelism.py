@@ -10,7 +10,7 @@ from nexus_orch.types import Choice, GpuFacts
 
 
 @dataclass(frozen=True)
-class Division:
+class Parallelism:
     """Ranks of tensor and pipeline parallelism with their choices."""
 
     tensor_parallel: int

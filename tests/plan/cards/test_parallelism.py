@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nexus_orch.plan.asked.inputs import Inputs, read_inputs
-from nexus_orch.plan.cards.interconnect import Stage, estimate_cost, has_nvlink
-from nexus_orch.plan.cards.partition import Load, choose_partition
+from nexus_orch.plan.cards.interconnect import PipelineStage, estimate_cost, has_nvlink
+from nexus_orch.plan.cards.partition import PipelineMemory, choose_partition
 from nexus_orch.plan.make import make_plan
 from nexus_orch.types import GIB, GpuFacts, GpuSpec, HardwareSpec, Lesson, Plan, RunSpec, WorkloadSpec
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec
@@ -123,10 +123,10 @@ def test_a_bridge_joins_two_cards_and_counts_once_it_was_seen(cards: list[GpuFac
 def test_all_reduces_cost_what_their_bytes_and_their_number_say() -> None:
     """80 layers twice, 25 us and 2 x 3/4 x 16 KiB over half of 24 GB/s each."""
     inputs = _inputs(L70, *[L40S] * 4)
-    cost = estimate_cost(inputs, [Stage((L40S,) * 4, 1.0)])
+    cost = estimate_cost(inputs, [PipelineStage((L40S,) * 4, 1.0)])
     assert cost is not None
     assert cost.token_exchange == pytest.approx(160 * (25e-6 + 1.5 * 16384 / 12e9))
-    staged = estimate_cost(inputs, [Stage((L40S,), 0.25)] * 4)
+    staged = estimate_cost(inputs, [PipelineStage((L40S,), 0.25)] * 4)
     assert staged is not None
     assert staged.token_exchange == 0
     assert staged.alone > 2 * cost.alone
@@ -286,18 +286,18 @@ def test_measured_weights_are_the_fullest_ranks() -> None:
     ],
 )
 def test_no_other_partition_gives_the_fullest_stage_more_room(layers: list[int], rooms: tuple[int, ...]) -> None:
-    load = Load(tuple(layers), (1.0,) * len(layers), rooms)
-    found, every = choose_partition(load), _partitions(len(layers), len(rooms))
+    memory = PipelineMemory(tuple(layers), (1.0,) * len(layers), rooms)
+    found, every = choose_partition(memory), _partitions(len(layers), len(rooms))
     assert found in every
-    most = max(map(load.tokens, every))
+    most = max(map(memory.tokens, every))
     if most >= 0:
-        assert load.tokens(found) == pytest.approx(most)
+        assert memory.tokens(found) == pytest.approx(most)
     else:  # the weights do not fit: the least is missing
-        assert load.missing_bytes(found) == min(map(load.missing_bytes, every))
+        assert memory.missing_bytes(found) == min(map(memory.missing_bytes, every))
 
 
 def test_a_model_without_a_cache_is_dealt_out_too() -> None:
-    assert sum(choose_partition(Load((10,) * 4, (0.0,) * 4, (30, 30)))) == 4
+    assert sum(choose_partition(PipelineMemory((10,) * 4, (0.0,) * 4, (30, 30)))) == 4
 
 
 def _partitions(layers: int, stages: int) -> list[tuple[int, ...]]:

@@ -33,10 +33,10 @@ class _Offer:
     placements: Sequence[Placement]
 
 
-def settle(draft: Draft, loader: Loader, highest_utilization: float) -> tuple[Settled, ...]:
+def place_weights(draft: Draft, loader: Loader, highest_utilization: float) -> tuple[Settled, ...]:
     """What the loader offers within the largest share of memory that is free, up to the highest allowed: the best way
     first, the others in the loader's order."""
-    ways = list(_settle_all(draft, loader, highest_utilization))
+    ways = list(_place_all(draft, loader, highest_utilization))
     best = ways.pop(find_best(ways))
     return best, *ways
 
@@ -63,23 +63,23 @@ def is_better(one: Settled, other: Settled) -> bool:
     return one.standing > other.standing
 
 
-def _settle_all(draft: Draft, loader: Loader, highest: float) -> Iterator[Settled]:
+def _place_all(draft: Draft, loader: Loader, highest: float) -> Iterator[Settled]:
     """Every offer in the loader's order, at least one; those that offload by the rules of the runner that can."""
     offer = _ask(draft, loader, highest, draft.outside_bytes())
     if not (draft.generation.offload_ignored and any(any(way.offloaded_bytes) for way in offer.placements)):
-        yield from _settle_within(draft, loader, highest, offer)
+        yield from _place_within(draft, loader, highest, offer)
         return
     kept = [way for way in offer.placements if not any(way.offloaded_bytes)]
     other = replace(draft, generation=draft.inputs.generation(offloading=True))
-    for way in _settle_within(other, loader, highest, _ask(other, loader, highest, other.outside_bytes())):
+    for way in _place_within(other, loader, highest, _ask(other, loader, highest, other.outside_bytes())):
         if way.offloads:
             yield way
         elif not kept:  # that runner needs no offload: but without one, it is not taken
-            yield _settle_one(draft, way.placement, offer.utilization)
-    yield from (_settle_one(draft, way, offer.utilization) for way in kept)
+            yield _place_one(draft, way.placement, offer.utilization)
+    yield from (_place_one(draft, way, offer.utilization) for way in kept)
 
 
-def _settle_within(draft: Draft, loader: Loader, highest: float, offer: _Offer) -> list[Settled]:
+def _place_within(draft: Draft, loader: Loader, highest: float, offer: _Offer) -> list[Settled]:
     """Offers whose buffers come on top of the engine's budget are made once more within what they leave of it, until
     they do."""
     usual = offer.outside_bytes
@@ -89,12 +89,12 @@ def _settle_within(draft: Draft, loader: Loader, highest: float, offer: _Offer) 
         needed = [draft.outside_bytes(way) for way in offer.placements]
         for place, (way, outside) in enumerate(zip(offer.placements, needed, strict=True)):
             if outside <= assumed and (assumed == usual or outside > usual):
-                found.append((place, _settle_one(draft, way, offer.utilization)))
+                found.append((place, _place_one(draft, way, offer.utilization)))
         if max(needed) <= assumed:
             break
         offer = _ask(draft, loader, highest, max(needed))
     if not found:
-        return [_settle_one(draft, way, offer.utilization) for way in offer.placements]
+        return [_place_one(draft, way, offer.utilization) for way in offer.placements]
     return [way for _, way in sorted(found, key=lambda entry: entry[0])]
 
 
@@ -107,7 +107,7 @@ def _ask(draft: Draft, loader: Loader, highest: float, outside_bytes: int) -> _O
     return _Offer(outside_bytes, utilization, offered)
 
 
-def _settle_one(draft: Draft, placement: Placement, utilization: Choice) -> Settled:
+def _place_one(draft: Draft, placement: Placement, utilization: Choice) -> Settled:
     budgets = tuple(budget_bytes(gpu, float(utilization.value)) for gpu in draft.gpus)
     sizes = kv_bytes(draft, budgets, placement)
     fixed = draft.inputs.spec.memory.kv_cache.size_gib
@@ -157,4 +157,4 @@ def _choose_utilization(draft: Draft, highest: float, outside_bytes: int) -> Cho
         reason = f"raised above the engine's {default:g}: {free:.1f} GiB are really free, and every bit is needed"
     else:
         reason = f"the engine's own share; {free:.1f} GiB are really free on the fullest card"
-    return draft.inputs.wishes.choice("memory.gpu_memory_utilization", min(available, highest), reason)
+    return draft.inputs.fixed.choice("memory.gpu_memory_utilization", min(available, highest), reason)

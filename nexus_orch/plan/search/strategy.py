@@ -8,42 +8,42 @@ from dataclasses import dataclass
 from nexus_orch.contracts import Loader, Refusal, name_strategy
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.plan.asked.inputs import Inputs
-from nexus_orch.plan.cards.division import Division
-from nexus_orch.plan.search.attempts import Attempt, Trials, attempt
+from nexus_orch.plan.cards.parallelism import Parallelism
+from nexus_orch.plan.search.trials import SearchSpace, Trial, try_loader
 from nexus_orch.suggest import suggest_or_list
 from nexus_orch.types import Choice
 
 
 @dataclass(frozen=True)
 class LoaderChoice:
-    """The attempt that will be run, why, and why other strategies cannot serve. `attempt` is None when none can."""
+    """The trial that will be run, why, and why other strategies cannot serve. `trial` is None when none can."""
 
-    attempt: Attempt | None
+    trial: Trial | None
     choice: Choice
     refused: Mapping[str, Refusal]
-    others: tuple[Attempt, ...] = ()
+    others: tuple[Trial, ...] = ()
 
 
-def choose_loader(inputs: Inputs, division: Division, loaders: Mapping[str, Loader]) -> LoaderChoice:
+def choose_loader(inputs: Inputs, parallelism: Parallelism, loaders: Mapping[str, Loader]) -> LoaderChoice:
     """The pinned strategy, else the first that provides what is wanted. Raises ConfigError for one that no plugin
     offers."""
     pinned = find_pinned(inputs, loaders)
     candidates = [pinned] if pinned is not None else list_by_order(loaders)
     refused: dict[str, Refusal] = {}
-    tried: list[Attempt] = []
-    trials = Trials(inputs, division, _name_offloading(inputs, candidates))
+    tried: list[Trial] = []
+    space = SearchSpace(inputs, parallelism, _name_offloading(inputs, candidates))
     for loader in candidates:
         refusal = loader.supports(inputs.spec, inputs.facts)
         if refusal is not None:
             refused[loader.name] = refusal
             continue
-        tried.append(attempt(trials, loader))
+        tried.append(try_loader(space, loader))
         if tried[-1].is_comfortable:
             break
     best = next((a for a in tried if a.is_comfortable), None) or next((a for a in tried if a.fits), None)
     chosen = best or (tried[0] if tried else None)
     name = chosen.loader if chosen else candidates[0].name if candidates else "none"
-    choice = inputs.wishes.choice("memory.strategy", name, _reason(chosen, tried, refused))
+    choice = inputs.fixed.choice("memory.strategy", name, _reason(chosen, tried, refused))
     return LoaderChoice(chosen, choice, refused, tuple(a for a in tried if a is not chosen))
 
 
@@ -67,7 +67,7 @@ def list_by_order(loaders: Mapping[str, Loader]) -> list[Loader]:
     return sorted(loaders.values(), key=lambda loader: (loader.order, loader.name))
 
 
-def _reason(chosen: Attempt | None, tried: list[Attempt], refused: Mapping[str, Refusal]) -> str:
+def _reason(chosen: Trial | None, tried: list[Trial], refused: Mapping[str, Refusal]) -> str:
     if chosen is None:
         return "no strategy can serve this run"
     if chosen is not tried[0]:
@@ -82,6 +82,6 @@ def _unknown(inputs: Inputs, pinned: str, loaders: Mapping[str, Loader]) -> Prob
         f'no loader is called "{pinned}"',
         key="memory.strategy",
         value=pinned,
-        origin=inputs.wishes.problem_origin("memory.strategy"),
+        origin=inputs.fixed.problem_origin("memory.strategy"),
         remedy=suggest_or_list(pinned, sorted(loaders)),
     )

@@ -1,49 +1,49 @@
-"""What the layers of a model weigh on each stage of a division, and what room the stages have for them."""
+"""What the layers of a model weigh on each stage of a pipeline, and what room the stages have for them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from nexus_orch.plan.asked.inputs import Inputs
-from nexus_orch.plan.asked.want import Want, make_want
+from nexus_orch.plan.asked.target import Target, make_target
 from nexus_orch.plan.cards.account import CardAccount, budget_bytes
-from nexus_orch.plan.cards.partition import Load
+from nexus_orch.plan.cards.partition import PipelineMemory
 from nexus_orch.plan.model.architecture import AttentionCache, Layer
 from nexus_orch.plan.release.accounting import Batch
 from nexus_orch.plan.release.generations import default_batching
 from nexus_orch.plan.release.kv_cache import state_bytes, token_bytes
 from nexus_orch.types import GpuFacts
 
-Groups = Sequence[tuple[GpuFacts, ...]]
+StageCards = Sequence[tuple[GpuFacts, ...]]
 """The cards of each pipeline stage."""
 
 
-def make_load(inputs: Inputs, groups: Groups) -> Load:
-    """The layers and the room of a division, with the engine's own batching and the low end of the estimate.
+def make_pipeline_memory(inputs: Inputs, groups: StageCards) -> PipelineMemory:
+    """The layers and the room of these stages, with the engine's own batching and the low end of the estimate.
 
     All ranks share one gpu_memory_utilization, so that the card with the smallest free share decides it; the fullest
     card of a stage decides its room.
     """
     tensor, stages = len(groups[0]), len(groups)
-    want, segments = make_want(inputs), inputs.generation().whole_segments
+    target, segments = make_target(inputs), inputs.generation().whole_segments
     ends = inputs.weight_layout(tensor, min(stages, 3), whole_segments=segments).stages
     of_stage = [ends[0 if stage == 0 else -1 if stage == stages - 1 else 1] for stage in range(stages)]
-    account = _make_account(inputs, groups, [end.compiled_embedding_bytes for end in of_stage], want)
+    account = _make_account(inputs, groups, [end.compiled_embedding_bytes for end in of_stage], target)
     left = _left_bytes(account)
     layers = inputs.architecture.layers
     weights = inputs.weight_layout(tensor, 1, whole_segments=segments).stages[0].layer_bytes
-    return Load(
-        tuple(size + _state_bytes(inputs, layer, tensor, want) for size, layer in zip(weights, layers, strict=True)),
-        tuple(_token_bytes(inputs, layer, tensor, want) for layer in layers),
+    return PipelineMemory(
+        tuple(size + _state_bytes(inputs, layer, tensor, target) for size, layer in zip(weights, layers, strict=True)),
+        tuple(_token_bytes(inputs, layer, tensor, target) for layer in layers),
         tuple(min(left[stage * tensor : (stage + 1) * tensor]) - end.fixed_bytes for stage, end in enumerate(of_stage)),
     )
 
 
-def _make_account(inputs: Inputs, groups: Groups, embeddings: Sequence[int], want: Want) -> CardAccount:
-    """The account of the engine's own batching. What was measured holds for another division, perhaps."""
+def _make_account(inputs: Inputs, groups: StageCards, embeddings: Sequence[int], target: Target) -> CardAccount:
+    """The account of the engine's own batching. What was measured may hold for another parallelism."""
     tensor, generation, first, serve = len(groups[0]), inputs.generation(), groups[0][0], inputs.spec.serve
     tokens, requests = default_batching(first.total_bytes, first.name, generation, tensor * len(groups))
-    context = inputs.spec.model.max_model_len or want.context
+    context = inputs.spec.model.max_model_len or target.context
     return CardAccount(
         inputs.by_estimates,
         generation,
@@ -65,16 +65,16 @@ def _left_bytes(account: CardAccount) -> list[int]:
     ]
 
 
-def _token_bytes(inputs: Inputs, layer: Layer, tensor: int, want: Want) -> float:
+def _token_bytes(inputs: Inputs, layer: Layer, tensor: int, target: Target) -> float:
     """A layer that sees a window only keeps no more than that of the wanted context."""
     cache = layer.cache
     if not isinstance(cache, AttentionCache):
         return 0.0
-    part = 1.0 if cache.window is None else min(1.0, cache.window / want.context)
+    part = 1.0 if cache.window is None else min(1.0, cache.window / target.context)
     return part * token_bytes(cache, tensor, inputs.kv_dtype_bytes)
 
 
-def _state_bytes(inputs: Inputs, layer: Layer, tensor: int, want: Want) -> int:
+def _state_bytes(inputs: Inputs, layer: Layer, tensor: int, target: Target) -> int:
     if layer.cache is None or isinstance(layer.cache, AttentionCache):
         return 0
-    return want.requests * state_bytes(layer.cache, tensor, inputs.dtype_bytes)
+    return target.requests * state_bytes(layer.cache, tensor, inputs.dtype_bytes)

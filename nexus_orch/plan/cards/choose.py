@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from nexus_orch.errors import Problem
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.cards.account import free_bytes
-from nexus_orch.plan.cards.division import Division, is_valid_tensor_parallel
 from nexus_orch.plan.cards.interconnect import has_nvlink
+from nexus_orch.plan.cards.parallelism import Parallelism, is_valid_tensor_parallel
 from nexus_orch.plan.cards.partition import LEAST_GAIN
-from nexus_orch.plan.cards.stages import release_partition, with_partition
+from nexus_orch.plan.cards.pipeline import release_partition, with_partition
 from nexus_orch.plan.cards.unlike import (
     Candidate,
     are_unlike,
@@ -31,7 +31,7 @@ WEIGHTS_SHARE = 0.9
 """Of all cards' memory: weights beyond it lie in host RAM in part."""
 
 
-def choose_division(inputs: Inputs) -> Division:
+def choose_parallelism(inputs: Inputs) -> Parallelism:
     """The pinned numbers, else what the cards, the links between them and the objective speak for."""
     cards = inputs.facts.machine.gpus
     if inputs.is_cpu:
@@ -44,13 +44,13 @@ def choose_division(inputs: Inputs) -> Division:
     gpus = _choose_gpus(inputs, cards, tensor * pipeline)
     choices = _shape_choices(inputs, tensor, pipeline, why, available=len(cards))
     first = cards[: len(gpus)]
-    if gpus != first or inputs.wishes.is_fixed("hardware.gpu.devices"):
+    if gpus != first or inputs.fixed.has("hardware.gpu.devices"):
         choices = (*choices, *_device_choices(inputs, gpus, "the cards with the most free memory"))
     elif _would_take_others(inputs, cards):
         # All of them: the engine takes as many as it has ranks, replicas of data parallelism included.
         choices = (*choices, *_device_choices(inputs, cards, "the cards that are meant: the engine sees others first"))
-    division = Division(tensor, pipeline, choices, tuple(_problems(inputs, tensor, pipeline)), gpus)
-    return division if division.problems else with_partition(inputs, division)
+    parallelism = Parallelism(tensor, pipeline, choices, tuple(_problems(inputs, tensor, pipeline)), gpus)
+    return parallelism if parallelism.problems else with_partition(inputs, parallelism)
 
 
 def _would_take_others(inputs: Inputs, cards: tuple[GpuFacts, ...]) -> bool:
@@ -60,26 +60,26 @@ def _would_take_others(inputs: Inputs, cards: tuple[GpuFacts, ...]) -> bool:
     return bool(seen) and not is_told and tuple(gpu.index for gpu in cards) != seen[: len(cards)]
 
 
-def _on_cpu(inputs: Inputs) -> Division:
-    serve = inputs.wishes.spec.serve
+def _on_cpu(inputs: Inputs) -> Parallelism:
+    serve = inputs.fixed.spec.serve
     tensor, pipeline = serve.tensor_parallel or 1, serve.pipeline_parallel or 1
     choices = _shape_choices(inputs, tensor, pipeline, "one CPU worker", available=1)
-    return Division(tensor, pipeline, choices, tuple(_problems(inputs, tensor, pipeline)))
+    return Parallelism(tensor, pipeline, choices, tuple(_problems(inputs, tensor, pipeline)))
 
 
 def _shape_choices(inputs: Inputs, tensor: int, pipeline: int, why: str, *, available: int) -> tuple[Choice, ...]:
     """What is said of the numbers of ranks: nothing where there is one card and one rank."""
-    wishes, choices = inputs.wishes, []
-    if tensor > 1 or available > 1 or wishes.is_fixed("serve.tensor_parallel"):
-        choices.append(wishes.choice("serve.tensor_parallel", tensor, why))
-    if pipeline > 1 or wishes.is_fixed("serve.pipeline_parallel"):
-        choices.append(wishes.choice("serve.pipeline_parallel", pipeline, why))
+    fixed, choices = inputs.fixed, []
+    if tensor > 1 or available > 1 or fixed.has("serve.tensor_parallel"):
+        choices.append(fixed.choice("serve.tensor_parallel", tensor, why))
+    if pipeline > 1 or fixed.has("serve.pipeline_parallel"):
+        choices.append(fixed.choice("serve.pipeline_parallel", pipeline, why))
     return tuple(choices)
 
 
 def _choose_shape(inputs: Inputs, cards: Sequence[GpuFacts]) -> tuple[int, int, str]:
     """Tensor and pipeline parallelism over equal cards, and why."""
-    serve, available = inputs.wishes.spec.serve, max(1, len(cards))
+    serve, available = inputs.fixed.spec.serve, max(1, len(cards))
     stages = serve.pipeline_parallel or len(serve.pipeline_partition or ()) or None
     if serve.tensor_parallel is not None and stages is not None:
         return serve.tensor_parallel, stages, "as many stages as layers are dealt out to"
@@ -96,7 +96,7 @@ def _choose_shape(inputs: Inputs, cards: Sequence[GpuFacts]) -> tuple[int, int, 
 
 def _shapes(inputs: Inputs, available: int) -> list[tuple[int, int]]:
     """What the heads, the layers and the pins allow, the most tensor parallelism first."""
-    serve, architecture = inputs.wishes.spec.serve, inputs.architecture
+    serve, architecture = inputs.fixed.spec.serve, inputs.architecture
     pinned = serve.pipeline_parallel or len(serve.pipeline_partition or ()) or None
     found = []
     for tensor in range(available, 0, -1):
@@ -120,7 +120,7 @@ def _compare_shapes(
     """
     tensor, stages = shapes[0]
     heads = f"{inputs.architecture.attention_heads} attention heads"
-    serve = inputs.wishes.spec.serve
+    serve = inputs.fixed.spec.serve
     if serve.tensor_parallel or serve.pipeline_parallel or serve.pipeline_partition:
         return tensor, stages, "follows from the other pinned numbers and the cards"
     if len(shapes) == 1 and stages > 1:
@@ -171,7 +171,7 @@ def _choose_gpus(inputs: Inputs, cards: tuple[GpuFacts, ...], ranks: int) -> tup
     return tuple(sorted(freest, key=cards.index)) if gain > FREER_BYTES else first
 
 
-def _among_unlike(inputs: Inputs, candidates: Sequence[Candidate]) -> Division:
+def _among_unlike(inputs: Inputs, candidates: Sequence[Candidate]) -> Parallelism:
     """The best use of cards that differ, named to the engine in the order of the ranks."""
     chosen = choose_candidate(inputs, candidates)
     tensor, stages = chosen.shape
@@ -182,8 +182,8 @@ def _among_unlike(inputs: Inputs, candidates: Sequence[Candidate]) -> Division:
     if left:
         reason = f"{', '.join(map(render_card, left))} left out: {why}"
     choices = (*choices, *_device_choices(inputs, chosen.gpus, reason))
-    division = Division(tensor, stages, choices, tuple(_problems(inputs, tensor, stages)), chosen.gpus)
-    return division if division.problems else with_partition(inputs, division)
+    parallelism = Parallelism(tensor, stages, choices, tuple(_problems(inputs, tensor, stages)), chosen.gpus)
+    return parallelism if parallelism.problems else with_partition(inputs, parallelism)
 
 
 def _why_unlike(inputs: Inputs, chosen: Candidate, candidates: Sequence[Candidate]) -> str:
@@ -215,13 +215,13 @@ def _device_choices(inputs: Inputs, gpus: Sequence[GpuFacts], reason: str) -> tu
     indices = tuple(gpu.index for gpu in gpus)
     order = "so that CUDA numbers the cards as NVML does"
     return (
-        inputs.wishes.choice("hardware.gpu.devices", indices, reason),
+        inputs.fixed.choice("hardware.gpu.devices", indices, reason),
         Choice("hardware.gpu.device_order", "PCI_BUS_ID", "derived", order),
     )
 
 
 def _problems(inputs: Inputs, tensor: int, pipeline: int) -> list[Problem]:
-    found, origin = [], inputs.wishes.problem_origin
+    found, origin = [], inputs.fixed.problem_origin
     architecture = inputs.architecture
     cards = len(inputs.facts.machine.gpus)
     if not is_valid_tensor_parallel(architecture, tensor):
