@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from nexus_orch.types import Metric
+from nexus_orch.types import Metric, MetricsUnread
 
 if TYPE_CHECKING:
     import httpx
@@ -44,10 +44,13 @@ _NAMES: dict[str, tuple[str, Callable[[Iterable[float]], float]]] = {
     "generation_tokens": ("generation_tokens", sum),
 }
 _SAMPLE = re.compile(
-    rf"^vllm[:_](?P<name>{'|'.join(sorted(_NAMES, key=len, reverse=True))})(?:_total)?"
-    r"(?:\{[^}\n]*\})? (?P<value>[-+.\w]+)",
+    rf"^[ \t]*vllm[:_](?P<name>{'|'.join(sorted(_NAMES, key=len, reverse=True))})(?:_total)?[ \t]*"
+    # Labels: between quotes anything may stand, } too; a quote, a backslash and a line end are escaped there.
+    r'(?:\{(?:[^"}\n]++|"(?:[^"\\\n]++|\\.)*+")*+\}[ \t]*|(?<=[ \t]))'
+    r"(?P<value>[-+.\w]+)",
     re.MULTILINE,
 )
+"""A sample of the text format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats)."""
 _RATES = {"generation_tokens": "generation_tokens_per_second", "prompt_tokens": "prompt_tokens_per_second"}
 _SHOWN = ("running", "waiting", "kv_cache_usage", "prefix_hit_rate", "preemptions")
 
@@ -98,15 +101,17 @@ def make_metric(before: Reading | None, now: Reading, attempt: int) -> Metric:
     return Metric(now.time, attempt, values)
 
 
-def read_metrics(client: httpx.Client) -> dict[str, float]:
-    """Ask once. Empty when the server does not answer or has no metrics: it may be starting, busy or gone."""
+def read_metrics(client: httpx.Client) -> dict[str, float] | str:
+    """Ask once; the reason when there is nothing: the server may be starting, busy or gone, or tell no metrics."""
     import httpx  # noqa: PLC0415 - 100 ms that only a running engine is worth
 
     try:
         response = client.get("/metrics")
-    except httpx.HTTPError:
-        return {}
-    return parse_metrics(response.text) if response.status_code == 200 else {}
+    except httpx.HTTPError as error:
+        return f"/metrics does not answer ({type(error).__name__})"
+    if response.status_code != 200:
+        return f"/metrics answers with the HTTP status {response.status_code}"
+    return parse_metrics(response.text) or "/metrics holds no sample that is known (vLLM tells none without log stats)"
 
 
 class MetricsReader:
@@ -131,11 +136,11 @@ class MetricsReader:
     ) -> None:
         self._client.close()
 
-    def read(self, now: float) -> Metric | None:
-        """The metrics now; None when the server told none."""
+    def read(self, now: float) -> Metric | MetricsUnread:
+        """The metrics now, or why there are none."""
         values = read_metrics(self._client)
-        if not values:
-            return None
+        if isinstance(values, str):
+            return MetricsUnread(now, self._attempt, values)
         reading = Reading(now, values)
         metric = make_metric(self._before, reading, self._attempt)
         self._before = reading

@@ -14,7 +14,7 @@ import psutil
 
 from nexus_orch.nvml import Nvml, open_nvml
 from nexus_orch.observe.metrics import MetricsReader, Server
-from nexus_orch.types import GpuSample, HostSample, Observation, ProcessSample
+from nexus_orch.types import GpuSample, HostSample, Metric, MetricsUnread, Observation, ProcessSample
 
 Emit = Callable[[Observation], None]
 
@@ -24,7 +24,7 @@ TREE_SECONDS = 5.0
 
 
 class Sampler:
-    """Emits `GpuSample` for each card, `HostSample`, and `Metric` once the server tells some."""
+    """Emits `GpuSample` for each card, `HostSample`, and once the server listens `Metric`, or `MetricsUnread`."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Sampler:
         self._gpu_indices = gpu_indices
         self._is_ours = is_ours or _always
         self._tree = None if root_pid is None else ProcessTree(root_pid)
+        self._unread: str | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nexus-sampler", daemon=True)
 
@@ -72,11 +73,17 @@ class Sampler:
             for sample in read_gpus(nvml, self._attempt, self._gpu_indices):
                 self._emit(sample)
             self._emit(read_host(self._tree, self._attempt))
-            metric = reader.read(time.time()) if reader is not None and self._is_ours() else None
-            if metric is not None:
-                self._emit(metric)
+            if reader is not None and self._is_ours():
+                self._emit_metrics(reader.read(time.time()))
             due = max(due + self._interval_seconds, time.monotonic())
             self._stop.wait(due - time.monotonic())
+
+    def _emit_metrics(self, read: Metric | MetricsUnread) -> None:
+        """Every reading; of a server that tells nothing, each new reason."""
+        unread = read.reason if isinstance(read, MetricsUnread) else None
+        if unread is None or unread != self._unread:
+            self._emit(read)
+        self._unread = unread
 
 
 class ProcessTree:

@@ -119,6 +119,15 @@ class Advised:
 
 
 @dataclass(frozen=True)
+class Blinded:
+    """The server's metrics cannot be read, so that a full KV cache or bus would not be noticed."""
+
+    time: float
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Adjusting:
     """The server will be stopped for a better plan, at the latest `drain_seconds` from now."""
 
@@ -171,6 +180,7 @@ Event = (
     | Judged
     | Proved
     | Advised
+    | Blinded
     | Adjusting
     | AttemptEnded
     | Stopping
@@ -190,6 +200,7 @@ ENTRY_TYPES: tuple[type[Entry], ...] = (
     Judged,
     Proved,
     Advised,
+    Blinded,
     Adjusting,
     AttemptEnded,
     Stopping,

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nexus_orch.judge.serving.advice import Advice
-from nexus_orch.judge.serving.pressure import Pressure, find_pressure, watch
+from nexus_orch.judge.serving.pressure import Pressure, find_blindness, find_pressure, watch
 from nexus_orch.judge.start.proof import SINGLE_SPEED, Comparison, make_proof
 from nexus_orch.judge.start.verdict import RunState
-from nexus_orch.record.events import Adjusting, Advised, Proved
+from nexus_orch.record.events import Adjusting, Advised, Blinded, Proved
 from nexus_orch.record.writer import RunWriter
 from nexus_orch.types import Finding, LimitsSpec, Metric, Observation, Plan, PressureKind
 from nexus_orch.view.run_view import RunView
@@ -70,6 +70,7 @@ class Watchman:
         """By resource, when its lack is looked at again; never, once there was advice on it."""
         self._drain: _Drain | None = None
         self._is_drained = False
+        self._is_blind_told = False
         self._ready_since: float | None = None
 
     @property
@@ -88,12 +89,22 @@ class Watchman:
         if self._advise is None:
             return
         self._pressure = watch(self._pressure, observation)
+        self._tell_blindness(now)
         if self._drain is not None:
             self._look_at_drain(self._drain, observation)
             return
         for finding in find_pressure(self._pressure):
             if now >= self._quiet_until.get(_RESOURCE[finding.kind], now) and self._drain is None:
                 self._consider(finding, self._advise(finding), now, state)
+
+    def _tell_blindness(self, now: float) -> None:
+        """Tell once that the watch sees nothing, lest its silence be taken for a server that lacks nothing."""
+        reason = None if self._is_blind_told else find_blindness(self._pressure, now)
+        if reason is None:
+            return
+        self._is_blind_told = True
+        self._writer.write(Blinded(now, self._attempt, reason))
+        self._view.message(f"a full KV cache or bus would not be noticed: {reason}; RAM is watched all the same")
 
     def _prove(self, now: float, state: RunState) -> None:
         """At first, and once more when the speed of one request was measured."""

@@ -212,7 +212,11 @@ def make_tokens(count: int, *, endless: bool) -> list[str]:
 
 
 def render_metrics(state: State) -> str:
-    """The metrics of vLLM's V1 engine that a supervisor reads (v1/metrics/loggers.py), in Prometheus' text format."""
+    """The metrics of vLLM's V1 engine that a supervisor reads (v1/metrics/loggers.py), in Prometheus' text format.
+
+    Without log stats only those of the web server are left (v1/engine/async_llm.py)."""
+    if "--disable-log-stats" in state.options.values:
+        return f"# TYPE http_requests_total counter\nhttp_requests_total {state.requests}.0\n"
     labels = f'{{engine="0",model_name="{state.options.served_name}"}}'
     engine, is_short = state.engine, state.is_short()
     usage = engine.kv_cache_usage if is_short and engine.kv_cache_usage is not None else 0.01 * state.running

@@ -35,6 +35,16 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class MetricsUnread:
+    """The server was asked for its /metrics and told nothing that is known. Told when the reason changes, not each
+    time."""
+
+    time: float
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class GpuSample:
     """One card. `utilization` is a fraction of 1; None where the driver does not tell."""
 
@@ -128,4 +138,6 @@ class RamProgress:
     remaining_seconds: float | None = None
 
 
-Observation = RamProgress | Started | LogLine | Metric | GpuSample | HostSample | Probed | StopAsked | Exited
+Observation = (
+    RamProgress | Started | LogLine | Metric | MetricsUnread | GpuSample | HostSample | Probed | StopAsked | Exited
+)

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from nexus_orch.observe.metrics import MetricsReader, Reading, make_metric, parse_metrics
+from nexus_orch.types import Metric, MetricsUnread
 
 METRICS = Path(__file__).parent.parent / "data" / "metrics"
 
@@ -98,7 +101,40 @@ def test_several_engines_are_summed_and_the_fullest_cache_counts() -> None:
         for name, values in (("num_requests_running", (1, 2)), ("kv_cache_usage_perc", (0.2, 0.9)))
         for engine, value in enumerate(values)
     )
-    assert parse_metrics(text.replace("{b}", "b")) == {"running": 3, "kv_cache_usage": 0.9}
+    assert parse_metrics(text) == {"running": 3, "kv_cache_usage": 0.9}
+
+
+labels = st.dictionaries(st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]*", fullmatch=True), st.text(), max_size=3)
+values = st.floats(0, 1e12, allow_nan=False)
+
+
+@given(labels, values, st.sampled_from(["num_requests_running", "kv_cache_usage_perc"]))
+def test_what_the_client_library_writes_is_read(named: dict[str, str], value: float, name: str) -> None:
+    """vLLM writes its metrics with this library; a model's name may hold anything."""
+    registry = CollectorRegistry()
+    names = [f"l_{label}" for label in named]  # a few names are the library's own
+    gauge = Gauge(f"vllm:{name}", "help", names, registry=registry)
+    (gauge.labels(*named.values()) if names else gauge).set(value)
+    (read,) = parse_metrics(generate_latest(registry).decode()).values()
+    assert read == value
+
+
+@given(
+    st.lists(st.tuples(st.text(alphabet='a }{"\\\n=,#', max_size=6), values), max_size=3, unique_by=lambda one: one[0]),
+    st.sampled_from(["", " ", "\t"]),
+    st.sampled_from(["", " 1700000000000", ","]),
+)
+def test_any_legal_spelling_is_read_as_the_library_reads_it(
+    samples: list[tuple[str, float]], blank: str, ending: str
+) -> None:
+    lines = ["# TYPE vllm:prompt_tokens counter"]
+    for label, value in samples:
+        escaped = label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+        inside = f'{blank}model_name="{escaped}"{"," if ending == "," else ""}{blank}'
+        lines.append(f"vllm:prompt_tokens{blank}{{{inside}}} {value}{ending.removeprefix(',')}")
+    text = "\n".join(lines) + "\n"
+    theirs = [sample.value for family in text_string_to_metric_families(text) for sample in family.samples]
+    assert parse_metrics(text) == ({"prompt_tokens": sum(theirs)} if theirs else {})
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "nothing", ""])
@@ -185,7 +221,7 @@ def test_a_reader_asks_with_the_key_and_tells_rates() -> None:
     with serving(answer) as url, MetricsReader(Address(url, "secret"), attempt=2) as reader:
         first, second = reader.read(10.0), reader.read(12.0)
     assert seen == ["Bearer secret", "Bearer secret"]
-    assert first is not None and second is not None
+    assert isinstance(first, Metric) and isinstance(second, Metric)
     assert first.values == {"running": 1}
     assert (second.time, second.attempt) == (12.0, 2)
     assert second.values == {"running": 1, "generation_tokens_per_second": 30}
@@ -195,15 +231,26 @@ def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     with serving(lambda _: (200, V0)) as url, MetricsReader(Address(url), attempt=1) as reader:
-        assert reader.read(1.0) is not None
+        assert isinstance(reader.read(1.0), Metric)
 
 
-@pytest.mark.parametrize(("status", "body"), [(401, V0), (404, "Not Found"), (200, "<html>hello</html>"), (200, "")])
-def test_a_server_without_metrics_tells_nothing(status: int, body: str) -> None:
-    with serving(lambda _: (status, body)) as url, MetricsReader(Address(url), attempt=1) as reader:
-        assert reader.read(1.0) is None
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (401, V0, "/metrics answers with the HTTP status 401"),
+        (404, "Not Found", "/metrics answers with the HTTP status 404"),
+        (200, "<html>hello</html>", "/metrics holds no sample that is known"),
+        (200, "", "/metrics holds no sample that is known"),
+    ],
+)
+def test_a_server_without_metrics_is_told_with_the_reason(status: int, body: str, reason: str) -> None:
+    with serving(lambda _: (status, body)) as url, MetricsReader(Address(url), attempt=3) as reader:
+        read = reader.read(1.0)
+    assert isinstance(read, MetricsUnread)
+    assert (read.time, read.attempt) == (1.0, 3)
+    assert read.reason.startswith(reason)
 
 
-def test_where_nothing_listens_nothing_is_told(free_port: int) -> None:
+def test_where_nothing_listens_that_is_told(free_port: int) -> None:
     with MetricsReader(Address(f"http://127.0.0.1:{free_port}"), attempt=1) as reader:
-        assert reader.read(1.0) is None
+        assert reader.read(1.0) == MetricsUnread(1.0, 1, "/metrics does not answer (ConnectError)")

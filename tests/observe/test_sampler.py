@@ -13,8 +13,11 @@ import pytest
 
 from nexus_orch.nvml import Nvml
 from nexus_orch.observe.sampler import ProcessTree, Sampler, read_gpus, read_host
-from nexus_orch.types import GIB, MIB, HostSample, Observation
+from nexus_orch.types import GIB, MIB, HostSample, Metric, MetricsUnread, Observation
 from tests.nvml_driver import Card, Driver
+from tests.observe.test_metrics import Address, serving
+
+RUNNING = 'vllm:num_requests_running{model_name="m"} 1.0\n'
 
 PATIENCE_SECONDS = 20.0
 
@@ -164,3 +167,20 @@ def test_the_sampler_emits_until_it_is_stopped(parent: subprocess.Popen[str]) ->
 
 def test_a_sampler_that_was_never_started_can_be_stopped() -> None:
     Sampler(None, root_pid=None, attempt=1, emit=print).stop()
+
+
+def test_a_server_without_metrics_is_told_once_for_each_reason() -> None:
+    """404, 404, nothing known, read, read, 404: each change is told, and every reading."""
+    answers = [(404, ""), (404, ""), (200, "x 1"), (200, RUNNING), (200, RUNNING)]
+    asked = iter(answers)
+    seen: queue.Queue[Observation] = queue.Queue()
+    with serving(lambda _: next(asked, (404, ""))) as url:
+        sampler = Sampler(Address(url), root_pid=None, attempt=1, emit=seen.put, interval_seconds=0.01)
+        sampler.start()
+        told = [wait_for(seen, lambda found: isinstance(found, Metric | MetricsUnread)) for _ in range(5)]
+        for _ in range(5):  # the last answer comes again and again
+            wait_for(seen, lambda found: isinstance(found, HostSample))
+        sampler.stop()
+    reasons = [found.reason.rpartition(" ")[2] if isinstance(found, MetricsUnread) else "read" for found in told]
+    assert reasons == ["404", "stats)", "read", "read", "404"]
+    assert not any(isinstance(found, Metric | MetricsUnread) for found in seen.queue)

@@ -88,6 +88,7 @@ def test_kinds_are_stable_names() -> None:
         "judged",
         "proved",
         "advised",
+        "blinded",
         "adjusting",
         "attempt_ended",
         "stopping",

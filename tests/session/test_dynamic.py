@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable
 
 from nexus_orch.judge.serving.advice import Advice
-from nexus_orch.record.events import Adjusting, Advised, AttemptEnded, Finished, Judged, Launched, Planned
+from nexus_orch.record.events import Adjusting, Advised, AttemptEnded, Blinded, Finished, Judged, Launched, Planned
 from nexus_orch.testing import FakeEngine
 from nexus_orch.types import Failed, Metric, Ready, Stopped
 from tests.session.conftest import Desk, wait_for
@@ -122,3 +122,12 @@ def test_an_adjusted_plan_that_fails_is_taken_back_once(desk: Desk, behave: Beha
     assert _kv_gib(desk) == [1.0, 2.0, 1.0]
     assert isinstance(desk.journal(AttemptEnded)[1].verdict, Failed)
     assert desk.journal(Finished)[0].exit_code == 0
+
+
+def test_a_server_without_log_stats_is_said_to_be_unwatched(desk: Desk) -> None:
+    running = desk.start(*QUICK, "serve.extra_args=['--disable-log-stats']", "--format", "plain")
+    wait_for(lambda: desk.journal(Blinded), "the warning")
+    assert desk.nexus("stop", desk.run_folders[-1].name).returncode == 0
+    shown, _ = running.communicate(timeout=60)
+    assert "would not be noticed: /metrics holds no sample that is known" in shown
+    assert len(desk.journal(Blinded)) == 1

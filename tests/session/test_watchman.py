@@ -11,17 +11,19 @@ import pytest
 
 from nexus_orch.judge.serving.advice import Advice
 from nexus_orch.judge.start.verdict import RunState, step
-from nexus_orch.record.events import Adjusting, Advised, Proved
+from nexus_orch.record.events import Adjusting, Advised, Blinded, Proved
 from nexus_orch.record.journal import read_journal
 from nexus_orch.record.run_folder import create_run_folder
 from nexus_orch.record.writer import RunWriter
 from nexus_orch.session.dynamic import Watchman
 from nexus_orch.types import (
     Finding,
+    HostSample,
     Lesson,
     LimitsSpec,
     LogLine,
     Metric,
+    MetricsUnread,
     Observation,
     Probed,
     Started,
@@ -73,7 +75,7 @@ class Stage:
 
     @property
     def entries(self) -> list[str]:
-        kept = (Proved, Advised, Adjusting)
+        kept = (Proved, Advised, Adjusting, Blinded)
         return [type(entry).__name__ for entry in read_journal(self.journal).entries if isinstance(entry, kept)]
 
     def _advise(self, finding: Finding) -> Advice:
@@ -144,3 +146,17 @@ def test_the_speed_of_one_request_is_added_to_the_proof(stage: Stage) -> None:
     alone = {"running": 1.0, "waiting": 0.0, "generation_tokens_per_second": 8.0}
     stage.metrics(1, {"running": 0.0}).metrics(5, alone)
     assert stage.entries == ["Proved", "Proved"]
+
+
+def test_a_watch_that_sees_nothing_says_so_once(stage: Stage) -> None:
+    stage.observe(MetricsUnread(1001.0, 1, "/metrics answers with the HTTP status 404"))
+    for second in range(60):
+        stage.observe(HostSample(1001.0 + second, 1, 1, 2, 0, 0))
+    assert stage.entries.count("Blinded") == 1
+    assert stage.stream.getvalue().count("would not be noticed: /metrics answers with the HTTP status 404") == 1
+
+
+def test_a_watch_that_missed_some_answers_says_nothing(stage: Stage) -> None:
+    stage.observe(MetricsUnread(1001.0, 1, "/metrics does not answer (ReadTimeout)"))
+    stage.metrics(60, {"running": 1.0})
+    assert "Blinded" not in stage.entries

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from nexus_orch.types import GIB, MIB, Finding, HostSample, Metric, Observation, PressureKind
+from nexus_orch.types import GIB, MIB, Finding, HostSample, Metric, MetricsUnread, Observation, PressureKind
 
 FULL_KV, STILL_FULL_KV = 0.95, 0.85
 """Usage of the KV cache from which on requests wait for blocks, and below which they do not any more. A choice."""
@@ -27,6 +27,8 @@ LEAST_GAP_SECONDS = 3.0
 BAD_SHARE = 0.5
 """Part of a spell's samples that must be bad; a counter that grows counts for the time between two steps, too."""
 LEAST_SAMPLES = 3
+BLIND_SECONDS = 30.0
+"""How long a server may leave its metrics unanswered: a busy one misses some questions. A choice."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Pressure:
     metric: Metric | None = None
     host: HostSample | None = None
     peak_kv_cache_usage: float = 0.0
+    blind: MetricsUnread | None = None
+    """Since when the server's metrics tell nothing, and why; None while they are read."""
 
 
 def watch(pressure: Pressure, observation: Observation) -> Pressure:
@@ -78,10 +82,20 @@ def watch(pressure: Pressure, observation: Observation) -> Pressure:
             usage = observation.values.get("kv_cache_usage", 0.0)
             peak = max(pressure.peak_kv_cache_usage, usage)
             watched = _watch_all(replace(pressure, peak_kv_cache_usage=peak), observation, _METRIC_RULES)
-            return replace(watched, metric=observation)
+            return replace(watched, metric=observation, blind=None)
+        case MetricsUnread():
+            since = observation.time if pressure.blind is None else pressure.blind.time
+            return replace(pressure, blind=replace(observation, time=since))
         case HostSample():
             return replace(_watch_all(pressure, observation, _HOST_RULES), host=observation)
     return pressure
+
+
+def find_blindness(pressure: Pressure, now: float) -> str | None:
+    """Why the use of the KV cache and of the bus cannot be seen, once that has lasted; None while it can."""
+    blind = pressure.blind
+    lasts = blind is not None and now - blind.time >= min(BLIND_SECONDS, pressure.window_seconds)
+    return blind.reason if blind is not None and lasts else None
 
 
 def find_pressure(pressure: Pressure) -> tuple[Finding, ...]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_orch.judge.serving.pressure import Pressure, find_pressure, watch
-from nexus_orch.types import GIB, MIB, Finding, HostSample, Metric, Observation, ProcessSample
+from nexus_orch.judge.serving.pressure import BLIND_SECONDS, Pressure, find_blindness, find_pressure, watch
+from nexus_orch.types import GIB, MIB, Finding, HostSample, Metric, MetricsUnread, Observation, ProcessSample
 
 WINDOW = 300.0
 
@@ -176,3 +176,15 @@ def test_a_server_that_tells_little_is_not_accused(values: dict[str, float]) -> 
     for _ in range(400):
         watched._add(Metric(watched.now, 1, values))
     assert watched.kinds == []
+
+
+@pytest.mark.parametrize("window", [WINDOW, 10.0])
+def test_metrics_that_stay_unread_are_found_with_their_newest_reason(window: float) -> None:
+    wait = min(window, BLIND_SECONDS)
+    pressure = watch(Pressure(window), MetricsUnread(100.0, 1, "busy"))
+    assert find_blindness(pressure, 100.0 + wait - 1) is None
+    pressure = watch(pressure, MetricsUnread(101.0, 1, "gone"))
+    assert find_blindness(pressure, 100.0 + wait) == "gone"
+    pressure = watch(pressure, Metric(140.0, 1, {"running": 1.0}))
+    assert find_blindness(pressure, 1000.0) is None
+    assert find_blindness(Pressure(window), 1000.0) is None
