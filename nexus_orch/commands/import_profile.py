@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     parser.set_defaults(**{name: value for name, value in vars(args).items() if name != "words"})
     given = parser.parse_intermixed_args(own)
     files, overrides = parse_overrides(given.words)
-    source = read_source(files, command)
+    source = read_source(files, command, overrides.variables)
     project = None if given.project is None else Path(given.project).expanduser()
     question = Question(overrides, given.release, project, given.pick, skips_unknown=given.skip_unknown)
     imported = read_settings(source, question)

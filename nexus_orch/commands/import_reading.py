@@ -64,13 +64,27 @@ def choose_start(starts: Sequence[Start], name: str, pick: int | None) -> Start:
     """The only start, or the one that is picked by its number. Raises ConfigError."""
     if not starts:
         raise ConfigError(Problem(f"{name} starts no vLLM server", remedy=f"what is read: {WHAT_IS_READ}"))
-    listed = ", ".join(f"{number}: {start.place}" for number, start in enumerate(starts, 1))
-    if pick is None and len(starts) > 1:
-        raise ConfigError(Problem(f"{name} starts {len(starts)} vLLM servers ({listed})", remedy="choose: --pick N"))
-    number = 1 if pick is None else pick
+    listed = ", ".join(f"{number}: {_label(start)}" for number, start in enumerate(starts, 1))
+    default = next((number for number, start in enumerate(starts, 1) if start.is_default), None)
+    if pick is None and default is None and len(starts) > 1:
+        raise ConfigError(Problem(f"{name} starts {_count(starts)} ({listed})", remedy="choose: --pick N"))
+    number = pick if pick is not None else default or 1
     if not 1 <= number <= len(starts):
         raise ConfigError(Problem("there is no start of this number", "--pick", number, None, f"there is {listed}"))
     return starts[number - 1]
+
+
+def _label(start: Start) -> str:
+    return f"{start.place}, if {start.way}" if start.way else start.place
+
+
+def _count(starts: Sequence[Start]) -> str:
+    ways = {start.way for start in starts}
+    if len(ways) == len(starts):
+        return f"one vLLM server in {len(ways)} ways, and nothing in the file tells which"
+    if len(ways) > 1:
+        return f"vLLM servers in {len(ways)} ways, and nothing in the file tells which"
+    return f"{len(starts)} vLLM servers"
 
 
 @dataclass(frozen=True)
@@ -105,31 +119,44 @@ def _read_start(start: Start, readers: _Readers) -> Imported:
     told = readers.question.told_release
     release = told or parse_image_release(image) or start.release
     if release is None:
-        return _read_for_newest(start, readers)
+        return _read_for_newest(start, readers, image)
     reader = readers.make(release)
     imported = read_start(start, reader)
     imported.settings["engine.version"] = release
-    imported.said["engine.version"] = "told" if told else image or "the first comment"
+    imported.said["engine.version"] = "told" if told else image if parse_image_release(image) else "what the file says"
     for note in reader.engine.notes:
         imported.note("release", note)
     return imported
 
 
-def _read_for_newest(start: Start, readers: _Readers) -> Imported:
+def _read_for_newest(start: Start, readers: _Readers, image: str) -> Imported:
+    """The newest release that has all options and still reads all variables; a doubt about variables yields to
+    options."""
     releases = catalogue_releases()
+    tag = f" (the image {image} names none)" if image else ""
     newest = try_start(start, readers.make(releases[-1]))
-    if not newest.problems:
-        newest.note("release", f"not told, so read as vLLM {releases[-1]} and not pinned (--release V names it)")
+    if not newest.problems and not newest.doubts:
+        newest.note("release", f"not told{tag}, so read as vLLM {releases[-1]} and not pinned (--release V names it)")
         return newest
+    understood: dict[str, Imported] = {} if newest.problems else {releases[-1]: newest}
     for release in reversed(releases[:-1]):
         imported = try_start(start, readers.make(release))
         if not imported.problems:
-            imported.settings["engine.version"] = release
-            imported.said["engine.version"] = "the newest that understands all of it"
-            reasons = "; ".join(problem.message for problem in newest.problems)
-            imported.note("release", f"read as vLLM {release}, and pinned: {reasons}")
-            return imported
-    raise ConfigError(*newest.problems)
+            understood[release] = imported
+            if not imported.doubts:
+                break
+    if not understood:
+        raise ConfigError(*newest.problems)
+    release = next((release for release, one in understood.items() if not one.doubts), next(iter(understood)))
+    imported = understood[release]
+    if release == releases[-1]:
+        imported.note("release", f"not told{tag}, so read as vLLM {release} and not pinned (--release V names it)")
+        return imported
+    imported.settings["engine.version"] = release
+    imported.said["engine.version"] = "the newest that understands all of it"
+    reasons = "; ".join((*(problem.message for problem in newest.problems), *newest.doubts))
+    imported.note("release", f"read as vLLM {release}{tag}, and pinned: {reasons}")
+    return imported
 
 
 def _model_profiles(project: Path | None) -> dict[str, str]:

@@ -24,6 +24,8 @@ class Imported:
     env: dict[str, str] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    """Why the release that it was read for is not the one that it was written for."""
 
     def set(self, key: str, value: Any, said: str) -> None:
         """A setting; of several the last one counts, as in vLLM."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from nexus_orch.errors import ConfigError, Problem
 
 REFERENCE_MARK = "\x01"
-_REFERENCE = re.compile("\x01\\{(\\w+)\\}")
+_HOW = "\x03"
+REFERENCE = re.compile("\x01\\{([^\x01\x02]*)\x02")
 
 Variables = Mapping[str, str]
 """Environment variables; a value that is a reference comes from a place that the file does not show."""
@@ -55,12 +56,49 @@ class Start:
     """The content of the file that --config names, which is no part of `argv`: releases read it in their own ways."""
     notes: tuple[str, ...] = ()
     """What stands around the start and is not carried over."""
+    assumptions: tuple[str, ...] = ()
+    """What was assumed because the file does not tell it."""
+    way: str = ""
+    """The conditions under which the server is started so, when nothing in the file decides between several ways."""
+    is_default: bool = False
+    """Of several ways the one that counts unless another is picked."""
+    folder: str = ""
+    """Where relative paths count from; empty where nobody knows."""
+    files: Variables = field(default_factory=dict)
+    """Files that the source itself writes before the start, by their paths."""
+    cards: int | None = None
+    """The count of cards that the file gives to the server on each machine."""
+    nodes: int = 1
+    """The machines that run the server together."""
 
     def with_notes(self, *notes: str) -> Start:
-        return replace(self, notes=(*self.notes, *notes))
+        return replace(self, notes=(*self.notes, *(note for note in notes if note not in self.notes)))
+
+    def with_assumptions(self, *notes: str) -> Start:
+        return replace(self, assumptions=(*self.assumptions, *(note for note in notes if note not in self.assumptions)))
 
 
-NoteKind = Literal["secret", "no effect", "left out", "changed", "passed on", "open", "release", "plan"]
+def read_nothing(path: str) -> str | None:
+    """For sources that have no files beside them."""
+    del path
+    return None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is known beside a source: `variables` that hold on every machine (HOME, PWD), those that the user `told`,
+    and how a file next to it is read (None when it is not there)."""
+
+    variables: Variables = field(default_factory=dict)
+    told: Variables = field(default_factory=dict)
+    read: Callable[[str], str | None] = read_nothing
+
+    @property
+    def all(self) -> dict[str, str]:
+        return {**self.variables, **self.told}
+
+
+NoteKind = Literal["assumed", "secret", "no effect", "left out", "changed", "passed on", "open", "release", "plan"]
 
 
 @dataclass(frozen=True)
@@ -71,30 +109,57 @@ class Note:
     text: str
 
 
-def make_reference(name: str) -> str:
-    """Stands for the value of a variable that is not known; text of a file cannot look like it."""
-    return f"{REFERENCE_MARK}{{{name}}}"
+def make_reference(name: str, how: str = "") -> str:
+    """Stands for the value of a variable that is not known; text of a file cannot look like it. `how` is what gives it
+    the value, where that is known only on the machine that runs it."""
+    return f"{REFERENCE_MARK}{{{name}{_HOW if how else ''}{how}\x02"
 
 
 def references(text: str) -> list[str]:
-    """The names of the variables in a text whose values are not known."""
-    return _REFERENCE.findall(text)
+    """The variables in a text whose values are not known, each as its reference holds it."""
+    return REFERENCE.findall(text)
+
+
+def has_reference(text: str) -> bool:
+    return REFERENCE_MARK in text
+
+
+def name_of(reference: str) -> str:
+    """The name of the variable, or the command in `$(...)` that was given no name."""
+    return reference.partition(_HOW)[0]
 
 
 def shown(text: str) -> str:
     """The text for people, with references as `$NAME`."""
-    return _REFERENCE.sub(r"$\1", text)
+    return REFERENCE.sub(lambda match: _shown(match[1]), text)
+
+
+def _shown(reference: str) -> str:
+    name = name_of(reference)
+    return name if name.startswith("$") else f"${name}"
 
 
 def reference_of(text: str) -> str | None:
     """The variable that a text consists of, None when it is more or less than that."""
-    match = _REFERENCE.fullmatch(text)
-    return match[1] if match else None
+    match = REFERENCE.fullmatch(text)
+    return name_of(match[1]) if match else None
 
 
-def make_no_value(name: str) -> Problem:
+def make_no_value(reference: str, option: str = "") -> Problem:
     """The problem of a variable that decides something and whose value is not known."""
-    return Problem(f"the value of ${name} is not in the file", remedy=f"write {name}=... above the command")
+    name, _, how = reference.partition(_HOW)
+    where = f"{option}: " if option else ""
+    if name.startswith("$"):
+        return Problem(
+            f"{where}what {name} prints is known only where it runs", remedy=f"write the value in place of {name}"
+        )
+    if name.isdecimal() or name in ("@", "*"):
+        message = f"{where}the value of ${name} is an argument of the script or function"
+        return Problem(message, remedy=f"write the value in place of ${name}, or import the command itself")
+    if how:
+        message = f"{where}the value of ${name} comes from {how}, which is known only where it runs"
+        return Problem(message, remedy=f"say it: nexus import FILE {name}=...")
+    return Problem(f"{where}the value of ${name} is not in the file", remedy=f"say it: nexus import FILE {name}=...")
 
 
 def broken(what: str, remedy: str) -> ConfigError:

@@ -10,9 +10,11 @@ from nexus_orch.exchange.foreign.sources import parse_text
 from nexus_orch.exchange.imported import Imported
 from nexus_orch.exchange.profiles.reading import Reader, read_start
 from nexus_orch.exchange.profiles.surroundings import is_for_cpu
-from nexus_orch.exchange.start import Start
+from nexus_orch.exchange.start import Beside, Start
 from nexus_orch.facts.engine.installed import make_assumed_engine
 from tests.plugins.plans import shipped_plugins
+
+BESIDE = Beside({"HOME": "~", "PWD": "/srv/here"})
 
 
 def tables_of(version: str) -> list[Table]:
@@ -29,7 +31,7 @@ def reader_of(version: str, *, cpu: bool = False, skips_unknown: bool = False) -
 
 
 def starts_in(text: str, name: str = "file") -> list[Start]:
-    found = parse_text(text, name, {"HOME": "~", "PWD": "/srv/here"})
+    found = parse_text(text, name, BESIDE)
     assert isinstance(found, list)
     return found
 

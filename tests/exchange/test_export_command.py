@@ -200,7 +200,9 @@ def _options(argv: Sequence[str]) -> set[tuple[str, ...]]:
         if word.startswith("--"):
             groups.append([])
         groups[-1].append(word)
-    return {tuple(group) for group in groups if not group[0].startswith(("--offload-group", "--offload-num"))}
+    follows = ("--offload-group", "--offload-num")
+    unsaid = (["--tensor-parallel-size", "1"], ["--pipeline-parallel-size", "1"])  # an import pins what is left out
+    return {tuple(group) for group in groups if not group[0].startswith(follows) and group not in unsaid}
 
 
 def _model_folder(folder: Path) -> Path:

@@ -24,7 +24,7 @@ from nexus_orch.exchange.text.server import parse_image_release
 from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.facts.options.catalogue import catalogue_releases
 from nexus_orch.types import GIB, EngineFacts, Plan
-from tests.exchange.reading import tables_of
+from tests.exchange.reading import BESIDE, tables_of
 from tests.plugins.plans import plan_of, shipped_plugins
 from tests.plugins.test_adapters_property import VALUES
 
@@ -47,6 +47,9 @@ ADDED = {
     "serve.port",
     "memory.offload_backend",
     "memory.offload_params",
+    "serve.tensor_parallel",
+    "serve.pipeline_parallel",
+    "hardware.gpu.count",
 }
 """What a command says without words: its path, and what vLLM does by itself."""
 nasty = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=30) | st.sampled_from(
@@ -80,7 +83,7 @@ def export(
 
 
 def come_back(text: str, engine: EngineFacts) -> Imported:
-    found = parse_text(text, "exported", {})
+    found = parse_text(text, "exported", BESIDE)
     assert isinstance(found, list)
     [start] = found
     image = start.container.image if start.container is not None else ""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import posixpath
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from nexus_orch.exchange.start import REFERENCE_MARK, Container, Published, make_reference
+from nexus_orch.exchange.foreign.documents import count_of
+from nexus_orch.exchange.start import REFERENCE_MARK, Container, Published, make_reference, read_nothing
+from nexus_orch.exchange.text.variables import parse_env_file
 
 _ENGINES = frozenset({"docker", "podman", "nerdctl"})
 _SWITCHES = frozenset(
@@ -40,6 +44,8 @@ class DockerRun:
     ports: list[Published] = field(default_factory=list)
     is_shared_network: bool = False
     notes: list[str] = field(default_factory=list)
+    cards: int | None = None
+    name: str = ""
 
     @property
     def words(self) -> list[str]:
@@ -65,23 +71,28 @@ def find_docker_run(words: Sequence[str]) -> list[str] | None:
     return None
 
 
-def parse_docker_run(words: Sequence[str]) -> DockerRun:
-    """The options, the image and the command of a `docker run`."""
+def parse_docker_run(words: Sequence[str], read: Callable[[str], str | None] = read_nothing) -> DockerRun:
+    """The options, the image and the command of a `docker run`. `read` gives the text of a file of variables."""
     run = DockerRun()
     rest = list(words)
     while rest and rest[0].startswith("-"):
         name, assigned, value = rest.pop(0).partition("=")
         is_switch = name in _SWITCHES or (not name.startswith("--") and set(name[1:]) <= _SHORT_SWITCHES)
         if not name.startswith("--") and len(name) > 2 and not is_switch:
-            name, assigned, value = name[:2], "=", name[2:] + assigned + value
+            cut = next((index for index, char in enumerate(name[1:], 1) if char not in _SHORT_SWITCHES), 1)
+            name, assigned, value = (
+                f"-{name[cut]}",
+                name[cut + 1 :] + assigned + value,
+                name[cut + 1 :] + assigned + value,
+            )
         if not is_switch and not assigned and rest:
             value = rest.pop(0)
-        _apply(run, name, value)
+        _apply(run, name, value, read)
     run.image, run.arguments = (rest[0], rest[1:]) if rest else ("", [])
     return run
 
 
-def _apply(run: DockerRun, name: str, value: str) -> None:
+def _apply(run: DockerRun, name: str, value: str, read: Callable[[str], str | None]) -> None:
     match name:
         case "-e" | "--env":
             variable, assigned, given = value.partition("=")
@@ -94,14 +105,57 @@ def _apply(run: DockerRun, name: str, value: str) -> None:
             run.ports += parse_port(value)
         case "--network" | "--net":
             run.is_shared_network = value == "host"
+        case "--name":
+            run.name = value
         case "--entrypoint":
             run.entrypoint = value.split()
-        case "--gpus" | "--device" if "device=" in value or value.startswith("nvidia.com/gpu="):
-            devices = value.replace('"', "").replace("'", "").rpartition("=")[2]
-            if devices != "all":
-                run.env["CUDA_VISIBLE_DEVICES"] = devices
+        case "--gpus" | "--device":
+            _take_cards(run, value)
         case "--env-file":
-            run.notes.append(f"the variables of the file {value}, which was not read")
+            text = read(value)
+            if text is None:
+                run.notes.append(f"the variables of the file {value}, which was not read")
+            else:
+                run.env |= parse_env_file(text)
+
+
+def _take_cards(run: DockerRun, value: str) -> None:
+    """`--gpus 2`, `--gpus '"device=0,1"'`, `--device nvidia.com/gpu=0`."""
+    plain = value.replace('"', "").replace("'", "")
+    fields = dict(part.partition("=")[::2] for part in plain.split(",") if "=" in part)
+    count = fields.get("count", plain)
+    number = count_of(count)
+    if number is not None:
+        run.cards = number
+    elif "device=" in plain or plain.startswith("nvidia.com/gpu="):
+        devices = plain.partition("device=")[2] or plain.partition("=")[2]
+        numbers = [part for part in devices.split(",") if "=" not in part]
+        if numbers and numbers[0] != "all":
+            run.env["CUDA_VISIBLE_DEVICES"] = ",".join(numbers)
+
+
+def outside(path: str, container: Container | None, folder: str = "") -> str:
+    """A path inside a container as its host calls it, and one that begins at a folder in full; as it is when no folder
+    of the host lies there."""
+    mounts = container.mounts if container is not None else ()
+    for host, inside in sorted(mounts, key=lambda mount: -len(mount[1])):
+        base = inside.rstrip("/")
+        if path == base or path.startswith(f"{base}/"):
+            return in_full(_joined(host, path[len(base) :]), folder)
+    return path if container is not None else in_full(path, folder)
+
+
+def _joined(host: str, rest: str) -> str:
+    """A path below a folder of the host; Windows has its own separator."""
+    is_windows = "\\" in host or re.match(r"[A-Za-z]:", host) is not None
+    return host.rstrip("/\\") + (rest.replace("/", "\\") if is_windows else rest)
+
+
+def in_full(path: str, folder: str) -> str:
+    """A path that begins with `./` or `../`, counted from the folder."""
+    if not folder or not (path in (".", "..") or path.startswith(("./", "../"))):
+        return path
+    return posixpath.normpath(posixpath.join(folder, path))
 
 
 def parse_volume(text: str) -> Iterator[tuple[str, str]]:
@@ -125,5 +179,6 @@ def parse_port(text: str) -> Iterator[Published]:
     """`[ADDRESS:]PORT:INSIDE[/tcp]`; ranges and ports that docker chooses are left out."""
     outside, _, inside = text.partition("/")[0].rpartition(":")
     host, _, port = outside.rpartition(":")
-    if port.isdecimal() and inside.isdecimal():
-        yield Published(int(port), int(inside), host.strip("[]"))
+    numbers = count_of(port), count_of(inside)
+    if numbers[0] is not None and numbers[1] is not None:
+        yield Published(numbers[0], numbers[1], host.strip("[]"))

@@ -1,120 +1,193 @@
-"""Shell scripts and command lines: words, variables and the starts of vLLM among the commands."""
+"""Shell scripts and command lines: the starts of vLLM among the commands that they run."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from nexus_orch.exchange.foreign.containers import container_of, find_docker_run, parse_docker_run
-from nexus_orch.exchange.start import Container, Start, Variables
-from nexus_orch.exchange.text.server import find_server_arguments
-from nexus_orch.exchange.text.variables import expand
-from nexus_orch.exchange.text.words import ShellCommand, Word, split_commands
+from nexus_orch.exchange.foreign.containers import container_of, find_docker_run, outside, parse_docker_run
+from nexus_orch.exchange.shell.parser import parse
+from nexus_orch.exchange.shell.run import Runner
+from nexus_orch.exchange.shell.state import Call, State
+from nexus_orch.exchange.shell.ways import choose_ways
+from nexus_orch.exchange.start import Beside, Container, Start, Variables
+from nexus_orch.exchange.text.server import find_pinned_release, find_server_arguments
 
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
-_ARRAY = re.compile(r"\$\{(\w+)\[[@*]\]\}")
-_DECLARE = frozenset({"export", "declare", "local", "readonly", "typeset"})
-_TALK = frozenset({"echo", "printf", "pkill", "pgrep", "grep", "which", "alias", "trap", "curl", "if", "elif", "while"})
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_TALK = frozenset({"echo", "printf", "pkill", "pgrep", "grep", "which", "alias", "trap", "curl", "kill", "man", "log"})
 """Commands that may name vLLM without starting it."""
-_CALLER_ARGUMENTS = frozenset({"$@", "$*", "${@}", "${*}"})
+_WRAPPERS = frozenset({"env", "/usr/bin/env", "exec", "nohup", "time", "sudo", "command", "-E", "export", "set"})
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ash", "ksh"})
+_DEEPEST = 12
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where words stand: their environment, their place for people, and what is around them."""
+
+    env: Variables = field(default_factory=dict)
+    name: str = "the command"
+    beside: Beside = field(default_factory=Beside)
+    container: Container | None = None
+    release: str | None = None
+    files: Variables = field(default_factory=dict)
+    depth: int = 0
+    containers: dict[str, Container] = field(default_factory=dict)
+    """The containers that were started before, by their names."""
+
+    def start(self, arguments: Sequence[str]) -> Start:
+        folder = self.beside.variables.get("PWD", "")
+        return Start(
+            tuple(arguments), dict(self.env), self.name, self.container, self.release, folder=folder, files=self.files
+        )
 
 
 def parse_script(
-    text: str, place: str = "", env: Variables | None = None, known: Variables | None = None
+    text: str, place: Place, *, positionals: Sequence[str] | None = None, names_lines: bool = True, line: int = 1
 ) -> list[Start]:
-    """The starts of vLLM in a shell script or command line. `env` are the environment variables that it begins with,
-    `known` others whose values it may use.
+    """The starts of vLLM in a shell script. `positionals` are its arguments, None when nobody knows its caller.
 
     Raises ConfigError for quotes that are not closed.
     """
-    shell = _Shell({**(known or {}), **(env or {})}, dict(env or {}))
-    return [start for command in split_commands(text) for start in shell.run(command, place)]
+    state = State(
+        variables={**place.beside.all, **place.env},
+        exported=set(place.env),
+        positionals=None if positionals is None else list(positionals),
+        files=dict(place.files),
+        release=place.release,
+    )
+    state.variables.setdefault("0", f"{place.beside.variables.get('PWD', '.')}/script")
+    state.variables.setdefault("BASH_SOURCE", state.variables["0"])
+    runner = Runner(
+        find=lambda call: find_in_call(call, place),
+        pin=find_pinned_release,
+        read=lambda path: _read(path, place),
+        told=dict(place.beside.told),
+        place="" if names_lines else place.name,
+    )
+    states = runner.run_text(text, state, line)
+    starts = choose_ways(states)
+    return starts if starts or place.depth else _in_uncalled_functions(text, place, runner, line)
 
 
-def find_starts(words: Sequence[str], env: Variables, place: str, container: Container | None = None) -> list[Start]:
-    """The starts of vLLM in the words of one command: its own, one in a container, or one in a quoted command line."""
-    arguments = find_server_arguments(words)
-    if arguments is not None:
-        return [Start(tuple(arguments), env, place, container)]
-    run = find_docker_run(words)
+def _in_uncalled_functions(text: str, place: Place, runner: Runner, line: int) -> list[Start]:
+    """The starts in functions that the script itself does not call: a library, or part of a longer script."""
+    nodes, _ = parse(text, line)
+    state = State(variables={**place.beside.all, **place.env}, exported=set(place.env), release=place.release)
+    defined = runner.run_all(nodes, [state])
+    found: list[Start] = []
+    for name, body in (defined[0].functions if defined else {}).items():
+        one = defined[0].copy()
+        one.found, one.is_over, one.inside = (), False, (f"the function {name}, which the script does not call",)
+        found += choose_ways(runner.run_all([body], [one]))
+    return found
+
+
+def find_in_call(call: Call, place: Place) -> list[Start]:
+    """The starts of vLLM in one command of a script."""
+    here = replace(
+        place,
+        env=call.env,
+        name=call.place,
+        release=call.release,
+        files=call.files,
+        depth=place.depth + 1,
+        beside=replace(place.beside, variables={**call.variables, **place.beside.variables, **_folder(call)}),
+    )
+    return find_starts(call.words, here, stdin=call.stdin)
+
+
+def _folder(call: Call) -> dict[str, str]:
+    return {"PWD": call.variables["PWD"]} if "PWD" in call.variables else {}
+
+
+def find_starts(words: Sequence[str], place: Place, *, stdin: str | None = None) -> list[Start]:
+    """The starts of vLLM in the words of one command: its own, one in a container, or one in a script that it runs."""
+    given, rest = split_assignments(words)
+    if not rest or rest[0] in _TALK or place.depth > _DEEPEST:
+        return []
+    place = replace(place, env={**place.env, **given}) if given else place
+    run = find_docker_run(rest)
     if run is not None:
-        parsed = parse_docker_run(run)
-        inside = find_starts(parsed.words, parsed.env, place, container_of(parsed))
-        starts = inside or ([Start(tuple(parsed.arguments), parsed.env, place, container_of(parsed))] * parsed.is_vllm)
-        return [start.with_notes(*parsed.notes) for start in starts]
-    nested = [word for word in words if any(blank in word.strip() for blank in " \n") and "vllm" in word]
-    starts = [start for word in nested for start in parse_script(word, place, env)]
-    if container is None:
-        return starts
-    return [Start(start.argv, start.env, place, container, notes=start.notes) for start in starts]
+        return _find_in_container(run, place)
+    place = _of_named_container(rest, place)
+    arguments = find_server_arguments(rest)
+    if arguments is not None:
+        return [place.start(arguments)]
+    nested = _nested_script(rest, place, stdin)
+    if nested is not None:
+        text, positionals = nested
+        deeper = replace(place, depth=place.depth + 1)
+        return parse_script(text, deeper, positionals=positionals, names_lines=False)
+    quoted = [word for word in rest if any(blank in word.strip() for blank in " \n") and "vllm" in word]
+    deeper = replace(place, depth=place.depth + 1)
+    return [start for word in quoted for start in parse_script(word, deeper, positionals=(), names_lines=False)]
 
 
-@dataclass
-class _Shell:
-    """The variables of a script while its commands are read, in their order."""
-
-    variables: dict[str, str]
-    exported: dict[str, str]
-    arrays: dict[str, list[str]] = field(default_factory=dict)
-    exports_all: bool = False
-
-    def run(self, command: ShellCommand, place: str) -> Iterator[Start]:
-        """Take over what the command sets, and give the starts in it."""
-        if command.array is not None:
-            self.arrays.setdefault(command.array, []).extend(self._expanded(command.words))
-            return
-        given, rest = _split_assignments(self._expanded(command.words))
-        values = self._assigned(given)
-        if not rest:
-            self.variables |= values
-            self.exported |= {name: value for name, value in values.items() if self._is_exported(name)}
-        elif rest[0] in _DECLARE:
-            self._declare(rest[0], rest[1:])
-        elif rest[0] == "set":
-            self.exports_all |= "-a" in rest or "allexport" in rest
-        elif rest[0] not in _TALK:
-            where = place or f"line {command.line}"
-            dropped = [word for word in rest if word in _CALLER_ARGUMENTS]
-            kept = [word for word in rest if word not in _CALLER_ARGUMENTS]
-            for start in find_starts(kept, {**self.exported, **values}, where):
-                yield start.with_notes("the arguments that the script is called with ($@)") if dropped else start
-
-    def _is_exported(self, name: str) -> bool:
-        return self.exports_all or name in self.exported
-
-    def _assigned(self, given: Sequence[tuple[str, str, str]]) -> dict[str, str]:
-        return {name: (self.variables.get(name, "") if plus else "") + value for name, plus, value in given}
-
-    def _declare(self, how: str, words: Sequence[str]) -> None:
-        for word in words:
-            match = _ASSIGNMENT.fullmatch(word)
-            values: Mapping[str, str] = self._assigned([(match[1], match[2], match[3])]) if match else {}
-            self.variables |= values
-            if how == "export" or "-x" in words:
-                self.exported |= values or {name: self.variables[name] for name in [word] if name in self.variables}
-
-    def _expanded(self, words: Sequence[Word]) -> list[str]:
-        found: list[str] = []
-        for word in words:
-            array = _ARRAY.fullmatch(word.text)
-            if array is not None and array[1] in self.arrays:
-                found += self.arrays[array[1]]
-                continue
-            text = expand(word.text, self.variables)
-            found += text.split() if word.is_bare and text not in _CALLER_ARGUMENTS else [text]
-        return found
+def _of_named_container(words: Sequence[str], place: Place) -> Place:
+    """The place of words behind `docker exec NAME`, or behind `apptainer exec IMAGE`: in that container."""
+    if "exec" in words[:3]:
+        known = next((place.containers[word] for word in words if word in place.containers), None)
+        return place if known is None else replace(place, container=known)
+    return place
 
 
-def _split_assignments(words: Sequence[str]) -> tuple[list[tuple[str, str, str]], list[str]]:
-    """The assignments before a command, those after `env` too, and the command itself."""
-    given: list[tuple[str, str, str]] = []
+def split_assignments(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The variables that are set before a command (`A=1 env B=2 vllm ...`), and the command itself."""
+    given: dict[str, str] = {}
     rest = list(words)
     while rest:
         match = _ASSIGNMENT.fullmatch(rest[0])
         if match is not None:
-            given.append((match[1], match[2], match[3]))
-        elif rest[0] not in ("env", "/usr/bin/env", "exec", "nohup", "time", "sudo", "command", "-E"):
+            given[match[1]] = match[2]
+        elif rest[0] not in _WRAPPERS:
             break
         rest.pop(0)
     return given, rest
+
+
+def _find_in_container(run: Sequence[str], place: Place) -> list[Start]:
+    parsed = parse_docker_run(run, place.beside.read)
+    container = container_of(parsed)
+    if parsed.name:
+        place.containers[parsed.name] = container
+    inside = replace(place, env=parsed.env, container=container, depth=place.depth + 1)
+    starts = find_starts(parsed.words, inside)
+    if not starts and parsed.is_vllm and not parsed.entrypoint:
+        starts = [inside.start(parsed.arguments)]
+    return [replace(start.with_notes(*parsed.notes), cards=start.cards or parsed.cards) for start in starts]
+
+
+def _nested_script(words: Sequence[str], place: Place, stdin: str | None) -> tuple[str, list[str]] | None:
+    """The script that a shell among these words is given, and its arguments."""
+    for index, word in enumerate(words):
+        name = word.rpartition("/")[2]
+        if name in _SHELLS:
+            return _of_shell(words[index + 1 :], place, stdin)
+        is_script = name.endswith(".sh") or (index == 0 and "/" in word)
+        if is_script and (text := _read(word, place)) is not None:
+            return text, list(words[index + 1 :])
+    if stdin is not None and words[0].rpartition("/")[2] in ("ssh", "su", "sbatch", "srun", "sudo"):
+        return stdin, []
+    return None
+
+
+def _of_shell(rest: Sequence[str], place: Place, stdin: str | None) -> tuple[str, list[str]] | None:
+    for index, word in enumerate(rest):
+        if re.fullmatch(r"-\w*c", word) and index + 1 < len(rest):
+            return rest[index + 1], list(rest[index + 3 :])
+        if not word.startswith(("-", "+")):
+            text = _read(word, place)
+            return None if text is None else (text, list(rest[index + 1 :]))
+    return None if stdin is None else (stdin, [])
+
+
+def _read(path: str, place: Place) -> str | None:
+    """A script: one that the source wrote itself, or a file beside it; paths in a container are those of its host."""
+    if path in place.files:
+        return place.files[path]
+    there = outside(path, place.container)
+    if place.container is not None and there == path and path.startswith("/"):
+        return None
+    return place.beside.read(there)

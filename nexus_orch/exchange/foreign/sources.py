@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
+from nexus_orch.exchange.foreign.anywhere import find_anywhere, is_task, parse_task
 from nexus_orch.exchange.foreign.compose_file import parse_compose
+from nexus_orch.exchange.foreign.dockerfile import LOOKS_LIKE, parse_dockerfile
+from nexus_orch.exchange.foreign.documents import read_json, read_yaml
+from nexus_orch.exchange.foreign.explain import explain_nothing, explain_server_file
+from nexus_orch.exchange.foreign.helm_values import is_stack_values, parse_stack_values
 from nexus_orch.exchange.foreign.kubernetes import parse_manifest
-from nexus_orch.exchange.foreign.shell import find_starts, parse_script
+from nexus_orch.exchange.foreign.llama_swap import is_llama_swap, parse_llama_swap
+from nexus_orch.exchange.foreign.markdown import has_fences, parse_markdown
+from nexus_orch.exchange.foreign.recipe import is_recipe, parse_recipe
+from nexus_orch.exchange.foreign.resources import parse_resource
+from nexus_orch.exchange.foreign.server_file import is_server_file
+from nexus_orch.exchange.foreign.shell import Place, find_starts, parse_script
 from nexus_orch.exchange.foreign.systemd import parse_unit
-from nexus_orch.exchange.start import Start, Variables, broken
+from nexus_orch.exchange.foreign.windows import is_batch, is_powershell, parse_batch, parse_powershell
+from nexus_orch.exchange.start import Beside, Start, broken
 
-SERVER_FILE_KEYS = frozenset({"model", "model-tag", "served-model-name", "max-model-len", "tensor-parallel-size"})
-"""Some of what stands in a file for `vllm serve --config`."""
 _OBJECT = re.compile(r"\s*\{\s*[\"}]")
-_UNIT = re.compile(r"^\s*ExecStart\s*=", re.MULTILINE)
+_UNIT = re.compile(r"^\s*(?:ExecStart\s*=|\[(?:Container|Service)\]\s*$)", re.MULTILINE)
+_YAML_KEYS = re.compile(
+    r"^(?:services|apiVersion|kind|model|models|applications|llm_configs|servingEngineSpec|meta|resources):",
+    re.MULTILINE,
+)
 ANCESTOR_KEYS = frozenset({"model_path", "gpu_count", "mem_ratio", "enable_memory_offload", "memory_offload_ratio"})
 """Keys that only the settings file of VLLM-Nexus-GUI has."""
 
@@ -26,80 +38,82 @@ EXPORTED = re.compile(r"^# Exported by `nexus export`: .*, vLLM (\S+)\.$", re.MU
 """The first comment of our own files tells the release: scripts and units have no other place for it."""
 
 WHAT_IS_READ = (
-    "a shell script, a docker-compose file, a Kubernetes manifest, a systemd unit, a file for `vllm serve --config` "
-    "or the settings of VLLM-Nexus-GUI (JSON); or the command itself: nexus import -- vllm serve MODEL ..."
+    "a shell script, a docker-compose file, a Kubernetes manifest, a systemd unit, a recipe, a file for `vllm serve "
+    "--config` and others that docs/import-export.md lists; or the command itself: nexus import -- vllm serve MODEL ..."
 )
 
 
-def parse_command(words: Sequence[str], known: Variables) -> list[Start]:
+def parse_command(words: Sequence[str], beside: Beside) -> list[Start]:
     """The starts of vLLM in the words of a command line that a shell has split already."""
     if len(words) == 1 and any(blank in words[0] for blank in " \n"):  # the whole command in one pair of quotes
-        return parse_script(words[0], "the command", known=known)
-    given: dict[str, str] = {}
-    rest = list(words)
-    while rest and "=" in rest[0] and rest[0].partition("=")[0].isidentifier():
-        name, _, given[name] = rest.pop(0).partition("=")
-    return find_starts(rest, given, "the command")
+        return parse_script(words[0], Place(beside=beside), names_lines=False)
+    return find_starts(words, Place(beside=beside))
 
 
-def parse_text(text: str, name: str, known: Variables) -> list[Start] | Mapping[str, Any]:
-    """The starts of vLLM in a file's text, or the settings of VLLM-Nexus-GUI.
+def parse_text(text: str, name: str, beside: Beside) -> list[Start] | Mapping[str, Any]:
+    """The starts of vLLM in a file's text, at least one, or the settings of VLLM-Nexus-GUI.
 
-    `name` is the file's name, `known` the variables whose values scripts and compose files may use. Raises ConfigError
-    for what is broken.
+    `name` is the file's name. Raises ConfigError for what is broken and for a file that starts no vLLM server.
     """
     if not text.strip():
         raise broken(f"{name} is empty", f"name {WHAT_IS_READ}")
     if "\x00" in text:
         raise broken(f"{name} is no text file", f"name {WHAT_IS_READ}")
-    suffix = PurePath(name).suffix.lower()
+    text = re.sub("[\x01-\x08]", "", text).replace("\r\n", "\n")
+    found = _parse(text, name, PurePath(name).suffix.lower(), beside)
+    if not found:
+        raise explain_nothing(text, name, WHAT_IS_READ)
+    return found
+
+
+def _parse(text: str, name: str, suffix: str, beside: Beside) -> list[Start] | Mapping[str, Any]:
     header = EXPORTED.search(text)
     release = header[1] if header is not None else None
     if suffix == ".json" or _OBJECT.match(text):
-        return _parse_json(text, name)
-    if suffix == ".service" or _UNIT.search(text):
-        return [replace(start, release=release) for start in parse_unit(text)]
-    documents = _read_yaml(text, name, is_sure=suffix in (".yaml", ".yml"))
-    if documents is not None:
-        return _parse_documents(documents, known)
-    return [replace(start, release=release) for start in parse_script(text, "", known=known)]
+        content = read_json(text, name)
+        if isinstance(content, dict) and ANCESTOR_KEYS & content.keys():
+            return content
+        return _parse_documents([content], name, beside)
+    if suffix in (".service", ".container") or _UNIT.search(text):
+        return [replace(start, release=start.release or release) for start in parse_unit(text, beside)]
+    if suffix not in (".yaml", ".yml") and _YAML_KEYS.search(text) is None:
+        return _parse_script(text, name, suffix, beside, release)
+    return _parse_documents(read_yaml(text, name), name, beside)
 
 
-def _parse_json(text: str, name: str) -> list[Start] | Mapping[str, Any]:
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise broken(f"{name} is no readable JSON: {error}", "mend the file") from None
-    if isinstance(content, dict) and ANCESTOR_KEYS & content.keys():
-        return content
-    return _parse_documents([content], {})
+def _parse_script(text: str, name: str, suffix: str, beside: Beside, release: str | None) -> list[Start]:
+    """Text that is neither JSON nor YAML nor a unit."""
+    if suffix in (".md", ".markdown", ".rst", ".txt", "") and has_fences(text):
+        return parse_markdown(text, beside)
+    if PurePath(name).name.lower().startswith(("dockerfile", "containerfile")) or LOOKS_LIKE.match(text):
+        return parse_dockerfile(text, beside)
+    if is_powershell(text, suffix):
+        return parse_powershell(text, beside)
+    if is_batch(text, suffix):
+        return parse_batch(text, beside)
+    return parse_script(text, Place(beside=beside, release=release))
 
 
-def _parse_documents(documents: Sequence[Any], env: Variables) -> list[Start]:
+def _parse_documents(documents: Sequence[Any], name: str, beside: Beside) -> list[Start]:
+    """The starts in the documents of a YAML or JSON file; of the readers the first counts that knows their shape."""
     mappings = [document for document in documents if isinstance(document, dict)]
-    if any("services" in document for document in mappings):
-        return [start for document in mappings for start in parse_compose(document, env)]
-    if any("kind" in document or "spec" in document for document in mappings):
-        return parse_manifest(documents)
-    return [Start((), place="the file", config=document) for document in mappings if _is_server_file(document)]
+    shapes: tuple[tuple[Callable[[Mapping[str, Any]], bool], Callable[[Mapping[str, Any]], list[Start]]], ...] = (
+        (lambda one: isinstance(one.get("services"), dict), lambda one: parse_compose(one, beside)),
+        (is_recipe, parse_recipe),
+        (is_stack_values, lambda one: parse_stack_values(one, beside)),
+        (is_llama_swap, lambda one: parse_llama_swap(one, beside)),
+        (is_task, lambda one: parse_task(one, beside)),
+    )
+    for is_shape, read in shapes:
+        if any(is_shape(one) for one in mappings):
+            return [start for one in mappings if is_shape(one) for start in read(one)]
+    found = [start for one in mappings for start in parse_resource(one, beside) or parse_manifest([one], beside)]
+    if not found and len(mappings) == 1 and is_server_file(mappings[0]):
+        return [_server_file(mappings[0], name)]
+    return found or [start for document in documents for start in find_anywhere(document, beside)]
 
 
-def _is_server_file(document: Mapping[str, Any]) -> bool:
-    return not SERVER_FILE_KEYS.isdisjoint(str(key).replace("_", "-") for key in document)
-
-
-def _read_yaml(text: str, name: str, *, is_sure: bool) -> list[Any] | None:
-    """The documents of a YAML file; None when it is none, or says nothing but text. Raises ConfigError when broken."""
-    import yaml  # noqa: PLC0415 - commands need no YAML
-
-    looks_like_yaml = is_sure or any(f"\n{key}:" in f"\n{text}" for key in ("services", "apiVersion", "kind", "model"))
-    if not looks_like_yaml:
-        return None
-    try:
-        return [document for document in yaml.safe_load_all(text) if document is not None]
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark is not None else ""
-        remedy = "render the template first: helm template" if "{{" in text else "mend the file"
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise broken(f"{name} is no readable YAML{where}: {what}", remedy) from None
+def _server_file(document: Mapping[str, Any], name: str) -> Start:
+    if not any(key in document for key in ("model", "model-tag", "model_tag")):
+        raise explain_server_file(document, name)
+    return Start((), place="the file", config=document)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nexus_orch.adapt.arguments import Argument, Arguments, read_arguments
+from nexus_orch.adapt.arguments import Argument, Arguments, Spellings, read_arguments, spell
 from nexus_orch.adapt.config_file import insert_config
 from nexus_orch.adapt.ways import Table, Way
 from nexus_orch.errors import ConfigError, Problem
@@ -13,11 +13,13 @@ from nexus_orch.exchange.imported import Imported
 from nexus_orch.exchange.profiles.options import Option, make_unknown, read_option, sort_arguments
 from nexus_orch.exchange.profiles.retired import find_retired
 from nexus_orch.exchange.profiles.reverse import Reverse
-from nexus_orch.exchange.profiles.surroundings import take_address, take_environment, take_model
-from nexus_orch.exchange.start import Start, make_no_value, references
+from nexus_orch.exchange.profiles.surroundings import take_address, take_environment, take_model, translate
+from nexus_orch.exchange.start import Start, make_no_value, make_reference, references, shown
+from nexus_orch.exchange.text.placeholders import is_placeholder, without_mark
 from nexus_orch.exchange.text.secrets import API_KEY_OPTION, choose_api_key_env, is_secret_option
 from nexus_orch.types import EngineFacts
 
+_NO_OTHER = "name a command that starts `vllm serve` itself"
 _OPEN = ("auto", "None", "")
 """Words by which an option leaves the decision to vLLM."""
 _OFFLOADS = ("memory.cpu_offload_gib", "memory.kv_offload_gib", "memory.prefetch.group_size")
@@ -42,6 +44,12 @@ class Reader:
         return Reverse(self.tables, self.engine, start.env)
 
 
+def find_other_program(start: Start) -> str | None:
+    """The program that a start belongs to, when it is one that only begins like vLLM."""
+    image = start.container.image if start.container is not None else ""
+    return "vLLM-Omni" if "--omni" in start.argv or "vllm-omni" in image else None
+
+
 def read_start(start: Start, reader: Reader) -> Imported:
     """The settings of a start. Raises one ConfigError with all that cannot be read."""
     imported = try_start(start, reader)
@@ -53,21 +61,28 @@ def read_start(start: Start, reader: Reader) -> Imported:
 def try_start(start: Start, reader: Reader) -> Imported:
     """The same with its problems in it, for telling which release understands a command."""
     imported = Imported()
+    other = find_other_program(start)
+    if other is not None:
+        imported.problems.append(Problem(f"this starts {other}, which is another program than vLLM", remedy=_NO_OTHER))
+        return imported
     argv = start.argv if start.config is None else insert_config(start.argv, start.config, reader.engine)
     arguments = read_arguments(argv, reader.engine)
     found = sort_arguments(arguments, reader.engine)
     imported.problems += found.problems
     reverse = reader.reverse_for(start)
     for option in _last_of_each(found.options, imported):
-        _take_option(option, imported, reverse)
+        _take_option(option, start, imported, reverse)
     for unknown in found.unknown:
         _take_unknown(unknown, imported, reverse, skips=reader.skips_unknown)
-    take_model(_model(arguments, imported, reader.engine), start.container, imported, reader.model_profiles)
+    take_model(_model(arguments, imported, reader.engine), start, imported, reader.model_profiles)
     take_environment(start, imported, reverse)
     take_address(start.container, imported)
     for note in start.notes:
         imported.note("left out", note)
+    for note in start.assumptions:
+        imported.note("assumed", note)
     _choose_groups(imported, reverse)
+    _pin_ranks(imported, reverse)
     imported.drop_what_only_the_planner_sets(reader.is_setting)
     return imported
 
@@ -93,21 +108,35 @@ def _model(arguments: Arguments, imported: Imported, engine: EngineFacts) -> str
     named = [given.values[0] for given in arguments.options if given.full_name == "--model" and given.values]
     model = named[-1] if named else words.pop(0) if words else None
     for word in words:
-        imported.problems.append(
-            Problem(f"the word {word} belongs to no option", remedy="every value follows its option")
-        )
+        _judge_word(word, imported)
     if model is None:
         default = engine.flags["--model"].default if "--model" in engine.flags else None
         would = f"; vLLM would serve {default}" if default else ""
         imported.problems.append(Problem(f"the command names no model{would}", remedy="write it after `vllm serve`"))
-        return None
-    for name in references(model):
-        imported.problems.append(make_no_value(name))
-        return None
     return model
 
 
-def _take_option(option: Option, imported: Imported, reverse: Reverse) -> None:
+def _judge_word(word: str, imported: Imported) -> None:
+    """A word behind the model that is no option's value: harmless when a shell would drop it, else a mistake."""
+    missing = references(word)
+    if missing and shown(word) == shown(make_reference(missing[0])):
+        imported.note("assumed", f"{shown(word)} is not set in the file, so it adds nothing to the command")
+    elif is_placeholder(word):
+        imported.note("assumed", f"{without_mark(word)} stands for options that the text leaves out")
+    elif word.startswith("#"):
+        remedy = "take the comment out: where no shell reads the text, a comment is part of the command"
+        imported.problems.append(
+            Problem(f"{word} begins no comment here, and vLLM would refuse the words", remedy=remedy)
+        )
+    else:
+        imported.problems.append(
+            Problem(
+                f"the word {without_mark(shown(word))} belongs to no option", remedy="every value follows its option"
+            )
+        )
+
+
+def _take_option(option: Option, start: Start, imported: Imported, reverse: Reverse) -> None:
     name, given = option.flag.name, option.given
     if name == "--model":
         return
@@ -116,12 +145,17 @@ def _take_option(option: Option, imported: Imported, reverse: Reverse) -> None:
         return
     missing = [reference for value in given.values for reference in references(value)]
     if missing:
-        imported.problems += map(make_no_value, missing)
+        imported.problems += [make_no_value(reference, name) for reference in missing]
+        return
+    placed = next((value for value in given.values if is_placeholder(value)), None)
+    if placed is not None:
+        message = f"{name}: {without_mark(placed)} is a placeholder"
+        imported.problems.append(Problem(message, remedy="write the value in its place"))
         return
     key = reverse.key_of(name)
     if key is not None and _take_setting(key, option, imported, reverse):
         return
-    imported.extra_args += given.words
+    imported.extra_args += translate(given.words, start, imported)
     imported.note("passed on", given.written)
 
 
@@ -146,7 +180,8 @@ def _take_setting(key: str, option: Option, imported: Imported, reverse: Reverse
         found = reverse.read(key, said)
     except ValueError as error:
         message = f"{given.written}: {flag.name} {error}"
-        imported.problems.append(Problem(message, cause="unrecognized_argument"))
+        remedy = _missing_blank(given, reverse.engine)
+        imported.problems.append(Problem(message, remedy=remedy, cause="unrecognized_argument"))
         return True
     if found is None or (found[0].refused is None and found[0].flag != flag.name):
         return False
@@ -159,6 +194,15 @@ def _take_setting(key: str, option: Option, imported: Imported, reverse: Reverse
     elif way.refused is None and not is_needless:
         imported.set(key, value, given.written)
     return True
+
+
+def _missing_blank(given: Argument, engine: EngineFacts) -> str | None:
+    """What a value that ends with an option's name lacks."""
+    for value in given.values:
+        _, dashes, name = value.partition("--")
+        if dashes and Spellings(engine).find(spell(f"--{name}")).flag is not None:
+            return f"write a blank in front of --{name}"
+    return None
 
 
 def _explain(way: Way) -> str:
@@ -180,6 +224,16 @@ def _take_unknown(unknown: Argument, imported: Imported, reverse: Reverse, *, sk
         imported.note("left out", f"{written}: vLLM {reverse.engine.version} has no such option")
     else:
         imported.problems.append(make_unknown(unknown, reverse.engine))
+
+
+def _pin_ranks(imported: Imported, reverse: Reverse) -> None:
+    """A command that divides nothing runs on one card, whatever the machine has: parallel sizes are vLLM's 1."""
+    if reverse.engine.device == "cpu":
+        return
+    for key in ("serve.tensor_parallel", "serve.pipeline_parallel"):
+        if key not in imported.settings:
+            imported.settings[key] = 1
+            imported.said[key] = "left out: vLLM's own default"
 
 
 def _choose_groups(imported: Imported, reverse: Reverse) -> None:

@@ -9,6 +9,7 @@ from nexus_orch.exchange.start import Note, NoteKind
 
 TITLES: dict[NoteKind, str] = {
     "release": "the release",
+    "assumed": "assumed",
     "secret": "secrets",
     "no effect": "without effect, left out",
     "left out": "not carried over",

@@ -17,6 +17,7 @@ from nexus_orch.types import EngineFacts
 
 _LEAVE_OUT = "leave it out: "
 _V1_ONLY = Version("0.11")
+_BACKEND_OPTION = "--attention-backend"
 
 
 @dataclass(frozen=True)
@@ -49,4 +50,6 @@ def find_retired_variable(engine: EngineFacts, name: str) -> str | None:
     """Why a variable says nothing to this engine, None when it does."""
     if name == V1_VARIABLE and find_release(engine) >= _V1_ONLY:
         return "there is only the V1 engine; --release 0.10.2 is the last with both"
+    if name == "VLLM_ATTENTION_BACKEND" and engine.flag(_BACKEND_OPTION) is not None:
+        return f"releases that have {_BACKEND_OPTION} no longer read this variable"
     return None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from nexus_orch.errors import Problem
+from nexus_orch.exchange.foreign.containers import in_full, outside
 from nexus_orch.exchange.imported import Imported
 from nexus_orch.exchange.profiles.retired import find_retired_variable
 from nexus_orch.exchange.profiles.reverse import Reverse
 from nexus_orch.exchange.start import Container, Start, make_no_value, references, shown
+from nexus_orch.exchange.text.placeholders import is_model_placeholder, is_placeholder, without_mark
 from nexus_orch.exchange.text.secrets import (
     API_KEY_OPTION,
     API_KEY_VARIABLE,
@@ -34,16 +40,24 @@ def is_for_cpu(start: Start) -> bool:
     return names_device or "--device=cpu" in words or is_cpu_image or targets
 
 
-def take_model(model: str | None, container: Container | None, imported: Imported, profiles: Mapping[str, str]) -> None:
+def take_model(model: str | None, start: Start, imported: Imported, profiles: Mapping[str, str]) -> None:
     """Where the model is outside of a container, what clients call it, and the profile that knows it."""
     if model is None:
         return
-    path = outside(model, container)
+    for name in references(model):
+        imported.problems.append(make_no_value(name, "the model"))
+        return
+    if is_model_placeholder(model):
+        problem = f"{without_mark(model)} is a placeholder for the model"
+        imported.problems.append(Problem(problem, remedy="write the model's name or folder in its place"))
+        return
+    path = outside(model, start.container, start.folder)
     for name in references(path):
-        imported.problems.append(make_no_value(name))
+        imported.problems.append(make_no_value(name, f"the folder of {model}"))
         return
     if path != model:
-        imported.note("changed", f"{model} inside the container is {path}")
+        where = "inside the container " if start.container is not None else ""
+        imported.note("changed", f"{model} {where}is {path}")
     imported.groups["model"] = profiles.get(path, "local")
     if imported.groups["model"] == "local":
         imported.settings = {"model.path": path, **imported.settings}
@@ -54,21 +68,58 @@ def take_model(model: str | None, container: Container | None, imported: Importe
         imported.said["model.served_name"] = "vLLM's own choice, which clients know"
 
 
-def outside(path: str, container: Container | None) -> str:
-    """A path inside a container as its host calls it; as it is when no folder of the host lies there."""
-    mounts = container.mounts if container is not None else ()
-    for host, inside in sorted(mounts, key=lambda mount: -len(mount[1])):
-        base = inside.rstrip("/")
-        if path == base or path.startswith(f"{base}/"):
-            return host.rstrip("/") + path[len(base) :]
-    return path
+def translate(words: Sequence[str], start: Start, imported: Imported) -> list[str]:
+    """Words that are passed on, with the paths of a container as its host calls them."""
+    return [_translated(word, start, imported) for word in words]
+
+
+def _translated(word: str, start: Start, imported: Imported) -> str:
+    if word[:1] in "{[":
+        try:
+            content = json.loads(word)
+        except (ValueError, RecursionError):
+            return word
+        moved = _translated_value(content, start, imported)
+        return word if moved == content else json.dumps(moved)
+    name, assigned, path = word.partition("=")
+    if assigned and "/" in path and "/" not in name:
+        return f"{name}={_translated_path(path, start, imported)}"
+    return _translated_path(word, start, imported)
+
+
+def _translated_value(value: Any, start: Start, imported: Imported) -> Any:
+    if isinstance(value, str):
+        return _translated_path(value, start, imported)
+    if isinstance(value, list):
+        return [_translated_value(item, start, imported) for item in value]
+    if isinstance(value, dict):
+        return {key: _translated_value(item, start, imported) for key, item in value.items()}
+    return value
+
+
+def _translated_path(path: str, start: Start, imported: Imported) -> str:
+    if not path.startswith(("/", "./", "../")) or any(blank in path for blank in " \n"):
+        is_file = path.endswith((".jinja", ".py")) and re.fullmatch(r"[\w./-]+", path) is not None
+        if not is_file or start.container is not None or not start.folder:
+            return path
+        path = f"./{path}"
+    there = outside(path, start.container, start.folder)
+    if references(there):
+        imported.note("open", f"{path} lies in a folder of the host whose name is not known: {shown(there)}")
+        return path
+    if there != path:
+        where = "inside the container " if start.container is not None else ""
+        imported.note("changed", f"{path} {where}is {there}")
+    elif start.container is not None and path.startswith("/"):
+        imported.note("open", f"{path} lies inside the container only: bring the file to this machine")
+    return there
 
 
 def take_environment(start: Start, imported: Imported, reverse: Reverse) -> None:
     """Variables to settings where one stands for it, else to engine.env; secrets to neither."""
     for name, value in _variables(start, imported).items():
         if name == API_KEY_VARIABLE:
-            variable, notes = choose_api_key_env([value])
+            variable, notes = choose_api_key_env([without_mark(value)])
             imported.set("serve.api_key_env", variable, API_KEY_OPTION)
             imported.note_all(notes)
         elif name == "PATH":
@@ -77,10 +128,30 @@ def take_environment(start: Start, imported: Imported, reverse: Reverse) -> None
             imported.note_all([explain_secret_variable(name, value)])
         elif references(value):
             imported.note("left out", f"{name}: its value ({shown(value)}) is not in the file")
+        elif is_placeholder(value):
+            imported.note("left out", f"{name}: its value ({without_mark(value)}) is a placeholder")
         elif (reason := find_retired_variable(reverse.engine, name)) is not None:
             imported.note("no effect", f"{name}={value}: {reason}")
+            if value != "1":  # a release that only has what is asked for here says nothing against itself
+                imported.doubts.append(f"{name}={value}: {reason}")
         elif not _take_variable(name, value, imported, reverse):
-            imported.env[name] = outside(value, start.container)
+            imported.env[name] = outside(value, start.container, start.folder)
+    _take_cards(start, imported)
+
+
+def _take_cards(start: Start, imported: Imported) -> None:
+    """The cards that are named, or that a container is given, are the count."""
+    devices = imported.settings.get("hardware.gpu.devices")
+    names = imported.env.get("CUDA_VISIBLE_DEVICES", "")
+    if isinstance(devices, list) and devices:
+        imported.set("hardware.gpu.count", len(devices), imported.said["hardware.gpu.devices"])
+    elif names and not references(names):
+        imported.set("hardware.gpu.count", names.strip(",").count(",") + 1, f"CUDA_VISIBLE_DEVICES={names}")
+    elif start.cards is not None:
+        imported.set("hardware.gpu.count", start.cards * start.nodes, "the cards that it is given")
+    if start.nodes > 1:
+        text = f"the server runs on {start.nodes} machines; their cards are planned as one machine's"
+        imported.note("assumed", text)
 
 
 def _variables(start: Start, imported: Imported) -> dict[str, str]:
@@ -89,10 +160,15 @@ def _variables(start: Start, imported: Imported) -> dict[str, str]:
     if devices not in ("all", "void", "none", ""):
         env.setdefault("CUDA_VISIBLE_DEVICES", devices)
     mounts = start.container.mounts if start.container is not None else ()
-    for host, inside in mounts:
+    for mounted, inside in mounts:
+        host = in_full(mounted, start.folder)
         is_cache = inside.rstrip("/").endswith(HUB_CACHE) and not host.rstrip("/").endswith(HUB_CACHE)
         if is_cache and not references(host):
             imported.env["HF_HOME"] = host
+        elif references(host):
+            imported.note(
+                "open", f"the folder {shown(host)}, mounted as {inside}, is not known: its variable is not set"
+            )
     home = env.get("HF_HOME", "")
     seen = outside(home, start.container)
     if seen.endswith(f"~{HUB_CACHE}") or (start.container is not None and seen == home):

@@ -1,4 +1,4 @@
-"""Where in the words of a command the vLLM server's own arguments begin."""
+"""Where in the words of a command the vLLM server's own arguments begin, and which release is installed for it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ _COMMANDS = frozenset({"vllm.entrypoints.cli.main", "vllm.scripts", "vllm.entryp
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 """What a model on a hub is called; every other name is a folder's."""
 _RELEASE = re.compile(r"v?(\d+\.\d+(?:\.\d+)?(?:\.post\d+)?)(?![.\d])")
+_PINNED = re.compile(r"vllm(?:\[[\w,-]*\])?={2,3}v?(\d+\.\d+(?:\.\d+)?(?:\.post\d+)?)(?![.\d])")
 
 
 def find_server_arguments(words: Sequence[str]) -> list[str] | None:
@@ -35,3 +36,11 @@ def parse_image_release(image: str) -> str | None:
         return None
     match = _RELEASE.match(tag)
     return match[1] if match else None
+
+
+def find_pinned_release(words: Sequence[str]) -> str | None:
+    """The release that `pip install vllm==V` and its relatives install."""
+    if "install" not in words and "add" not in words and "--with" not in words:
+        return None
+    pinned = [match[1] for word in words if (match := _PINNED.fullmatch(word.strip("'\"")))]
+    return pinned[-1] if pinned else None

@@ -1,37 +1,93 @@
-"""Variables inside the text of shell scripts and compose files: $NAME, ${NAME}, ${NAME:-default}."""
+"""Variables inside the text of compose files and of files with variables: $NAME, ${NAME:-${OTHER:-default}}."""
 
 from __future__ import annotations
 
 import re
+import shlex
 
-from nexus_orch.exchange.start import Variables, make_reference
+from nexus_orch.exchange.start import Variables, broken, make_reference
+from nexus_orch.types import is_secret_name
 
-LITERAL_DOLLAR = "\x00"
-"""Stands for a dollar sign that begins no variable, until the text is expanded."""
-
-_VARIABLE = re.compile(r"\$(?:(?P<plain>\w+)|\{(?P<name>\w+)(?:(?P<how>:?[-=?+])(?P<rest>[^}]*))?\})")
-_PRESENT_DIRECTORY = re.compile(r"\$\(\s*pwd\s*\)|`\s*pwd\s*`")
-
-
-def expand(text: str, variables: Variables) -> str:
-    """The text with the values of its variables; one without a value becomes a reference."""
-    text = _PRESENT_DIRECTORY.sub("${PWD}", text)
-    return _VARIABLE.sub(lambda match: _value(match, variables), text).replace(LITERAL_DOLLAR, "$")
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_WHEN = re.compile(r"(:?[-?+])?(.*)", re.DOTALL)
+_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*$")
+_DEEPEST = 40
 
 
-def _value(match: re.Match[str], variables: Variables) -> str:
-    name = match["plain"] or match["name"]
-    how, rest = match["how"] or "", match["rest"] or ""
-    value = variables.get(name)
+def interpolate(text: str, variables: Variables, depth: int = 0) -> str:
+    """The text with the values of its variables, as compose fills them in: one without a value becomes a reference, and
+    `$$` is a plain dollar sign."""
+    said: list[str] = []
+    position = 0
+    while (at := text.find("$", position)) >= 0:
+        said.append(text[position:at])
+        following = text[at + 1 : at + 2]
+        name = _NAME.match(text, at + 1)
+        end = _closing(text, at + 1) if following == "{" and depth < _DEEPEST else None
+        if following == "$":
+            said.append("$")
+            position = at + 2
+        elif name is not None:
+            said.append(variables.get(name[0], make_reference(name[0])))
+            position = name.end()
+        elif end is not None:
+            said.append(_value(text[at + 2 : end], variables, depth))
+            position = end + 1
+        else:
+            said.append("$")
+            position = at + 1
+    return "".join((*said, text[position:]))
+
+
+def _closing(text: str, at: int) -> int | None:
+    depth = 0
+    for position in range(at, min(len(text), at + 4096)):
+        if text[position] == "{" and (depth == 0 or text[position - 1] == "$"):
+            depth += 1
+        elif text[position] == "}":
+            depth -= 1
+            if depth == 0:
+                return position
+    return None
+
+
+def _value(inside: str, variables: Variables, depth: int) -> str:
+    name = _NAME.match(inside)
+    if name is None:
+        return f"${{{inside}}}"
+    when = _WHEN.fullmatch(inside[name.end() :])
+    assert when is not None  # any text fits
+    how, rest = when[1] or "", when[2]
+    value = variables.get(name[0])
+    is_given = value is not None and (bool(value) or not how.startswith(":"))
     if how.endswith("+"):
-        return rest if value else ""
-    if value:
+        return interpolate(rest, variables, depth + 1) if is_given else ""
+    if is_given and value is not None:
         return value
-    if how in ("-", ":-", "=", ":=") and (how.startswith(":") or value is None) and not _is_secret_default(name, rest):
-        return expand(rest, variables)
-    return make_reference(name) if value is None else value
+    if how.endswith("-") and (rest or not is_secret_name(name[0])):
+        return interpolate(rest, variables, depth + 1)
+    return make_reference(name[0])  # a secret that may be unset is passed on by an empty default
 
 
-def _is_secret_default(name: str, rest: str) -> bool:
-    """`${HF_TOKEN:-}` is how files pass on a variable that may be unset: it is a reference, not an empty text."""
-    return not rest and name.isupper()
+def parse_env_file(text: str) -> dict[str, str]:
+    """The NAME=VALUE lines of a file with variables; quotes and comments are left out."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        match = _LINE.fullmatch(line)
+        if match is None or line.lstrip().startswith("#"):
+            continue
+        value = match[2]
+        if value[:1] in ("'", '"') and value.find(value[0], 1) > 0:
+            value = value[1 : value.find(value[0], 1)]
+        else:
+            value = value.partition(" #")[0].rstrip()
+        found[match[1]] = value
+    return found
+
+
+def split_words(text: str) -> list[str]:
+    """The words of one command line without variables. Raises ConfigError for quotes that are not closed."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        raise broken("a quote in a command is never closed", "close it, or escape it with a backslash") from None

@@ -10,7 +10,7 @@ from nexus_orch.errors import ConfigError
 from nexus_orch.exchange.foreign.ancestor import read_ancestor
 from nexus_orch.exchange.foreign.sources import parse_text
 from nexus_orch.exchange.start import Published, make_reference
-from tests.exchange.reading import read, start_in, starts_in, told
+from tests.exchange.reading import BESIDE, read, start_in, starts_in, told
 
 COMPOSE = """
 services:
@@ -54,7 +54,7 @@ def test_compose_service() -> None:
 
 def test_compose_becomes_settings_of_the_host() -> None:
     imported = read(COMPOSE, "0.10.2", "docker-compose.yml")
-    assert imported.settings["model.path"] == "./models/qwen"
+    assert imported.settings["model.path"] == "/srv/here/models/qwen"
     assert imported.settings["serve.port"] == 8080
     assert imported.settings["serve.host"] == "0.0.0.0"
     assert imported.settings["hardware.gpu.devices"] == [0, 3]
@@ -177,7 +177,7 @@ ANCESTOR = {
 
 
 def test_settings_of_the_ancestor() -> None:
-    content = parse_text(json.dumps(ANCESTOR), "settings.json", {})
+    content = parse_text(json.dumps(ANCESTOR), "settings.json", BESIDE)
     assert isinstance(content, dict)
     imported = read_ancestor(content, ["memory.preload.channels"], {})
     assert imported.settings == {
@@ -224,11 +224,12 @@ def test_bad_settings_of_the_ancestor_are_told_together() -> None:
 )
 def test_broken_files(text: str, name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        parse_text(text, name, {})
+        parse_text(text, name, BESIDE)
 
 
 @pytest.mark.parametrize(
     "text", ["- 1\n- 2\n", "services: 3\n", "kind: Pod\nmetadata: 3\nspec: {containers: [3]}\n", "a: b\n"]
 )
 def test_yaml_without_a_server(text: str) -> None:
-    assert starts_in(text, "a.yaml") == []
+    with pytest.raises(ConfigError, match=r"a\.yaml starts no vLLM server"):
+        starts_in(text, "a.yaml")

@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_orch.errors import ConfigError
+from nexus_orch.exchange.shell.expand import Expander
+from nexus_orch.exchange.shell.output import print_of
+from nexus_orch.exchange.shell.parser import parse
+from nexus_orch.exchange.shell.state import State
+from nexus_orch.exchange.shell.tree import Simple
 from nexus_orch.exchange.start import Published
-from nexus_orch.exchange.text.words import split_words
 from tests.exchange.reading import start_in, starts_in
 
 
@@ -37,17 +41,23 @@ from tests.exchange.reading import start_in, starts_in
 def test_words_are_those_of_bash(line: str) -> None:
     script = f"printf '%s\\0' {line}"
     answer = subprocess.run(["bash", "-c", script], capture_output=True, check=True, text=True)
-    assert split_words(line) == answer.stdout.split("\0")[:-1]
+    assert words_of(line) == answer.stdout.split("\0")[:-1]
 
 
-@given(st.text(st.sampled_from("ab '\"\\$#;&|<>()\n`{}="), max_size=40))
-def test_any_text_is_words_or_an_unclosed_quote(text: str) -> None:
+def words_of(line: str) -> list[str]:
+    """The words of the first command."""
+    [node] = parse(f"printf {line}")[0]
+    assert isinstance(node, Simple)
+    expander = Expander(State(), print_of)
+    return [text for word in node.words[1:] for text in expander.fields(word)]
+
+
+@given(st.text(st.sampled_from("ab '\"\\$#;&|<>()\n`{}[]=!"), max_size=60))
+def test_any_text_is_a_script_or_is_refused(text: str) -> None:
     try:
-        words = split_words(text)
+        starts_in(f"{text}\nvllm serve org/m", "a.sh")
     except ConfigError as error:
-        assert "never closed" in str(error)
-    else:
-        assert sum(map(len, words)) <= len(text)
+        assert "Traceback" not in str(error)
 
 
 def test_assignments_and_a_continued_line() -> None:
@@ -119,7 +129,8 @@ def test_every_launcher_is_known(line: str) -> None:
     "line", ["vllm bench serve m", "pip install vllm", "pkill -f 'vllm serve'", "echo vllm serve m"]
 )
 def test_what_starts_no_server(line: str) -> None:
-    assert starts_in(line) == []
+    with pytest.raises(ConfigError, match="starts no vLLM server"):
+        starts_in(line)
 
 
 def test_docker_run() -> None:
@@ -145,7 +156,8 @@ def test_docker_run_with_a_shell_inside() -> None:
 
 
 def test_another_image_is_no_vllm() -> None:
-    assert starts_in("docker run nginx:latest --port 80") == []
+    with pytest.raises(ConfigError, match="starts no vLLM server"):
+        starts_in("docker run nginx:latest --port 80")
 
 
 def test_several_starts_are_all_found() -> None:

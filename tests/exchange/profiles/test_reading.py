@@ -18,7 +18,12 @@ def settings_of(options: str, version: str = "0.25.1") -> dict[str, Any]:
     """What the options say, without what every command says."""
     imported = read(f"vllm serve org/model {options}", version)
     usual = ("model.path", "model.name", "model.served_name", "serve.host")
-    return {key: value for key, value in imported.settings.items() if key not in usual}
+    return {key: value for key, value in imported.settings.items() if key not in usual and not _is_one_card(key, value)}
+
+
+def _is_one_card(key: str, value: object) -> bool:
+    """What a command that divides nothing says of its cards."""
+    return key in ("serve.tensor_parallel", "serve.pipeline_parallel") and value == 1
 
 
 @pytest.mark.parametrize(
@@ -89,7 +94,12 @@ def test_the_model_may_stand_anywhere() -> None:
 def test_a_known_model_is_its_profile_and_keeps_its_name() -> None:
     imported = read("vllm serve Qwen/Qwen2.5-7B-Instruct")
     assert imported.groups == {"model": "qwen7b", "memory": "vram_only"}
-    assert imported.settings == {"model.served_name": "Qwen/Qwen2.5-7B-Instruct", "serve.host": "0.0.0.0"}
+    assert imported.settings == {
+        "model.served_name": "Qwen/Qwen2.5-7B-Instruct",
+        "serve.host": "0.0.0.0",
+        "serve.tensor_parallel": 1,
+        "serve.pipeline_parallel": 1,
+    }
 
 
 def test_swap_space_by_generation() -> None:

@@ -1,0 +1,52 @@
+"""Values for the Helm chart of the vLLM production stack: `servingEngineSpec.modelSpec`.
+
+Source: helm/values.yaml and helm/templates/deployment-vllm-multi.yaml of vllm-project/production-stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nexus_orch.exchange.foreign.documents import count_of, mapping_of, mappings, text_of, texts
+from nexus_orch.exchange.foreign.kubernetes import parse_environment
+from nexus_orch.exchange.foreign.server_file import words_of_arguments
+from nexus_orch.exchange.start import Beside, Container, Start
+
+_NO_OPTIONS = frozenset({"extraArgs", "v0", "v1"})
+_KNOWN = frozenset(
+    {
+        *("name", "repository", "tag", "modelURL", "requestGPU", "vllmConfig", "env", "replicaCount", "requestCPU"),
+        *("requestMemory", "shmSize", "annotations", "podAnnotations", "labels", "imagePullPolicy", "runtimeClassName"),
+        *("requestGPUType", "limitCPU", "limitMemory", "nodeSelectorTerms", "hf_token", "enableLoRA", "chatTemplate"),
+    }
+)
+
+
+def is_stack_values(document: Mapping[str, Any]) -> bool:
+    return "modelSpec" in mapping_of(document.get("servingEngineSpec"))
+
+
+def parse_stack_values(document: Mapping[str, Any], beside: Beside) -> list[Start]:
+    """The models of the chart's serving engines."""
+    return [_model(spec, beside) for spec in mappings(mapping_of(document["servingEngineSpec"]).get("modelSpec"))]
+
+
+def _model(spec: Mapping[str, Any], beside: Beside) -> Start:
+    config = mapping_of(spec.get("vllmConfig"))
+    words = [text_of(spec.get("modelURL"))] if text_of(spec.get("modelURL")) else []
+    words += words_of_arguments({name: value for name, value in config.items() if name not in _NO_OPTIONS})
+    words += texts(config.get("extraArgs"))
+    env = parse_environment(spec.get("env"), beside)
+    version = config.get("v1")
+    if version is not None:
+        env["VLLM_USE_V1"] = "1" if version in (1, "1", True) else "0"
+    image = f"{text_of(spec.get('repository'))}:{text_of(spec.get('tag'))}".strip(":")
+    notes = [f"{name} of the chart's values" for name in spec if name not in _KNOWN]
+    return Start(
+        tuple(words),
+        env,
+        f"modelSpec {text_of(spec.get('name'))}".strip(),
+        Container(image) if image else None,
+        cards=count_of(spec.get("requestGPU")),
+    ).with_notes(*notes)
