@@ -34,6 +34,25 @@ WRAPPERS: dict[str, Callable[[str], str]] = {
 }
 
 
+NOISE = (
+    "[notice] A new release of pip is available: 24.0 -> 25.0",
+    "[notice] To update, run: pip install --upgrade pip",
+    "ERROR: pip's dependency resolver does not take into account all the packages.",
+    "huggingface/tokenizers: The current process just got forked, after parallelism has already been used.",
+    "/opt/x.py:3: FutureWarning: The pynvml package is deprecated. Please install nvidia-ml-py instead.",
+    "[W115 09:00:00.1 socket.cpp:755] [c10d] The client socket cannot be initialized to connect to [localhost]:29500",
+    "[rank0]:[W115 09:00:00 ProcessGroupNCCL.cpp:1496] Warning: WARNING: destroy_process_group() was not called",
+    "/x/resource_tracker.py:254: UserWarning: resource_tracker: There appear to be 1 leaked shared_memory objects",
+    "[Gloo] Rank 0 is connected to 0 peer ranks. Expected number of connected peer ranks is : 0",
+    "node:1:1 [0] NCCL INFO cudaDriverVersion 12080",
+    "WARNING: The NVIDIA Driver was not detected.  GPU functionality will not be available.",
+    "WARNING 01-15 09:00:00 [interface.py:1] Failed to import from vllm._rocm_C with ModuleNotFoundError('x')",
+    "INFO 01-15 09:00:00 [importing.py:68] Triton not installed or not compatible",
+    "groups: cannot find name for group ID 1000",
+)
+"""What logs of all kinds hold and what no failure is."""
+
+
 def lines_of(case: Case) -> list[str]:
     return case.path.read_text(encoding="utf-8").replace("\0", "").splitlines()
 
@@ -56,6 +75,17 @@ def test_no_untrue_sentence(name: str) -> None:
 def test_what_stands_around_the_lines_changes_nothing(name: str, wrapper: str) -> None:
     lines = lines_of(CASES[name])
     assert judge_history(read_history(map(WRAPPERS[wrapper], lines))).cause == judge_history(read_history(lines)).cause
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_noise_changes_no_cause(name: str) -> None:
+    lines = lines_of(CASES[name])
+    noisy = judge_history(read_history((*NOISE, *lines, *NOISE)))
+    assert noisy.cause == judge_history(read_history(lines)).cause
+
+
+def test_noise_alone_is_no_failure() -> None:
+    assert judge_history(read_history(NOISE)).cause is None
 
 
 @given(st.sampled_from(sorted(CASES)), st.data())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nexus_orch.judge.log.patterns import shipped_patterns
+from nexus_orch.judge.log.patterns import TIERS, shipped_patterns
 from nexus_orch.judge.log.reading import LogReading
 from nexus_orch.judge.log.remedies import render_remedy
 from nexus_orch.judge.log.signatures import SYMPTOM, Match, shorten
@@ -21,6 +21,8 @@ REASON_ABOVE = (
 )
 _POINTS_ABOVE = frozenset({"core_died", "engine_dead", "worker_failed", "start_timeout"})
 """Signatures of symptoms that only say that something failed before."""
+_GENERAL = TIERS.index("general")
+"""Hints of this tier name a cause where nothing but a symptom is seen; those of a family only stand by their cause."""
 
 _TELLS_SERVING = frozenset({"server_ends"})
 """Signatures of symptoms that only a server shows that was up."""
@@ -46,7 +48,7 @@ def conclude(reading: LogReading, *, is_whole: bool = False) -> Conclusion | Non
     symptom = evidence.best
     if reading.is_up and symptom is None:
         return None
-    hint = next(iter(evidence.hints), None)
+    hint = next((hint for hint in evidence.hints if hint.rank <= _GENERAL), None)
     if hint is not None and not evidence.errors and (symptom is not None or evidence.telling):
         return _make(reading, hint.cause, (hint.text,), hint.remedy)
     if evidence.errors or evidence.telling:

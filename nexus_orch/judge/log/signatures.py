@@ -51,6 +51,9 @@ _TELLING = re.compile(
     r"|is terminated unexpectedly|^Aborted|CUDA error|HIP error|Xid "
 )
 
+# What Python and its libraries warn of is no failure, however it reads.
+_WARNING = re.compile(r"\b[A-Z]?\w*Warning: |^\[notice\]|^WARNING\b|\bWARNING: |^(?:ERROR: )?pip's ")
+
 # Once the server is up these end the engine whoever says so; all else may be a request's.
 _FATAL: frozenset[Cause] = frozenset(
     {
@@ -185,7 +188,8 @@ def _find_match(
 ) -> tuple[Signature, Match] | None:
     message = record.message
     found: tuple[Signature, Match] | None = None
-    for literal, signature in table.routine_by_literal if record.is_routine else table.signatures_by_literal:
+    is_quiet = record.is_routine or _WARNING.search(message) is not None
+    for literal, signature in table.routine_by_literal if is_quiet else table.signatures_by_literal:
         if literal not in message or (found is not None and signature.rank >= found[0].rank):
             continue
         values = _parse_values(signature, message, trace)
@@ -234,7 +238,7 @@ def _stop(evidence: Evidence, *, by_signal: bool) -> Evidence:
 def _note(evidence: Evidence, record: LogRecord, *, is_exception: bool, is_up: bool) -> Evidence:
     """Keep an exception or another telling line that no signature knows, for the case that nothing better comes."""
     message = record.message.strip()
-    if any(hollow in message for hollow in _HOLLOW):
+    if any(hollow in message for hollow in _HOLLOW) or _WARNING.search(message):
         return evidence
     is_told = record.level in ("ERROR", "CRITICAL") or _TELLING.search(message) is not None
     if not is_exception and not is_told:
