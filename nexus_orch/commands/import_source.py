@@ -71,6 +71,8 @@ def parse_overrides(words: Sequence[str]) -> tuple[list[str], Overrides]:
     value to a variable of the file in front of it."""
     import yaml  # noqa: PLC0415 - only here
 
+    from nexus_orch.bounded_yaml import load_yaml  # noqa: PLC0415
+
     files: list[str] = []
     overrides = Overrides()
     for word in words:
@@ -86,7 +88,7 @@ def parse_overrides(words: Sequence[str]) -> tuple[list[str], Overrides]:
             overrides.groups[key] = text
             continue
         try:
-            value = yaml.safe_load(text)
+            value = load_yaml(text)
         except yaml.YAMLError:
             raise ConfigError(Problem("cannot read this override", key, text, "command line")) from None
         overrides.settings[key] = text if key == "engine.version" else value

@@ -5,17 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import hydra.version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.default_element import ResultDefault
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
 from hydra.core.utils import setup_globals
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig
 
+from nexus_orch.bounded_yaml import check_yaml
+from nexus_orch.compose.origins import find_file
 from nexus_orch.compose.search_path import SearchPath, searching
 
 VERSION_BASE = "1.3"
@@ -31,11 +36,27 @@ _global_state = threading.RLock()
 """Held while Hydra's global state is ours, so that threads (of the dashboard) can compose at the same time."""
 
 
+class _BoundedRepository(ConfigRepository):
+    """The files of the search path; one whose anchors multiply is refused before it is read as a tree."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        source = self._find_object_source(config_path=config_path, object_type=ObjectType.CONFIG)
+        if source is not None and source.scheme() == "file":
+            file = find_file(config_path, [Path(source.path)])
+            if file is not None:
+                check_yaml(file.read_text(encoding="utf-8"), str(file))
+        return super().load_config(config_path)
+
+
 class NexusLoader(ConfigLoaderImpl):
     """Hydra's loader, which also keeps the files of its last composition: computing them anew costs half as much again
     as the composition itself."""
 
     composed: Sequence[ResultDefault] = ()
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        self.config_search_path = config_search_path
+        self.repository = _BoundedRepository(config_search_path=config_search_path)
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
         self.composed = defaults

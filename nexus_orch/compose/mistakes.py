@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from nexus_orch import shipped
+from nexus_orch.bounded_yaml import check_yaml
 from nexus_orch.compose.origins import COMMAND_LINE, find_file
 from nexus_orch.compose.search_path import SearchPath, shown_path
 from nexus_orch.errors import ConfigError, Problem
@@ -116,7 +117,9 @@ def _find_broken_files(path: SearchPath) -> Iterator[Problem]:
 
 def _judge_file(file: Path) -> Iterator[Problem]:
     try:
-        yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = file.read_text(encoding="utf-8")
+        yaml.compose(text, Loader=yaml.SafeLoader)
+        check_yaml(text, str(file))
     except yaml.MarkedYAMLError as error:
         yield _make_broken(file, error)
     except (yaml.YAMLError, UnicodeDecodeError) as error:

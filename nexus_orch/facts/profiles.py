@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from nexus_orch.bounded_yaml import load_yaml
 from nexus_orch.errors import ConfigError
 from nexus_orch.facts.machine.catalogue import describe_card, find_gpu
 from nexus_orch.facts.machine.gpus import OTHER_GPU_RESERVE_BYTES
@@ -16,7 +17,6 @@ from nexus_orch.facts.machine.host import OTHER_HOST_RESERVE_BYTES
 from nexus_orch.facts.model.model import read_model
 from nexus_orch.types import GIB, HostFacts, MachineFacts, ModelFacts, ModelSpec
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")
 
 
@@ -26,7 +26,7 @@ def read_profiles(conf_dirs: Iterable[Path], group: str, pattern: str = "*") -> 
     for conf in conf_dirs:
         for file in sorted((conf / group).glob(f"{pattern}.yaml")):
             try:
-                content = yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER)
+                content = load_yaml(file.read_text(encoding="utf-8"))
             except (OSError, ValueError, yaml.YAMLError):
                 continue
             if isinstance(content, dict):

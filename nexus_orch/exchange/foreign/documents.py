@@ -27,7 +27,10 @@ def read_yaml(text: str, name: str) -> list[Any]:
     """The documents of a YAML file that are not empty. Raises ConfigError."""
     import yaml  # noqa: PLC0415 - commands need no YAML
 
+    from nexus_orch.bounded_yaml import check_yaml  # noqa: PLC0415
+
     try:
+        check_yaml(text)  # merging keys multiplies while it is read, before the values can be counted
         documents = list(yaml.load_all(text, Loader=_make_loader()))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

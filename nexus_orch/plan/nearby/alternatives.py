@@ -21,6 +21,8 @@ LEAST_GAIN = 1.2
 
 OFFLOAD_PINS = ("memory.cpu_offload_gib", "memory.offload_backend")
 """Pins of one strategy, which another one is tried out without."""
+_SHARES = frozenset({"memory.gpu_memory_utilization", "memory.kv_cache.size_gib", "memory.kv_cache.max_blocks"})
+"""Pins that keep a run from taking a whole card."""
 _GAINS = {"throughput": "throughput with a full KV cache", "latency": "speed", "context": "context"}
 
 
@@ -38,7 +40,8 @@ def find_alternatives(
     siblings: Mapping[str, ModelFacts] | None = None,
     draw: Draw | None = None,
 ) -> tuple[Alternative, ...]:
-    """Up to three alternatives, the best for workload.objective first; those that need more cards come last.
+    """Up to three alternatives, the best for workload.objective first; those that take more of a card than was pinned
+    come after them, those that need more cards last.
 
     To a plan that does not fit: what fits. To one that fits: what is better by a fifth at least. `siblings` are the
     same model in other weight formats, by the names of their profiles. `draw` plans a trial as the run itself was
@@ -62,8 +65,14 @@ def find_alternatives(
         gain = worth / base if base else 0.0
         if not plan.fits or gain >= LEAST_GAIN:
             found.append(_Found(variation, worth, _make_alternative(variation, tried, gain, objective)))
-    found.sort(key=lambda entry: (entry.variation.more_cards > 0, -entry.worth))
+    found.sort(key=lambda entry: (_takes_more(entry.variation), -entry.worth))
     return tuple(entry.alternative for entry in _distinct(found))[:MOST_SHOWN]
+
+
+def _takes_more(variation: Variation) -> int:
+    """What the change takes beyond the run's own memory: 0 nothing, 1 more of a card whose share was pinned, 2 further
+    cards. Who pinned a share has a reason, such as another engine on the card."""
+    return 2 if variation.more_cards else int(not _SHARES.isdisjoint(variation.values))
 
 
 def _distinct(found: Sequence[_Found]) -> Iterator[_Found]:

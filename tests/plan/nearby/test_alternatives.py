@@ -93,6 +93,15 @@ def test_the_best_comes_first_and_more_cards_last() -> None:
     assert found[-1].offloaded_bytes == 0
 
 
+def test_the_whole_card_is_no_first_advice_to_who_pinned_a_share() -> None:
+    """A share has a reason, such as another engine on the card."""
+    _, _, found = _found(L8, CARD, settings={"memory.gpu_memory_utilization": 0.75})
+    changes = _changes(found)
+    share = changes.index("memory.gpu_memory_utilization=auto")
+    assert share > 0
+    assert not any(".gpu_memory_utilization" in change or "card" in change for change in changes[:share])
+
+
 def test_eight_bits_are_offered_only_to_cards_that_compute_with_them() -> None:
     assert "memory.kv_cache.dtype=fp8" in _changes(_found(L8, CARD)[2])
     assert _changes(_found(Q7, OLD)[2]) == []
