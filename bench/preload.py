@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nexus_orch.ram.preload import Preload
-from nexus_orch.ram.weights import PIECE_BYTES, Piece, Reading
+from nexus_orch.ram.weights import PIECE_BYTES, Piece, PreloadWork
 from nexus_orch.types import GIB, MIB
 from tests.ram.weights_files import drop_from_cache
 
@@ -78,7 +78,7 @@ def _preload(file: Path, channels: int) -> None:
     size = file.stat().st_size
     starts = range(0, size, PIECE_BYTES)
     pieces = tuple(Piece(file, start, min(PIECE_BYTES, size - start)) for start in starts)
-    preload = Preload(Reading(pieces, size, 0, ()), channels)
+    preload = Preload(PreloadWork(pieces, size, 0, ()), channels)
     while not preload.is_over:
         time.sleep(0.005)
 

@@ -37,7 +37,7 @@ _PREFIX = "nexus_"
 
 
 @dataclass(frozen=True)
-class Source:
+class PluginSource:
     """Where a plugin comes from; `import_it` gives its module."""
 
     name: str
@@ -141,7 +141,7 @@ def load_plugins(project: Path | None = None) -> Plugins:
     return Plugins(manager, places, trace=os.environ.get(TRACE_VARIABLE, "") not in ("", "0"))
 
 
-def _register(manager: pluggy.PluginManager, source: Source) -> list[Problem]:
+def _register(manager: pluggy.PluginManager, source: PluginSource) -> list[Problem]:
     try:
         module = source.import_it()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything; it becomes a problem
@@ -158,7 +158,7 @@ def _register(manager: pluggy.PluginManager, source: Source) -> list[Problem]:
     return problems
 
 
-def _judge_hooks(manager: pluggy.PluginManager, source: Source, module: ModuleType) -> Iterator[Problem]:
+def _judge_hooks(manager: pluggy.PluginManager, source: PluginSource, module: ModuleType) -> Iterator[Problem]:
     """Hooks that are misspelt or not marked: pluggy would pass over the first only late, over the second in silence."""
     known = [name for name in vars(hookspecs) if name.startswith(_PREFIX)]
     for name, function in vars(module).items():
@@ -202,14 +202,14 @@ def _spare(name: str) -> str:
 # Where plugins are
 
 
-def find_files(folder: Path) -> list[Source]:
+def find_files(folder: Path) -> list[PluginSource]:
     """The plugin files of a folder by name; files that begin with an underscore are not plugins."""
     if not folder.is_dir():
         return []
     return [_file_source(path) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
 
 
-def _file_source(path: Path) -> Source:
+def _file_source(path: Path) -> PluginSource:
     def import_it() -> ModuleType:
         name = f"nexus_plugins.{path.stem}"
         spec = importlib.util.spec_from_file_location(name, path)
@@ -224,15 +224,15 @@ def _file_source(path: Path) -> Source:
             raise
         return module
 
-    return Source(path.stem, str(path), import_it)
+    return PluginSource(path.stem, str(path), import_it)
 
 
-def find_entry_points(folders: Iterable[str]) -> list[Source]:
+def find_entry_points(folders: Iterable[str]) -> list[PluginSource]:
     """The entry points of our group in the distributions of some folders.
 
     Read directly: importing importlib.metadata takes ten times as long as everything else here.
     """
-    sources: list[Source] = []
+    sources: list[PluginSource] = []
     for folder in dict.fromkeys(folders):
         try:
             infos = sorted(path for path in Path(folder).iterdir() if path.suffix in (".dist-info", ".egg-info"))
@@ -258,5 +258,5 @@ def _parse_entry_points(text: str) -> Iterator[tuple[str, str]]:
             yield name.strip(), target.split(":")[0].split("[")[0].strip()
 
 
-def _entry_source(name: str, target: str) -> Source:
-    return Source(name, target, lambda: importlib.import_module(target))
+def _entry_source(name: str, target: str) -> PluginSource:
+    return PluginSource(name, target, lambda: importlib.import_module(target))

@@ -25,7 +25,7 @@ LIMIT_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredBus:
     """The bus of each card, and what the processors read of RAM, in bytes per second."""
 
     cards: tuple[CardBus, ...]
@@ -39,7 +39,7 @@ def measure_bus(
     *,
     layer: Matrices = (),
     limit_seconds: float = LIMIT_SECONDS,
-) -> Measured:
+) -> MeasuredBus:
     """Measure each card with the interpreter of an engine's environment; `told` hears which one is next, and `layer`
     are the matrices of a model's layer.
 
@@ -51,7 +51,7 @@ def measure_bus(
         card, seen = _run_probe(python, gpu, layer, limit_seconds)
         cards.append(card)
         ram = seen or ram
-    return Measured(tuple(cards), ram)
+    return MeasuredBus(tuple(cards), ram)
 
 
 def require_engine(engine: EngineFacts | None) -> tuple[EngineFacts, str]:

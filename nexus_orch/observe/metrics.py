@@ -56,14 +56,14 @@ _SHOWN = ("running", "waiting", "kv_cache_usage", "prefix_hit_rate", "preemption
 
 
 @dataclass(frozen=True)
-class Reading:
+class MetricsReading:
     """One reading: gauges and counters by our names, the counters as they stand."""
 
     time: float
     values: Mapping[str, float] = field(default_factory=dict)
 
 
-class Server(Protocol):
+class MetricsServer(Protocol):
     """Where the metrics are and the key that the server wants, if any."""
 
     @property
@@ -89,7 +89,7 @@ def parse_metrics(text: str) -> dict[str, float]:
     return values
 
 
-def make_metric(before: Reading | None, now: Reading, attempt: int) -> Metric:
+def make_metric(before: MetricsReading | None, now: MetricsReading, attempt: int) -> Metric:
     """What is told of two readings. A counter that fell belongs to a server that was started anew: no rate then."""
     values = {name: now.values[name] for name in _SHOWN if name in now.values}
     seconds = 0.0 if before is None else now.time - before.time
@@ -117,7 +117,7 @@ def read_metrics(client: httpx.Client) -> dict[str, float] | str:
 class MetricsReader:
     """Keeps one connection to the server and the reading before, so that rates can be told."""
 
-    def __init__(self, server: Server, attempt: int) -> None:
+    def __init__(self, server: MetricsServer, attempt: int) -> None:
         import httpx  # noqa: PLC0415
 
         headers = {} if server.api_key is None else {"Authorization": f"Bearer {server.api_key}"}
@@ -126,7 +126,7 @@ class MetricsReader:
             base_url=server.url, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False, verify=False
         )
         self._attempt = attempt
-        self._before: Reading | None = None
+        self._before: MetricsReading | None = None
 
     def __enter__(self) -> MetricsReader:
         return self
@@ -141,7 +141,7 @@ class MetricsReader:
         values = read_metrics(self._client)
         if isinstance(values, str):
             return MetricsUnread(now, self._attempt, values)
-        reading = Reading(now, values)
+        reading = MetricsReading(now, values)
         metric = make_metric(self._before, reading, self._attempt)
         self._before = reading
         return metric

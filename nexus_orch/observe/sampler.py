@@ -13,10 +13,8 @@ from collections.abc import Callable
 import psutil
 
 from nexus_orch.nvml import Nvml, open_nvml
-from nexus_orch.observe.metrics import MetricsReader, Server
-from nexus_orch.types import GpuSample, HostSample, Metric, MetricsUnread, Observation, ProcessSample
-
-Emit = Callable[[Observation], None]
+from nexus_orch.observe.metrics import MetricsReader, MetricsServer
+from nexus_orch.types import Emit, GpuSample, HostSample, Metric, MetricsUnread, ProcessSample
 
 INTERVAL_SECONDS = 1.0
 TREE_SECONDS = 5.0
@@ -28,7 +26,7 @@ class Sampler:
 
     def __init__(
         self,
-        server: Server | None,
+        server: MetricsServer | None,
         *,
         root_pid: int | None,
         attempt: int,

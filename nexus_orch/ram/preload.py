@@ -7,7 +7,7 @@ import queue
 import threading
 
 from nexus_orch.errors import Problem
-from nexus_orch.ram.weights import Piece, Reading, make_changed, make_unreadable
+from nexus_orch.ram.weights import Piece, PreloadWork, make_changed, make_unreadable
 from nexus_orch.types import MIB
 
 READ_BYTES = 4 * MIB
@@ -17,7 +17,7 @@ READ_BYTES = 4 * MIB
 class Preload:
     """A preload that is on. The readers are threads: reading needs no Python, and a stuck disk holds only them."""
 
-    def __init__(self, reading: Reading, channels: int) -> None:
+    def __init__(self, reading: PreloadWork, channels: int) -> None:
         self.reading = reading
         self.channels = min(channels, len(reading.pieces))
         """More readers than pieces would have nothing to do."""

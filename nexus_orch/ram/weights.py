@@ -27,7 +27,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Reading:
+class PreloadWork:
     """The work of a preload. Bytes count over all files; `cached_files` are names of files that are wholly cached."""
 
     pieces: tuple[Piece, ...]
@@ -40,7 +40,7 @@ class Reading:
         return sum(piece.length for piece in self.pieces)
 
 
-def read_reading(checkpoint: CheckpointFacts) -> Reading:
+def find_preload_work(checkpoint: CheckpointFacts) -> PreloadWork:
     """Look at each weight file anew. Raises InterruptedByEnvironment with every file that is not as it was planned."""
     check_files(checkpoint)
     pieces: list[Piece] = []
@@ -53,7 +53,7 @@ def read_reading(checkpoint: CheckpointFacts) -> Reading:
         pieces += missing
         if not missing:
             cached_files.append(file.name)
-    return Reading(tuple(pieces), total, cached, tuple(cached_files))
+    return PreloadWork(tuple(pieces), total, cached, tuple(cached_files))
 
 
 def check_files(checkpoint: CheckpointFacts) -> None:

@@ -170,7 +170,7 @@ class Finished:
     measured: Mapping[str, float] = field(default_factory=dict)
 
 
-Event = (
+RunEvent = (
     Created
     | Planned
     | Reserved
@@ -187,7 +187,7 @@ Event = (
     | Finished
 )
 Sample = Metric | GpuSample | HostSample
-Entry = Event | Sample | Probed | Exited
+Entry = RunEvent | Sample | Probed | Exited
 
 SAMPLE_TYPES: tuple[type[Sample], ...] = (Metric, GpuSample, HostSample)
 ENTRY_TYPES: tuple[type[Entry], ...] = (

@@ -36,14 +36,14 @@ class JournalWriter:
 
 
 @dataclass(frozen=True)
-class Journal:
+class RunJournal:
     """What a journal tells. `notes` say what could not be read, in words for the user."""
 
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
 
 
-def read_journal(path: Path, *, samples: bool = True) -> Journal:
+def read_journal(path: Path, *, samples: bool = True) -> RunJournal:
     """Read what is there; a missing file is an empty journal. Without `samples`, those lines are not even parsed.
 
     Raises OSError when the file exists but cannot be read.
@@ -51,10 +51,10 @@ def read_journal(path: Path, *, samples: bool = True) -> Journal:
     try:
         return parse_journal(path.read_bytes(), samples=samples)
     except FileNotFoundError:
-        return Journal((), ("there is no journal",))
+        return RunJournal((), ("there is no journal",))
 
 
-def parse_journal(data: bytes, *, samples: bool = True) -> Journal:
+def parse_journal(data: bytes, *, samples: bool = True) -> RunJournal:
     """The entries of a journal. A torn or damaged line is left out and noted, never an error."""
     unknown: set[str] = set()
 
@@ -67,7 +67,7 @@ def parse_journal(data: bytes, *, samples: bool = True) -> Journal:
         return entry
 
     lines = parse_lines(data, parse, without=() if samples else _SAMPLE_PREFIXES)
-    return Journal(tuple(filter(None, lines.items)), tuple(_make_notes(lines, unknown)))
+    return RunJournal(tuple(filter(None, lines.items)), tuple(_make_notes(lines, unknown)))
 
 
 def _make_notes(lines: Lines[Entry | None], unknown: set[str]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nexus_orch import paths
 from nexus_orch.errors import ConfigError, Problem
-from nexus_orch.judge.learned.learning import Measurement
+from nexus_orch.judge.learned.learning import LaunchMeasurement
 from nexus_orch.record.store import append_record, read_records
 
 SWITCH = "NEXUS_LEARN"
@@ -35,12 +35,12 @@ def is_learning() -> bool:
     return value != "0"
 
 
-def read_measurements(path: Path) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
+def read_measurements(path: Path) -> tuple[tuple[LaunchMeasurement, ...], tuple[str, ...]]:
     """All measurements in their order, and notes on what could not be read. A missing file holds none."""
-    return read_records(path, Measurement)
+    return read_records(path, LaunchMeasurement)
 
 
-def append_measurement(path: Path, measurement: Measurement) -> None:
+def append_measurement(path: Path, measurement: LaunchMeasurement) -> None:
     """Add a measurement, unless the newest of its case says the same but for the date: so the file does not grow with
     every run. Raises InterruptedByEnvironment."""
     known = [found for found in read_measurements(path)[0] if found.is_same_case(measurement)]

@@ -24,12 +24,12 @@ from nexus_orch.record.events import (
     Proved,
     Stopping,
 )
-from nexus_orch.record.journal import Journal, read_journal
+from nexus_orch.record.journal import RunJournal, read_journal
 from nexus_orch.record.run_folder import RunFolder
 from nexus_orch.record.samples import Latest, read_latest
 from nexus_orch.types import Degraded, Exited, Failed, Lesson, Probed, ProcessKey, Ready, Stage, Starting, Verdict
 
-RunState = Literal["starting", "ready", "degraded", "stopped", "failed", "lost"]
+RunStatus = Literal["starting", "ready", "degraded", "stopped", "failed", "lost"]
 """`lost`: the supervisor is gone and never said how the run ended; engine processes may be left over."""
 
 IsAlive = Callable[[ProcessKey, str], bool]
@@ -67,7 +67,7 @@ class RunRecord:
 
     id: str
     path: Path
-    state: RunState = "lost"
+    state: RunStatus = "lost"
     name: str = ""
     model: str = ""
     hardware: str = ""
@@ -120,10 +120,10 @@ def read_run(path: Path, is_alive: IsAlive) -> RunRecord:
     return make_record(path, read_journal(folder.journal, samples=latest is None), latest, is_alive)
 
 
-def make_record(path: Path, journal: Journal, latest: Latest | None, is_alive: IsAlive) -> RunRecord:
+def make_record(path: Path, journal: RunJournal, latest: Latest | None, is_alive: IsAlive) -> RunRecord:
     """The run that these entries tell of."""
     record = RunRecord(path.name, path, latest=latest or Latest(), notes=journal.notes)
-    serving: RunState = "starting"
+    serving: RunStatus = "starting"
     for entry in journal.entries:
         record = _including(record, entry)
         if isinstance(entry, SAMPLE_TYPES) and latest is None:
@@ -139,7 +139,7 @@ def make_record(path: Path, journal: Journal, latest: Latest | None, is_alive: I
     return replace(record, state=serving)
 
 
-def _serving_state(entry: Entry, before: RunState) -> RunState:
+def _serving_state(entry: Entry, before: RunStatus) -> RunStatus:
     """What a run that is on does, after this entry. A failed attempt is followed by another one, or by the end."""
     match entry:
         case Judged(verdict=Ready()):

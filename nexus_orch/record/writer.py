@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nexus_orch.errors import InterruptedByEnvironment
-from nexus_orch.record.events import Event, Family, Judged, Sample
+from nexus_orch.record.events import Family, Judged, RunEvent, Sample
 from nexus_orch.record.journal import JournalWriter
 from nexus_orch.record.run_folder import RunFolder
 from nexus_orch.record.samples import Latest, SampleThinner, write_latest
@@ -46,7 +46,7 @@ class RunWriter:
         self._answers: dict[str, bool] = {}
         self._family: set[ProcessKey] = set()
 
-    def write(self, event: Event) -> None:
+    def write(self, event: RunEvent) -> None:
         """Append an event; of a family only the processes that the journal does not have yet."""
         if isinstance(event, Family):
             event = replace(event, processes=tuple(key for key in event.processes if key not in self._family))

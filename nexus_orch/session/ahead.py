@@ -20,7 +20,7 @@ from nexus_orch.plan.answer.ram_first import CHANNELS, RESERVE, reads_ahead
 from nexus_orch.ram.lack import find_lack, make_lack
 from nexus_orch.ram.preload import Preload
 from nexus_orch.ram.reserve import start_reservation
-from nexus_orch.ram.weights import Reading, read_reading
+from nexus_orch.ram.weights import PreloadWork, find_preload_work
 from nexus_orch.record.events import Preloaded, Reserved, Stopping
 from nexus_orch.record.stop_request import read_stop_request
 from nexus_orch.session.attempt import AttemptEnd, Scene
@@ -79,7 +79,7 @@ def _reserve(scene: Scene, facts: Facts) -> StopRequested | None:
 
 def _preload(scene: Scene, checkpoint: CheckpointFacts) -> StopRequested | None:
     """Read what is not cached yet."""
-    reading = read_reading(checkpoint)
+    reading = find_preload_work(checkpoint)
     told = _make_preloaded(scene, reading)
     skipped = _why_skip(scene, reading, len(checkpoint.files))
     if skipped:
@@ -219,7 +219,7 @@ def describe_trial(wanted: int, held: int, seconds: float) -> str:
     return f"{took}; {render_bytes(wanted - held)} more were not tried, because that would have taken too long"
 
 
-def _why_skip(scene: Scene, reading: Reading, files: int) -> str:
+def _why_skip(scene: Scene, reading: PreloadWork, files: int) -> str:
     """Why nothing is read, "" when something is."""
     if not reading.pieces:
         which = "the weight file" if files == 1 else f"all {files} weight files"
@@ -232,7 +232,7 @@ def _why_skip(scene: Scene, reading: Reading, files: int) -> str:
     return ""
 
 
-def _make_preloaded(scene: Scene, reading: Reading) -> Preloaded:
+def _make_preloaded(scene: Scene, reading: PreloadWork) -> Preloaded:
     """The event of a preload that has read nothing yet."""
     return Preloaded(
         time=time.time(),
@@ -246,7 +246,7 @@ def _make_preloaded(scene: Scene, reading: Reading) -> Preloaded:
     )
 
 
-def _describe_reading(reading: Reading, files: int, channels: int) -> str:
+def _describe_reading(reading: PreloadWork, files: int, channels: int) -> str:
     readers = "1 reader" if channels == 1 else f"{channels} readers"
     text = f"reading {render_bytes(reading.wanted_bytes)} of weights into RAM with {readers}"
     if reading.cached_files:

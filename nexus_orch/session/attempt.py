@@ -52,7 +52,7 @@ from nexus_orch.view.run_view import RunView
 TICK_SECONDS = 0.5
 """How often stop requests, the engine's family and the stall limit are looked at when nothing else happens."""
 
-Event = Observation | StopRequested
+LoopEvent = Observation | StopRequested
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Scene:
     folder: RunFolder
     writer: RunWriter
     view: RunView
-    events: queue.Queue[Event]
+    events: queue.Queue[LoopEvent]
     hurry: threading.Event
     advise: Advise | None = None
     """What to say about a lack of memory; None with memory.dynamic=off."""
@@ -206,7 +206,7 @@ class _Loop:
         while not self._scene.events.empty():
             self._take(self._scene.events.get())
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: LoopEvent) -> None:
         if isinstance(event, StopRequested):
             self._accept_stop(event)
         else:

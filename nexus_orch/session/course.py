@@ -21,7 +21,7 @@ TEACHES_WHILE_SERVING = ("runtime_oom",)
 
 
 @dataclass(frozen=True)
-class Step:
+class NextAttempt:
     """The next attempt. `lessons` are new ones; `message` tells the user why there is another attempt."""
 
     kind: Literal["retry", "again", "adjust", "back"]
@@ -57,7 +57,9 @@ class Course:
         """Whether a running server may be restarted with a better plan."""
         return self.memory.dynamic == "act" and not self.is_settled and self.adjustments < self.limits.adjustments
 
-    def after(self, verdict: Verdict, state: RunState, adjustment: Advice | None, prepared: Preparation) -> Step | None:
+    def after(
+        self, verdict: Verdict, state: RunState, adjustment: Advice | None, prepared: Preparation
+    ) -> NextAttempt | None:
         """What follows an attempt that nobody stopped; None when the run ends with it."""
         if state.was_ready:
             self.served_with = None
@@ -71,29 +73,31 @@ class Course:
             lessons = learn(verdict, state.measured, prepared.plan, prepared.facts, self.lessons)
             if lessons:
                 self.lessons = (*self.lessons, *lessons)
-                return Step("retry", lessons, "; ".join(lesson.source for lesson in lessons))
+                return NextAttempt("retry", lessons, "; ".join(lesson.source for lesson in lessons))
             if is_passing(verdict) and not self.is_repeated:
                 self.is_repeated = True
-                return Step("again", (), "others gave memory back while the engine measured: it is started once more")
+                return NextAttempt(
+                    "again", (), "others gave memory back while the engine measured: it is started once more"
+                )
         return self.go_back(f"the adjusted plan failed ({verdict.cause})")
 
-    def go_back(self, reason: str) -> Step | None:
+    def go_back(self, reason: str) -> NextAttempt | None:
         """Once, to the plan that served before the last adjustment; None when there is none."""
         if self.served_with is None:
             return None
         self.lessons, self.served_with, self.is_settled = self.served_with, None, True
-        return Step("back", (), f"{reason}: back to the plan that served, and no more adjustments")
+        return NextAttempt("back", (), f"{reason}: back to the plan that served, and no more adjustments")
 
-    def note_plan(self, step: Step, before: Plan, after: Plan) -> None:
+    def note_plan(self, step: NextAttempt, before: Plan, after: Plan) -> None:
         """Remember which settings an adjustment has moved."""
         if step.kind == "adjust":
             self.moved |= make_moves(before, after)
 
-    def _adjust(self, lesson: Lesson, advice: Advice) -> Step:
+    def _adjust(self, lesson: Lesson, advice: Advice) -> NextAttempt:
         self.served_with = self.lessons
         self.lessons = (*self.lessons, lesson)
         self.adjustments += 1
-        return Step("adjust", (lesson,), f"{advice.change}: {advice.evidence}")
+        return NextAttempt("adjust", (lesson,), f"{advice.change}: {advice.evidence}")
 
 
 def is_same_launch(before: Preparation, after: Preparation) -> bool:

@@ -36,8 +36,8 @@ from nexus_orch.record.run_record import read_run
 from nexus_orch.record.writer import RunWriter
 from nexus_orch.session.adjust import Adviser
 from nexus_orch.session.ahead import prepare_ram
-from nexus_orch.session.attempt import AttemptEnd, Event, Scene, run_attempt
-from nexus_orch.session.course import Course, Step, is_same_launch
+from nexus_orch.session.attempt import AttemptEnd, LoopEvent, Scene, run_attempt
+from nexus_orch.session.course import Course, NextAttempt, is_same_launch
 from nexus_orch.session.dynamic import Advise
 from nexus_orch.session.learning import store_measurement
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
@@ -102,7 +102,7 @@ class _Session:
         self._plugins = plugins
         self._view = view
         self._course = Course(self._spec.memory, self._spec.limits)
-        self._events: queue.Queue[Event] = queue.Queue()
+        self._events: queue.Queue[LoopEvent] = queue.Queue()
         self._writer = open_record(preparation)
         self._folder = self._writer.folder
         self._is_told = True
@@ -125,7 +125,7 @@ class _Session:
                         raise
                     return self._finish(end, error.problems)
 
-    def _prepare_next(self, number: int, step: Step | None) -> bool:
+    def _prepare_next(self, number: int, step: NextAttempt | None) -> bool:
         """Plan the next attempt; False when it would only repeat the last one. Raises one of NOT_PLANNED when it cannot
         be planned."""
         while step is not None:
@@ -218,7 +218,7 @@ class _Session:
         course = self._course
         return Adviser(self._prepared, self._plugins, course.lessons, dict(course.moved), course.may_adjust).advise
 
-    def _end_attempt(self, number: int, end: AttemptEnd) -> Step | None:
+    def _end_attempt(self, number: int, end: AttemptEnd) -> NextAttempt | None:
         """Record how it ended and what it taught, and say what follows when nobody wanted it to end."""
         step = None
         if end.stop is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
@@ -20,9 +20,7 @@ from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.facts.options.catalogue import catalogue_releases
 from nexus_orch.testing.plans import MODEL_PATH, make_settings_plan
 from nexus_orch.testing.words import find_illegal_words
-from nexus_orch.types import EngineFacts, Plan
-
-Device = Literal["cuda", "cpu"]
+from nexus_orch.types import Device, EngineFacts, Plan
 
 _OFFLOAD = {"memory.offload_backend": "uva", "memory.cpu_offload_gib": 4.0}
 _PREFETCH = {

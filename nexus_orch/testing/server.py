@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from nexus_orch.testing.boot_log import READY, Step, Voices, make_banner, make_boot_log, make_shutdown_log
+from nexus_orch.testing.boot_log import READY, BootStep, Voices, make_banner, make_boot_log, make_shutdown_log
 from nexus_orch.testing.engine import FakeEngine, parse_behaviour
 from nexus_orch.testing.failure_log import (
     DIED_SERVING,
@@ -133,7 +133,7 @@ class _Run:
         self._pause(ANSWER_SECONDS)
         return exit_code
 
-    def _say(self, steps: Iterable[Step], pause_seconds: float) -> None:
+    def _say(self, steps: Iterable[BootStep], pause_seconds: float) -> None:
         for step in steps:
             if step.stage == self.engine.stall_at:
                 self._stall()

@@ -7,6 +7,7 @@ from nexus_orch.types.causes import CAUSES, Cause
 from nexus_orch.types.command import Command, is_secret_name
 from nexus_orch.types.facts import (
     CheckpointFacts,
+    Device,
     EngineFacts,
     Facts,
     Flag,
@@ -20,6 +21,7 @@ from nexus_orch.types.facts import (
 )
 from nexus_orch.types.observation import (
     FOREIGN,
+    Emit,
     Exited,
     GpuSample,
     HostSample,
@@ -91,6 +93,8 @@ __all__ = [
     "Choice",
     "Command",
     "Degraded",
+    "Device",
+    "Emit",
     "EngineFacts",
     "EngineSpec",
     "Exited",

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from nexus_orch.errors import Problem
 
 Sourced = Literal["file", "nvml", "os", "catalogue", "profile", "installed", "measured", "assumed"]
+Device = Literal["cuda", "cpu"]
+"""What an engine runs on."""
 Storage = Literal["network", "rotating", "solid", "memory", "unknown"]
 """What a file lies on: bytes from another machine, a disk that turns, one that does not, RAM itself."""
 
@@ -157,7 +159,7 @@ class EngineFacts:
     """The installed vLLM, or the release that the plan assumes when none is installed."""
 
     version: str
-    device: Literal["cuda", "cpu"]
+    device: Device
     source: Literal["installed", "catalogue"]
     python: str | None = None
     """The interpreter that runs it; None when nothing is installed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -141,3 +141,6 @@ class RamProgress:
 Observation = (
     RamProgress | Started | LogLine | Metric | MetricsUnread | GpuSample | HostSample | Probed | StopAsked | Exited
 )
+
+Emit = Callable[[Observation], None]
+"""Takes what was observed, from any thread."""

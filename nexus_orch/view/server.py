@@ -9,8 +9,8 @@ from nexus_orch.view.words import render_count, render_fraction, render_rate
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One reading of `Metric.values` by its name in `nexus_orch.observe.metrics`."""
+class ShownMetric:
+    """How one of `Metric.values` is shown, by its name in `nexus_orch.observe.metrics`."""
 
     name: str
     label: str
@@ -21,21 +21,19 @@ class Reading:
 PROMPT_RATE = "prompt_tokens_per_second"
 GENERATION_RATE = "generation_tokens_per_second"
 
-READINGS = (
-    Reading("running", "running", render_count),
-    Reading("waiting", "waiting", render_count),
-    Reading("kv_cache_usage", "KV", render_fraction),
-    Reading("prefix_hit_rate", "prefix hits", render_fraction),
-    Reading(PROMPT_RATE, "in", render_rate, " tok/s"),
-    Reading(GENERATION_RATE, "out", render_rate, " tok/s"),
-    Reading("preemptions", "preemptions", render_count),
+SHOWN = (
+    ShownMetric("running", "running", render_count),
+    ShownMetric("waiting", "waiting", render_count),
+    ShownMetric("kv_cache_usage", "KV", render_fraction),
+    ShownMetric("prefix_hit_rate", "prefix hits", render_fraction),
+    ShownMetric(PROMPT_RATE, "in", render_rate, " tok/s"),
+    ShownMetric(GENERATION_RATE, "out", render_rate, " tok/s"),
+    ShownMetric("preemptions", "preemptions", render_count),
 )
 
 
 def render_readings(values: Mapping[str, float]) -> list[tuple[str, str]]:
     """Label and text of each reading that the server gave."""
     return [
-        (reading.label, reading.render(values[reading.name]) + reading.unit)
-        for reading in READINGS
-        if reading.name in values
+        (metric.label, metric.render(values[metric.name]) + metric.unit) for metric in SHOWN if metric.name in values
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus_orch.bus.measure import Measured, measure_bus, require_engine
+from nexus_orch.bus.measure import MeasuredBus, measure_bus, require_engine
 from nexus_orch.errors import ConfigError, LaunchError
 from nexus_orch.judge.learned.bus import CardBus
 from tests.bus.probes import ANSWER, COPY, RAM, READ, write_answering, write_python
@@ -30,13 +30,13 @@ def test_each_card_is_measured_by_itself(tmp_path: Path) -> None:
     answer = "print('{\"copy_bytes_per_second\": ' + '1' + os.environ['CUDA_VISIBLE_DEVICES'] + '}')"
     told: list[str] = []
     measured = measure_bus(write_python(tmp_path, f"import os\n{answer}"), [CARD, SECOND], told.append)
-    assert measured == Measured((CardBus(0, "NVIDIA H200", 10.0), CardBus(3, "NVIDIA H200", 13.0)), None)
+    assert measured == MeasuredBus((CardBus(0, "NVIDIA H200", 10.0), CardBus(3, "NVIDIA H200", 13.0)), None)
     assert told == ["GPU 0 (NVIDIA H200)", "GPU 3 (NVIDIA H200)"]
 
 
 def test_reads_and_ram_are_told_where_they_could_be_measured(tmp_path: Path) -> None:
     measured = measure_bus(write_answering(tmp_path), [CARD], lambda _: None)
-    assert measured == Measured((CardBus(0, "NVIDIA H200", COPY, READ),), RAM)
+    assert measured == MeasuredBus((CardBus(0, "NVIDIA H200", COPY, READ),), RAM)
 
 
 def test_what_libraries_print_around_the_answer_is_passed_over(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from nexus_orch.observe.metrics import MetricsReader, Reading, make_metric, parse_metrics
+from nexus_orch.observe.metrics import MetricsReader, MetricsReading, make_metric, parse_metrics
 from nexus_orch.types import Metric, MetricsUnread
 
 METRICS = Path(__file__).parent.parent / "data" / "metrics"
@@ -153,8 +153,8 @@ def test_any_text_is_parsed(text: str) -> None:
 
 
 def test_rates_are_told_between_two_readings() -> None:
-    before = Reading(10.0, {"generation_tokens": 100, "prompt_tokens": 50, "running": 1})
-    now = Reading(12.0, {"generation_tokens": 180, "prompt_tokens": 50, "running": 2, "preemptions": 1})
+    before = MetricsReading(10.0, {"generation_tokens": 100, "prompt_tokens": 50, "running": 1})
+    now = MetricsReading(12.0, {"generation_tokens": 180, "prompt_tokens": 50, "running": 2, "preemptions": 1})
     assert make_metric(before, now, attempt=3).values == {
         "running": 2,
         "preemptions": 1,
@@ -164,17 +164,17 @@ def test_rates_are_told_between_two_readings() -> None:
 
 
 def test_a_first_reading_has_no_rates() -> None:
-    assert make_metric(None, Reading(10.0, {"generation_tokens": 100, "running": 1}), 1).values == {"running": 1}
+    assert make_metric(None, MetricsReading(10.0, {"generation_tokens": 100, "running": 1}), 1).values == {"running": 1}
 
 
 @pytest.mark.parametrize("seconds", [0.0, -5.0])
 def test_a_clock_that_stands_or_goes_back_gives_no_rates(seconds: float) -> None:
     values = {"generation_tokens": 100.0}
-    assert make_metric(Reading(10.0, values), Reading(10.0 + seconds, values), 1).values == {}
+    assert make_metric(MetricsReading(10.0, values), MetricsReading(10.0 + seconds, values), 1).values == {}
 
 
 def test_a_server_that_was_started_anew_gives_no_negative_rate() -> None:
-    before, now = Reading(10.0, {"generation_tokens": 100.0}), Reading(11.0, {"generation_tokens": 3.0})
+    before, now = MetricsReading(10.0, {"generation_tokens": 100.0}), MetricsReading(11.0, {"generation_tokens": 3.0})
     assert make_metric(before, now, 1).values == {}
 
 

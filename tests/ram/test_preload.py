@@ -11,7 +11,7 @@ import pytest
 
 from nexus_orch.facts.model.page_cache import read_cached_bytes
 from nexus_orch.ram.preload import Preload
-from nexus_orch.ram.weights import Piece, Reading, read_reading
+from nexus_orch.ram.weights import Piece, PreloadWork, find_preload_work
 from nexus_orch.types import GIB, MIB
 from tests.ram.weights_files import drop_from_cache, make_checkpoint, write_weights
 
@@ -25,11 +25,11 @@ def _wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def _reading(*pieces: Piece) -> Reading:
-    return Reading(pieces, sum(piece.length for piece in pieces), 0, ())
+def _reading(*pieces: Piece) -> PreloadWork:
+    return PreloadWork(pieces, sum(piece.length for piece in pieces), 0, ())
 
 
-def _long_reading(folder: Path) -> tuple[Path, Reading]:
+def _long_reading(folder: Path) -> tuple[Path, PreloadWork]:
     """Work of some seconds for one reader: a file that is a hole of 12 GiB."""
     file = write_weights(folder / "model.safetensors", 12 * GIB)
     size = file.stat().st_size
@@ -42,7 +42,7 @@ def test_everything_is_read_once(tmp_path: Path, channels: int) -> None:
     checkpoint = make_checkpoint(tmp_path, 70, 3)
     for file in checkpoint.files:
         drop_from_cache(Path(file))
-    reading = read_reading(checkpoint)
+    reading = find_preload_work(checkpoint)
     preload = Preload(reading, channels)
     _wait(lambda: preload.is_over)
     assert preload.problem is None
@@ -55,7 +55,7 @@ def test_what_was_read_is_cached(tmp_path: Path) -> None:
     (file,) = map(Path, checkpoint.files)
     drop_from_cache(file)
     assert read_cached_bytes(file, 0, checkpoint.file_bytes[0]) == 0
-    preload = Preload(read_reading(checkpoint), 2)
+    preload = Preload(find_preload_work(checkpoint), 2)
     _wait(lambda: preload.is_over)
     cached = read_cached_bytes(file, 0, checkpoint.file_bytes[0])
     assert cached is not None

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.errors import ExitCode, InterruptedByEnvironment
-from nexus_orch.ram.weights import PIECE_BYTES, check_files, read_reading
+from nexus_orch.ram.weights import PIECE_BYTES, check_files, find_preload_work
 from nexus_orch.types import CheckpointFacts
 from tests.ram.weights_files import drop_from_cache, make_checkpoint
 
 
 def test_the_pieces_of_files_that_are_not_cached_cover_them(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path, 70, 3)
-    reading = read_reading(checkpoint)
+    reading = find_preload_work(checkpoint)
     assert reading.total_bytes == sum(checkpoint.file_bytes)
     assert reading.wanted_bytes + reading.cached_bytes == reading.total_bytes
     assert all(0 < piece.length <= PIECE_BYTES for piece in reading.pieces)
@@ -26,7 +26,7 @@ def test_what_is_cached_is_not_read_again(tmp_path: Path) -> None:
     for file in (first, second):
         drop_from_cache(file)
     first.read_bytes()
-    reading = read_reading(checkpoint)
+    reading = find_preload_work(checkpoint)
     assert reading.cached_files == (first.name,)
     assert {piece.file for piece in reading.pieces} == {second}
     assert reading.cached_bytes == checkpoint.file_bytes[0]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.errors import ConfigError, InterruptedByEnvironment
-from nexus_orch.judge.learned.learning import Measurement
+from nexus_orch.judge.learned.learning import LaunchMeasurement
 from nexus_orch.record.learned import append_measurement, is_learning, learned_path, read_measurements
 
-MEASURED = Measurement(
+MEASURED = LaunchMeasurement(
     date="2026-11-23",
     machine="RTX 4090 24115 MiB, linux, driver 580.65",
     engine_version="0.32.0",
@@ -25,7 +25,7 @@ LINES_OF_EACH = 40
 WRITERS = 2
 
 
-def _make(writer: int, number: int) -> Measurement:
+def _make(writer: int, number: int) -> LaunchMeasurement:
     return replace(MEASURED, conditions={"writer": writer, "number": number, "padding": "x" * 2000})
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nexus_orch.record.events import AttemptEnded, Event, Finished, Judged, Launched, Stopping
-from nexus_orch.record.journal import Journal
+from nexus_orch.record.events import AttemptEnded, Finished, Judged, Launched, RunEvent, Stopping
+from nexus_orch.record.journal import RunJournal
 from nexus_orch.record.run_folder import create_run_folder
 from nexus_orch.record.run_record import RunRecord, make_record, read_run
 from nexus_orch.types import GIB, Degraded, Failed, ProcessKey, Ready, Stage, Starting, Stopped
@@ -22,8 +22,8 @@ def _gone(process: ProcessKey, host: str) -> bool:
     return False
 
 
-def _record(*events: Event, supervisor_lives: bool = True) -> RunRecord:
-    journal = Journal((make_created(), *events))
+def _record(*events: RunEvent, supervisor_lives: bool = True) -> RunRecord:
+    journal = RunJournal((make_created(), *events))
     return make_record(Path("runs/20261123-140000-x"), journal, None, _alive if supervisor_lives else _gone)
 
 
@@ -49,7 +49,7 @@ def _judged(verdict: Starting | Ready | Degraded | Stopped | Failed) -> Judged:
         ((Finished(START + 9, 3),), "failed"),
     ],
 )
-def test_states_of_a_supervised_run(events: tuple[Event, ...], state: str) -> None:
+def test_states_of_a_supervised_run(events: tuple[RunEvent, ...], state: str) -> None:
     assert _record(*events).state == state
 
 
@@ -65,7 +65,7 @@ def test_the_supervisor_is_asked_for_by_pid_and_start_time() -> None:
         asked.append((process, host))
         return True
 
-    make_record(Path("x"), Journal((make_created(),)), None, is_alive)
+    make_record(Path("x"), RunJournal((make_created(),)), None, is_alive)
     assert asked == [(SUPERVISOR, "")]
 
 

@@ -7,7 +7,6 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -19,9 +18,7 @@ from nexus_orch.facts.engine.syntax import check_syntax
 from nexus_orch.facts.options.cache import EngineSources, read_cached_sources, write_cached_sources
 from nexus_orch.facts.options.catalogue import catalogue_flags, catalogue_releases, choose_release, release_of
 from nexus_orch.paths import cache_dir
-from nexus_orch.types import EngineFacts
-
-Device = Literal["cuda", "cpu"]
+from nexus_orch.types import Device, EngineFacts
 
 _PYTHONS = ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe")
 _ASK_SECONDS = 30.0

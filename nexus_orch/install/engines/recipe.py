@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from packaging.version import InvalidVersion, Version
 
 from nexus_orch import data
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.suggest import suggest
-from nexus_orch.types import GIB
+from nexus_orch.types import GIB, Device
 
-Device = Literal["cpu", "cuda"]
 DEVICES: tuple[Device, ...] = ("cpu", "cuda")
 
 CUDA_DISK_GIB = 12.0

@@ -30,7 +30,7 @@ ROUNDING_BYTES = GIB // 200
 
 
 @dataclass(frozen=True)
-class Measurement:
+class LaunchMeasurement:
     """What one launch measured; bytes are of one rank (the fullest). None where the engine did not tell.
 
     `overhead_bytes` is what the budget lost beside weights, KV cache and reserved graphs: the activation peak and the
@@ -62,13 +62,13 @@ class Measurement:
         """In one sentence where the numbers come from."""
         return f"measured here on {self.date} with vLLM {self.engine_version}"
 
-    def is_same_case(self, other: Measurement) -> bool:
+    def is_same_case(self, other: LaunchMeasurement) -> bool:
         """Whether a newer measurement of this case replaces the other one."""
         return _identity(self) == _identity(other) and self.conditions == other.conditions
 
 
 @dataclass(frozen=True)
-class Rule:
+class ReuseRule:
     """When a measured quantity holds for another launch on the same machine with the same release and model."""
 
     quantity: str
@@ -76,25 +76,25 @@ class Rule:
     depends: tuple[str, ...]
     """The conditions that must be equal. What is not named may differ."""
     reason: str
-    value: Callable[[Measurement], int | None]
+    value: Callable[[LaunchMeasurement], int | None]
     only_cpu: bool = False
 
 
 RULES = (
-    Rule(
+    ReuseRule(
         "measured.weights_bytes",
         PLACE,
         "the tensors of a rank: neither batch nor context changes them; what stays on the card of a rank that offloads "
         "is not all of them, and is not learned",
         lambda measurement: None if measurement.conditions.get("offload") != "none" else measurement.weights_bytes,
     ),
-    Rule(
+    ReuseRule(
         "measured.non_torch_bytes",
         (*PLACE, *KERNELS),
         "the CUDA context, NCCL and the workspaces of the kernels, which the type of the cache and offload choose",
         lambda measurement: measurement.non_torch_bytes,
     ),
-    Rule(
+    ReuseRule(
         PASS_PEAK,
         (*PLACE, *KERNELS, *BATCH),
         "one forward pass of the whole batch, or compiling it: another batch has another peak, and so has an eager "
@@ -102,13 +102,13 @@ RULES = (
         "only where a whole prompt is profiled (V0): on an H100 with vLLM 0.25.1 it changed nothing",
         lambda measurement: measurement.overhead_bytes,
     ),
-    Rule(
+    ReuseRule(
         "measured.cuda_graph_bytes",
         (*PLACE, *KERNELS, *BATCH),
         "one graph for each captured batch size, whose number follows from the batch",
         lambda measurement: measurement.cuda_graph_bytes,
     ),
-    Rule(
+    ReuseRule(
         "measured.kv_cache_tokens",
         (*PLACE, *KERNELS, *BATCH, *CPU_CACHE),
         "all that a CPU engine tells: its cache is as large as it was asked to be, and holds so many tokens",
@@ -121,7 +121,7 @@ RULES = (
 _ACTIVATION = next(rule for rule in RULES if rule.quantity == PASS_PEAK)
 
 
-def make_measurement(plan: Plan, facts: Facts, measured: Measured, date: str) -> Measurement | None:
+def make_measurement(plan: Plan, facts: Facts, measured: Measured, date: str) -> LaunchMeasurement | None:
     """What a launch by this plan, which became ready, has measured; None when the engine told nothing of use."""
     if not facts.machine.is_this_machine or not plan.per_gpu:
         return None
@@ -132,7 +132,7 @@ def make_measurement(plan: Plan, facts: Facts, measured: Measured, date: str) ->
     numbers["kv_cache_tokens"] = measured.kv_cache_tokens
     if not any(numbers.values()):
         return None
-    return Measurement(
+    return LaunchMeasurement(
         date=date,
         machine=make_machine_key(facts.machine),
         engine_version=plan.engine_version,
@@ -144,7 +144,7 @@ def make_measurement(plan: Plan, facts: Facts, measured: Measured, date: str) ->
     )
 
 
-def choose_lessons(measurements: Sequence[Measurement], plan: Plan, facts: Facts) -> tuple[Lesson, ...]:
+def choose_lessons(measurements: Sequence[LaunchMeasurement], plan: Plan, facts: Facts) -> tuple[Lesson, ...]:
     """What was measured and holds for this plan; `measurements` are in the order of their times, the newest last.
 
     Numbers of the launch that is nearest to the plan go before those of newer ones. With the activation peak come, as
@@ -164,7 +164,7 @@ def choose_lessons(measurements: Sequence[Measurement], plan: Plan, facts: Facts
     return tuple(_by_mode(_with_batching(_split_overhead(lessons, plan), plan), plan))
 
 
-def find_candidates(measurements: Iterable[Measurement], facts: Facts) -> Iterable[Measurement]:
+def find_candidates(measurements: Iterable[LaunchMeasurement], facts: Facts) -> Iterable[LaunchMeasurement]:
     """The measurements of this machine, release and model."""
     if not facts.machine.is_this_machine:
         return ()
@@ -182,11 +182,11 @@ def render_lessons(lessons: Sequence[Lesson]) -> tuple[str, ...]:
     return tuple(f"learned: {', '.join(quantities)} ({source})" for source, quantities in told.items())
 
 
-def _identity(measurement: Measurement) -> tuple[str, str, str]:
+def _identity(measurement: LaunchMeasurement) -> tuple[str, str, str]:
     return measurement.machine, measurement.engine_version, measurement.model
 
 
-def _holds(rule: Rule, found: Measurement, wanted: Mapping[str, Any]) -> bool:
+def _holds(rule: ReuseRule, found: LaunchMeasurement, wanted: Mapping[str, Any]) -> bool:
     depends = (*rule.depends, CONTEXT) if rule is _ACTIVATION and found.profiles_prompt else rule.depends
     return rule.value(found) is not None and all(found.conditions.get(key) == wanted.get(key) for key in depends)
 

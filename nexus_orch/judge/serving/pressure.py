@@ -115,7 +115,7 @@ def _sustained(pressure: Pressure) -> Iterator[tuple[PressureKind, Spell]]:
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _Symptom:
     """What one sample says about one kind of lack: whether it is bad, given that a spell is on or not."""
 
     is_bad: bool
@@ -124,7 +124,7 @@ class _Reading:
 
 
 def _watch_all(
-    pressure: Pressure, sample: Metric | HostSample, rules: Mapping[PressureKind, Callable[..., _Reading | None]]
+    pressure: Pressure, sample: Metric | HostSample, rules: Mapping[PressureKind, Callable[..., _Symptom | None]]
 ) -> Pressure:
     spells = dict(pressure.spells)
     for kind, rule in rules.items():
@@ -143,7 +143,7 @@ def _living(spell: Spell | None, now: float, gap_seconds: float) -> Spell | None
     return spell if spell is not None and 0 <= now - spell.seen <= gap_seconds else None
 
 
-def _prolong(spell: Spell | None, reading: _Reading, now: float) -> Spell | None:
+def _prolong(spell: Spell | None, reading: _Symptom, now: float) -> Spell | None:
     if spell is None and not reading.is_bad:
         return None
     if spell is None or reading.counter < spell.last:  # a counter that fell belongs to another server
@@ -163,22 +163,22 @@ def _figures(metric: Metric) -> dict[str, float]:
     return {name: metric.values.get(name, 0.0) for name in ("running", "waiting", "kv_cache_usage")}
 
 
-def _preemptions(pressure: Pressure, metric: Metric, on: bool) -> _Reading | None:
+def _preemptions(pressure: Pressure, metric: Metric, on: bool) -> _Symptom | None:
     count, before = metric.values.get("preemptions"), pressure.metric
     if count is None or before is None:
         return None
-    return _Reading(count > before.values.get("preemptions", count), count, _figures(metric))
+    return _Symptom(count > before.values.get("preemptions", count), count, _figures(metric))
 
 
-def _kv_cache_full(pressure: Pressure, metric: Metric, on: bool) -> _Reading | None:
+def _kv_cache_full(pressure: Pressure, metric: Metric, on: bool) -> _Symptom | None:
     usage = metric.values.get("kv_cache_usage")
     if usage is None:
         return None
     is_full = usage >= (STILL_FULL_KV if on else FULL_KV)
-    return _Reading(is_full and metric.values.get("waiting", 0.0) > 0, figures=_figures(metric))
+    return _Symptom(is_full and metric.values.get("waiting", 0.0) > 0, figures=_figures(metric))
 
 
-def _bus_bound(pressure: Pressure, metric: Metric, on: bool) -> _Reading | None:
+def _bus_bound(pressure: Pressure, metric: Metric, on: bool) -> _Symptom | None:
     """Every step carries the offloaded weights over the bus once, whatever the number of requests: so many requests
     cannot get more than one token each in the time of one copy."""
     rate, running = metric.values.get("generation_tokens_per_second"), metric.values.get("running", 0.0)
@@ -187,33 +187,33 @@ def _bus_bound(pressure: Pressure, metric: Metric, on: bool) -> _Reading | None:
     has_room = metric.values.get("kv_cache_usage", 0.0) < STILL_FULL_KV
     near = running > 0 and rate * pressure.step_seconds >= BUS_SHARE * running
     is_bad = near and has_room and metric.values.get("waiting", 0.0) > 0
-    return _Reading(is_bad, figures={**_figures(metric), "tokens": rate})
+    return _Symptom(is_bad, figures={**_figures(metric), "tokens": rate})
 
 
-def _ram_low(pressure: Pressure, host: HostSample, on: bool) -> _Reading | None:
+def _ram_low(pressure: Pressure, host: HostSample, on: bool) -> _Symptom | None:
     if not host.ram_total_bytes:
         return None
     free = host.ram_total_bytes - host.ram_used_bytes
     held = host.engine_bytes
     is_low = free < (STILL_LOW_RAM if on else LOW_RAM) * host.ram_total_bytes
-    return _Reading(is_low, figures={"free": free, "held": held, "total": host.ram_total_bytes})
+    return _Symptom(is_low, figures={"free": free, "held": held, "total": host.ram_total_bytes})
 
 
-def _swapping(pressure: Pressure, host: HostSample, on: bool) -> _Reading | None:
+def _swapping(pressure: Pressure, host: HostSample, on: bool) -> _Symptom | None:
     moved, before = host.swapped_bytes, pressure.host
     if moved is None or before is None or before.swapped_bytes is None or host.time <= before.time:
         return None
     rate = (moved - before.swapped_bytes) / (host.time - before.time)
     held = host.engine_bytes
-    return _Reading(rate >= SWAPPING_BYTES_PER_SECOND, moved, {"held": held, "used": host.swap_used_bytes})
+    return _Symptom(rate >= SWAPPING_BYTES_PER_SECOND, moved, {"held": held, "used": host.swap_used_bytes})
 
 
-_METRIC_RULES: Mapping[PressureKind, Callable[..., _Reading | None]] = {
+_METRIC_RULES: Mapping[PressureKind, Callable[..., _Symptom | None]] = {
     "preemptions": _preemptions,
     "kv_cache_full": _kv_cache_full,
     "bus_bound": _bus_bound,
 }
-_HOST_RULES: Mapping[PressureKind, Callable[..., _Reading | None]] = {"ram_low": _ram_low, "swapping": _swapping}
+_HOST_RULES: Mapping[PressureKind, Callable[..., _Symptom | None]] = {"ram_low": _ram_low, "swapping": _swapping}
 
 
 def _describe(pressure: Pressure, kind: PressureKind, spell: Spell) -> Finding:

@@ -18,9 +18,7 @@ import psutil
 from nexus_orch.errors import LaunchError, Problem
 from nexus_orch.launch.log.pump import LogPump
 from nexus_orch.launch.processes.family import MARK_VARIABLE, EngineRecord, find_descendants, key_of
-from nexus_orch.types import MIB, Command, Exited, Observation, ProcessKey, Started
-
-Emit = Callable[[Observation], None]
+from nexus_orch.types import MIB, Command, Emit, Exited, ProcessKey, Started
 
 FAMILY_SECONDS = 1.0
 """How often descendants are looked for while the engine boots; later, five times less often."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from nexus_orch.contracts import Loader
 from nexus_orch.plan.answer.remedies import find_more_cards, name_ways
 from nexus_orch.plan.asked.inputs import Inputs
-from nexus_orch.plan.search.trials import Trial, try_variation
+from nexus_orch.plan.search.trials import LoaderTrial, try_variation
 from nexus_orch.plan.search.variations import Base, let_go, vary
 from nexus_orch.types import GIB, HostEstimate, Variation
 
@@ -16,7 +16,7 @@ BACKEND = "memory.offload_backend"
 SHORTEST_CONTEXT = 1024
 
 
-def find_host_remedy(inputs: Inputs, failed: Trial, loader: Loader, estimate: HostEstimate) -> str:
+def find_host_remedy(inputs: Inputs, failed: LoaderTrial, loader: Loader, estimate: HostEstimate) -> str:
     """One sentence with the ways that were found; more RAM is always one where the run takes more than there is."""
     base = Base(inputs.fixed.original, inputs.facts)
     contexts = vary("context", base, _halves(failed))
@@ -29,7 +29,7 @@ def find_host_remedy(inputs: Inputs, failed: Trial, loader: Loader, estimate: Ho
     return name_ways(ways)
 
 
-def _halves(failed: Trial) -> Iterable[int]:
+def _halves(failed: LoaderTrial) -> Iterable[int]:
     """Half the wanted context, a quarter of it ..., as long as a request of the workload fits."""
     target = failed.settled.draft.target
     length = target.context // 2
@@ -47,5 +47,5 @@ def _first(inputs: Inputs, loader: Loader, variations: Iterable[Variation]) -> s
     return None
 
 
-def _fits(tried: Trial) -> bool:
+def _fits(tried: LoaderTrial) -> bool:
     return tried.is_comfortable and tried.settled.fits_host

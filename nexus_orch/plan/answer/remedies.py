@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from nexus_orch.contracts import Loader, name_strategy
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.search.strategy import list_by_order
-from nexus_orch.plan.search.trials import Trial, try_variation
+from nexus_orch.plan.search.trials import LoaderTrial, try_variation
 from nexus_orch.plan.search.variations import Base, vary
 from nexus_orch.types import GIB
 
 NOTHING_HELPS = "choose a smaller or more strongly quantized model"
 
 
-def find_remedies(inputs: Inputs, failed: Trial, loaders: Mapping[str, Loader]) -> str:
+def find_remedies(inputs: Inputs, failed: LoaderTrial, loaders: Mapping[str, Loader]) -> str:
     """One sentence with the ways that were found; a plain hint when there is none."""
     more = find_more_cards(inputs, loaders[failed.loader], lambda tried: tried.is_comfortable)
     return name_ways([more, _shorter(failed), _another(inputs, failed, loaders)])
@@ -26,7 +26,7 @@ def name_ways(ways: list[str | None]) -> str:
     return f"fits with {', or '.join(found)}" if found else NOTHING_HELPS
 
 
-def find_more_cards(inputs: Inputs, loader: Loader, is_enough: Callable[[Trial], bool]) -> str | None:
+def find_more_cards(inputs: Inputs, loader: Loader, is_enough: Callable[[LoaderTrial], bool]) -> str | None:
     """The least number of further equal cards that are all used and enough, in words."""
     machine = inputs.facts.machine
     free = machine.host.ram_available_bytes + sum(gpu.free_bytes for gpu in machine.gpus)
@@ -39,7 +39,7 @@ def find_more_cards(inputs: Inputs, loader: Loader, is_enough: Callable[[Trial],
     return None
 
 
-def _shorter(failed: Trial) -> str | None:
+def _shorter(failed: LoaderTrial) -> str | None:
     """A context that fits even at the low end of the estimate: a remedy must hold when it is taken."""
     longest = failed.settled.surely_longest
     pinned = failed.settled.draft.inputs.spec.model.max_model_len
@@ -48,7 +48,7 @@ def _shorter(failed: Trial) -> str | None:
     return f"max_model_len <= {longest:,}"
 
 
-def _another(inputs: Inputs, failed: Trial, loaders: Mapping[str, Loader]) -> str | None:
+def _another(inputs: Inputs, failed: LoaderTrial, loaders: Mapping[str, Loader]) -> str | None:
     """Another loader that keeps part of the weights in host RAM, with its price."""
     others = [loader for loader in list_by_order(loaders) if loader.name != failed.loader]
     for loader in others:

@@ -68,7 +68,7 @@ NF4 = Format(4, 64)
 
 
 @dataclass(frozen=True)
-class Rule:
+class ModuleFormat:
     """Modules that are stored in another format than the rest; None where they stay unquantized."""
 
     modules: Modules
@@ -84,7 +84,7 @@ class Scheme:
 
     method: str | None = None
     format: Format = Format()
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[ModuleFormat, ...] = ()
     experts_only: bool = False
     converts_head: bool = False
     """The output matrix is quantized, too."""

@@ -19,7 +19,7 @@ from nexus_orch.plan.model.formats import (
     UNQUANTIZED,
     WHOLE_ROW,
     Format,
-    Rule,
+    ModuleFormat,
     Scheme,
 )
 from nexus_orch.plan.model.methods import canonical_method, reads
@@ -87,10 +87,10 @@ def _from_config(method: str, config: Mapping[str, Any]) -> Scheme | None:
     return None if read is None else read(config)
 
 
-def _skipped(config: Mapping[str, Any], *keys: str) -> tuple[Rule, ...]:
+def _skipped(config: Mapping[str, Any], *keys: str) -> tuple[ModuleFormat, ...]:
     """The modules that stay unquantized, by the first of these keys that lists some."""
     listed = next((config[key] for key in keys if isinstance(config.get(key), list | tuple) and config[key]), ())
-    return (Rule(Modules.of(listed)),) if listed else ()
+    return (ModuleFormat(Modules.of(listed)),) if listed else ()
 
 
 def _fp8(config: Mapping[str, Any]) -> Scheme:
@@ -112,7 +112,7 @@ def _gptq(config: Mapping[str, Any]) -> Scheme:
     return Scheme("gptq", stored, tuple(rules), converts_head=config.get("lm_head") is True)
 
 
-def _gptq_dynamic(dynamic: object, stored: Format) -> Iterator[Rule]:
+def _gptq_dynamic(dynamic: object, stored: Format) -> Iterator[ModuleFormat]:
     """GPTQModel's exceptions: "-:REGEX" stays unquantized, "+:REGEX" has widths of its own."""
     if not isinstance(dynamic, Mapping):
         return
@@ -121,7 +121,7 @@ def _gptq_dynamic(dynamic: object, stored: Format) -> Iterator[Rule]:
         other = changes if isinstance(changes, Mapping) else {}
         bits, group = _number(other, "bits", int(stored.bits)), _number(other, "group_size", stored.group or -1)
         kept = None if str(name).startswith("-:") else replace(stored, bits=bits, group=group if group > 0 else None)
-        yield Rule(Modules((f"re:{expression}",)), kept)
+        yield ModuleFormat(Modules((f"re:{expression}",)), kept)
 
 
 def _auto_round(config: Mapping[str, Any]) -> Scheme:
@@ -144,7 +144,7 @@ def _auto_round(config: Mapping[str, Any]) -> Scheme:
     )
 
 
-def _auto_round_exceptions(config: Mapping[str, Any], stored: Format) -> Iterator[Rule]:
+def _auto_round_exceptions(config: Mapping[str, Any], stored: Format) -> Iterator[ModuleFormat]:
     """`extra_config` gives single modules widths of their own; 16 bits and more mean that they are left alone."""
     extra = config.get("extra_config")
     for name, changes in (extra if isinstance(extra, Mapping) else {}).items():
@@ -153,7 +153,7 @@ def _auto_round_exceptions(config: Mapping[str, Any], stored: Format) -> Iterato
         bits, group = _number(changes, "bits", int(stored.bits)), _number(changes, "group_size", stored.group or -1)
         kept = None if bits >= 16 else replace(stored, bits=bits, group=group if group > 0 else WHOLE_ROW)
         pattern = f"re:{name}" if any(sign in str(name) for sign in "*^$\\") else str(name)
-        yield Rule(Modules((pattern,)), kept)
+        yield ModuleFormat(Modules((pattern,)), kept)
 
 
 def _modelopt(config: Mapping[str, Any]) -> Scheme | None:
@@ -175,7 +175,7 @@ def _modelopt(config: Mapping[str, Any]) -> Scheme | None:
     return Scheme("modelopt", stored, skipped, converts_head=head, kv_cache_dtype=kv)
 
 
-def _mixed(inner: Mapping[str, Any], skipped: tuple[Rule, ...]) -> Scheme:
+def _mixed(inner: Mapping[str, Any], skipped: tuple[ModuleFormat, ...]) -> Scheme:
     """A format for each layer that `quantized_layers` names. Where it is missing, the blocks have the formats that
     NVIDIA's own mixed checkpoints have."""
     layers = inner.get("quantized_layers")
@@ -185,14 +185,14 @@ def _mixed(inner: Mapping[str, Any], skipped: tuple[Rule, ...]) -> Scheme:
             "counted in NVFP4, attention in FP8"
         )
         attention = Modules(("self_attn", "linear_attn", "in_proj", "out_proj"))
-        return Scheme("modelopt", NVFP4, (*skipped, Rule(attention, FP8_TENSOR)), notes=(note,), is_guess=True)
+        return Scheme("modelopt", NVFP4, (*skipped, ModuleFormat(attention, FP8_TENSOR)), notes=(note,), is_guess=True)
     by_format: dict[Format, list[str]] = {}
     for name, entry in layers.items():
         algorithm = str(entry.get("quant_algo", "") if isinstance(entry, Mapping) else entry).upper()
         if algorithm in _MODELOPT:
             by_format.setdefault(_MODELOPT[algorithm], []).append(str(name))
-    rules = (Rule(Modules(tuple(names)), stored) for stored, names in by_format.items())
-    return Scheme("modelopt", Format(), (*skipped, *rules, Rule(Modules(("re:.*",)))))
+    rules = (ModuleFormat(Modules(tuple(names)), stored) for stored, names in by_format.items())
+    return Scheme("modelopt", Format(), (*skipped, *rules, ModuleFormat(Modules(("re:.*",)))))
 
 
 def _modelopt_kv(*holders: Mapping[str, Any]) -> str | None:
@@ -213,7 +213,7 @@ def _kv_type(scheme: object) -> str | None:
 def _compressed_tensors(config: Mapping[str, Any]) -> Scheme | None:
     """Groups of modules, each with a format of its own; "Linear" means all that no other group names."""
     groups = config.get("config_groups")
-    rules: list[Rule] = list(_skipped(config, "ignore"))
+    rules: list[ModuleFormat] = list(_skipped(config, "ignore"))
     stored: Format | None = None
     for group in groups.values() if isinstance(groups, Mapping) else ():
         weights = group.get("weights") if isinstance(group, Mapping) else None
@@ -225,11 +225,11 @@ def _compressed_tensors(config: Mapping[str, Any]) -> Scheme | None:
         if len(named) < len(targets) or not named:
             stored = stored or read
         if named:
-            rules.append(Rule(Modules(tuple(named)), read))
+            rules.append(ModuleFormat(Modules(tuple(named)), read))
     if stored is None and not any(rule.format for rule in rules):
         return None
     if stored is None:  # no group for all: what none of them names stays as it is
-        rules.append(Rule(Modules(("re:.*",))))
+        rules.append(ModuleFormat(Modules(("re:.*",))))
     scheme = Scheme("compressed-tensors", stored or Format(), tuple(rules))
     kv = config.get("kv_cache_scheme")
     return replace(scheme, kv_cache_dtype=_kv_type(kv) if kv else None)
@@ -271,14 +271,14 @@ def _torchao(config: Mapping[str, Any]) -> Scheme | None:
     if isinstance(by_module, Mapping):
         for module, other in by_module.items():
             if module != "_default":
-                rules.append(Rule(Modules((str(module),)), _torchao_format(other)))
+                rules.append(ModuleFormat(Modules((str(module),)), _torchao_format(other)))
         stored = _torchao_format(by_module.get("_default"))
     else:
         stored = _torchao_format({"_type": name, "_data": settings})
     if stored is None and not any(rule.format for rule in rules):
         return None
     if stored is None:
-        rules.append(Rule(Modules(("re:.*",))))
+        rules.append(ModuleFormat(Modules(("re:.*",))))
     return Scheme("torchao", stored or Format(), tuple(rules))
 
 
@@ -311,7 +311,7 @@ def _quark(config: Mapping[str, Any]) -> Scheme | None:
     for name, other in (layers if isinstance(layers, Mapping) else {}).items():
         found = _quark_format(other)
         if found is not None:
-            rules.append(Rule(Modules((str(name),)), found))
+            rules.append(ModuleFormat(Modules((str(name),)), found))
     stored = _quark_format(config.get("global_quant_config"))
     if stored is None:
         return None

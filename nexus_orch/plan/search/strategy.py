@@ -9,7 +9,7 @@ from nexus_orch.contracts import Loader, Refusal, name_strategy
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.cards.parallelism import Parallelism
-from nexus_orch.plan.search.trials import SearchSpace, Trial, try_loader
+from nexus_orch.plan.search.trials import LoaderTrial, SearchSpace, try_loader
 from nexus_orch.suggest import suggest_or_list
 from nexus_orch.types import Choice
 
@@ -18,10 +18,10 @@ from nexus_orch.types import Choice
 class LoaderChoice:
     """The trial that will be run, why, and why other strategies cannot serve. `trial` is None when none can."""
 
-    trial: Trial | None
+    trial: LoaderTrial | None
     choice: Choice
     refused: Mapping[str, Refusal]
-    others: tuple[Trial, ...] = ()
+    others: tuple[LoaderTrial, ...] = ()
 
 
 def choose_loader(inputs: Inputs, parallelism: Parallelism, loaders: Mapping[str, Loader]) -> LoaderChoice:
@@ -30,7 +30,7 @@ def choose_loader(inputs: Inputs, parallelism: Parallelism, loaders: Mapping[str
     pinned = find_pinned(inputs, loaders)
     candidates = [pinned] if pinned is not None else list_by_order(loaders)
     refused: dict[str, Refusal] = {}
-    tried: list[Trial] = []
+    tried: list[LoaderTrial] = []
     space = SearchSpace(inputs, parallelism, _name_offloading(inputs, candidates))
     for loader in candidates:
         refusal = loader.supports(inputs.spec, inputs.facts)
@@ -67,7 +67,7 @@ def list_by_order(loaders: Mapping[str, Loader]) -> list[Loader]:
     return sorted(loaders.values(), key=lambda loader: (loader.order, loader.name))
 
 
-def _reason(chosen: Trial | None, tried: list[Trial], refused: Mapping[str, Refusal]) -> str:
+def _reason(chosen: LoaderTrial | None, tried: list[LoaderTrial], refused: Mapping[str, Refusal]) -> str:
     if chosen is None:
         return "no strategy can serve this run"
     if chosen is not tried[0]:

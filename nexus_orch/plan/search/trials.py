@@ -49,7 +49,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Trial:
+class LoaderTrial:
     """What a loader achieves, and the choices of batching and mode that it took."""
 
     loader: str
@@ -96,20 +96,20 @@ class SearchSpace:
         return {}
 
 
-def try_loader(space: SearchSpace, loader: Loader) -> Trial:
+def try_loader(space: SearchSpace, loader: Loader) -> LoaderTrial:
     """What this loader achieves at best, with the reason for its back end."""
     best = _try_widths(space, loader)
     return replace(best, settled=explain_backend(best.settled, best.others))
 
 
-def try_variation(inputs: Inputs, variation: Variation, loader: Loader) -> Trial | None:
+def try_variation(inputs: Inputs, variation: Variation, loader: Loader) -> LoaderTrial | None:
     """What this loader achieves in the run with the change; None where the model cannot be divided so."""
     changed = inputs.varied(variation)
     parallelism = choose_parallelism(changed)
     return None if parallelism.problems else try_loader(SearchSpace(changed, parallelism), loader)
 
 
-def _try_widths(space: SearchSpace, loader: Loader) -> Trial:
+def _try_widths(space: SearchSpace, loader: Loader) -> LoaderTrial:
     """With keys and values as wide as the model's, or narrower.
 
     Keys and values in 8 bits are tried last, and only for a run that fits in no other way on the cards.
@@ -130,10 +130,10 @@ def _try_widths(space: SearchSpace, loader: Loader) -> Trial:
     return replace(other, choices=(*other.choices, narrow_choice(space.inputs, needed, space.offloading)))
 
 
-def _try_rungs(space: SearchSpace, loader: Loader) -> Trial:
+def _try_rungs(space: SearchSpace, loader: Loader) -> LoaderTrial:
     """The engine's own settings where all that is wanted fits with them, on the cards; else what serves best of these
     and leaner ones."""
-    tried: list[Trial] = []
+    tried: list[LoaderTrial] = []
     for rung in space.rungs:
         tried.append(_try(space, loader, rung))
         settled = tried[-1].settled
@@ -177,12 +177,12 @@ def _batching(inputs: Inputs, parallelism: Parallelism, *, lean: bool) -> Batchi
     )
 
 
-def _try(space: SearchSpace, loader: Loader, rung: Rung) -> Trial:
+def _try(space: SearchSpace, loader: Loader, rung: Rung) -> LoaderTrial:
     """The best of a rung: with CUDA graphs, or without where that is better and the user has left it open."""
     fixed, batching = space.inputs.fixed, rung.batching
     pinned = fixed.spec.memory.enforce_eager
     settled, *others = place_weights(space.draft(batching, eager=bool(pinned)), loader, rung.share)
-    found = Trial(loader.name, settled, batching.choices, tuple(others))
+    found = LoaderTrial(loader.name, settled, batching.choices, tuple(others))
     if pinned is not None:
         return replace(found, choices=(*batching.choices, fixed.choice(EAGER, pinned, "")))
     without = space.draft(batching, eager=True)
@@ -198,7 +198,7 @@ def _try(space: SearchSpace, loader: Loader, rung: Rung) -> Trial:
     reason = _find_eager_reason(settled, eager)
     if reason is None:
         return found
-    return Trial(loader.name, eager, (*batching.choices, fixed.choice(EAGER, True, reason)), tuple(others))
+    return LoaderTrial(loader.name, eager, (*batching.choices, fixed.choice(EAGER, True, reason)), tuple(others))
 
 
 def _lets_wait(settled: Settled) -> bool:

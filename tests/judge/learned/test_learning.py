@@ -11,7 +11,7 @@ import pytest
 from nexus_orch.judge.learned.case import make_machine_key, make_model_key
 from nexus_orch.judge.learned.learning import (
     RULES,
-    Measurement,
+    LaunchMeasurement,
     choose_lessons,
     make_measurement,
     render_lessons,
@@ -61,7 +61,7 @@ def _facts(**changes: Any) -> Facts:
     return make_facts(MODEL, make_gpu(), **changes)
 
 
-def _measure(plan: Plan, facts: Facts | None = None, **numbers: Any) -> Measurement:
+def _measure(plan: Plan, facts: Facts | None = None, **numbers: Any) -> LaunchMeasurement:
     """A launch that took half a GiB more than planned, and told all that an engine can tell."""
     card = plan.per_gpu[0]
     cache = card.kv_cache_bytes + card.headroom_bytes - GIB // 2
