@@ -10,6 +10,7 @@ BENCHMARKS = {
     "flags": "flags of an installed vLLM: at least 40 times faster than `vllm serve --help`",
     "monitor": "monitor at 1 Hz: at most 1% of one core and 100 MB RSS",
     "log_flood": "a child that prints 50 MB/s is never blocked, memory stays bounded",
+    "field": "logs that people posted: every one judged rightly",
     "planner": "the planner's error on real launches; 1,000 plans in at most 5 s",
 }
 

@@ -125,7 +125,7 @@ class Patterns:
         return tuple({context: None for entry in self.signatures for context in entry.context})
 
     def remedy(self, cause: Cause) -> str:
-        """What to do about a cause of which nothing more is known."""
+        """What to do about a cause of which nothing more is known, with pieces for some releases only."""
         return self.causes[cause].remedy
 
 

@@ -11,7 +11,7 @@ import re
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-_PIECE = re.compile(r"\[\[(?P<releases>[<>=!~,.\d]+)\|(?P<text>.*?)\]\]")
+_PIECE = re.compile(r"\[\[(?P<releases>[<>=!~,.\d]+)\|(?P<text>.*?)\]\](?!\])")
 
 
 def render_remedy(remedy: str, release: str | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from nexus_orch.judge.log.joined import Joiner
@@ -153,11 +153,4 @@ def _begins_anew(start: Start, banner: str) -> bool:
     """True when a banner belongs to another start than the lines before it."""
     if start.exit_code is not None or banner in start.banners:
         return True
-    return start.reading.is_over
-
-
-def all_starts(history: History) -> Iterator[tuple[Service, Start]]:
-    """All starts that were kept, with their services."""
-    for service in history.services.values():
-        for start in (*service.ended, service.last):
-            yield service, start
+    return start.reading.is_over and (start.has_banner or start.reading.is_vllm)

@@ -15,6 +15,7 @@ from nexus_orch.judge.log.important import is_important
 from nexus_orch.judge.log.lines import parse_line
 from nexus_orch.judge.log.measured import Measured, RankMeasured, measure
 from nexus_orch.judge.log.patterns import TIERS, shipped_patterns
+from nexus_orch.judge.log.remedies import render_remedy
 from nexus_orch.judge.log.signatures import Evidence, Match, add_evidence
 from nexus_orch.types import CAUSES, Stage
 
@@ -122,5 +123,6 @@ def test_an_example_is_never_dropped_in_a_flood(name: str) -> None:
 def test_the_manual_says_what_the_table_says() -> None:
     manual = (Path(__file__).parents[3] / "docs" / "causes.md").read_text(encoding="utf-8")
     for name, text in shipped_patterns().causes.items():
-        row = f"| `{name}` | {text.summary} | {text.remedy.replace('|', chr(92) + '|')} |"
+        remedy = render_remedy(text.remedy, None)
+        row = f"| `{name}` | {text.summary} | {remedy.replace('|', chr(92) + '|')} |"
         assert row in manual, name
