@@ -23,7 +23,7 @@ from nexus_orch.types import GIB, MIB, Choice, GpuEstimate, HostEstimate, Plan, 
 from nexus_orch.types.releases import parse_version
 
 CPU_BLOCK_SIZE = 128
-"""platforms/cpu.py: the default block size of the CPU backend."""
+"""Tokens of a block on the CPU backend by default (platforms/cpu.py)."""
 KV_STEP_GIB = 0.25
 """A derived KV cache is a multiple of this, at least 1 GiB where that is free. Before 0.22 it is whole GiB:
 VLLM_CPU_KVCACHE_SPACE was read with int() (platforms/cpu.py); since then --kv-cache-memory-bytes counts."""
@@ -67,12 +67,12 @@ class _CpuRun:
 
     @property
     def doubt_bytes(self) -> int:
-        """How far the processes may be off."""
+        """Bytes by which the processes' own memory may be off."""
         return int(float(measured("cpu")["process_doubt"]) * self.process_bytes)
 
     @property
     def is_borderline(self) -> bool:
-        """Whether the verdict flips within what the processes may be off."""
+        """Whether the verdict flips within the bytes by which the processes may be off."""
         return abs(self.available_bytes - self.required_bytes) < self.doubt_bytes
 
     @cached_property
@@ -102,7 +102,7 @@ class _CpuRun:
 
     @cached_property
     def context(self) -> Choice:
-        """The pinned context, else the model's within what fits and what a CPU can read."""
+        """The choice of the context: the pinned one, else the model's within what fits and what a CPU can read."""
         limit = self.inputs.architecture.longest_context
         fixed = self.inputs.spec.memory.kv_cache.size_gib
         room = int(fixed * GIB) if fixed is not None else int(self._whole_steps(self.room_bytes) * GIB)
@@ -123,12 +123,12 @@ class _CpuRun:
         return 1.0 if parse_version(self.inputs.facts.engine.version) < Version("0.22") else KV_STEP_GIB
 
     def _whole_steps(self, size_bytes: int) -> float:
-        """GiB for each worker, in whole steps, when all of them share so many bytes."""
+        """GiB for each worker, in whole steps, when all of them share `size_bytes`."""
         return max(0, size_bytes) // self.ranks // int(self._step_gib * GIB) * self._step_gib
 
     @cached_property
     def kv_gib(self) -> Choice:
-        """GiB for each worker."""
+        """The choice of the KV cache's size: GiB for each worker."""
         work = self.inputs.spec.workload
         length = int(self.context.value)
         request = min(length, work.input_tokens + work.output_tokens)
@@ -141,7 +141,7 @@ class _CpuRun:
 
     @property
     def eager(self) -> Choice:
-        """No compilation, unless the user asks for it."""
+        """The choice not to compile, unless the user asks for it."""
         seconds = measured("cpu")
         reason = (
             f"compiling takes about {seconds['compiled_start_seconds']} s before the first start of a small model is "
@@ -218,7 +218,8 @@ def _judge(run: _CpuRun) -> list[Problem]:
 
 
 def _too_little_ram(run: _CpuRun) -> Problem:
-    """Where a pinned size of the KV cache or a pinned context is the cause, it is named, with what would fit."""
+    """The problem of too little RAM. Where a pinned size of the KV cache or a pinned context is the cause, it is named,
+    with what would fit."""
     inputs, missing = run.inputs, (run.required_bytes - run.available_bytes) / GIB
     (key, value, origin), remedy = name_ram(inputs), f"free {missing:.2f} GiB, or choose a smaller model"
     for pinned, smaller in (("memory.kv_cache.size_gib", run.surely_kv_gib), ("model.max_model_len", run.surely_long)):

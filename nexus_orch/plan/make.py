@@ -93,7 +93,7 @@ def _complete(
 
 
 def _offload_notes(inputs: Inputs, settled: Settled, host: HostEstimate) -> tuple[str, ...]:
-    """What to know about weights and KV blocks in RAM."""
+    """Notes on weights and KV blocks in RAM."""
     elsewhere = judge_elsewhere(settled) if settled.offloads else None
     return (
         *settled.placement.notes,
@@ -105,7 +105,7 @@ def _offload_notes(inputs: Inputs, settled: Settled, host: HostEstimate) -> tupl
 def _choices(
     inputs: Inputs, parallelism: Parallelism, chosen: LoaderChoice, settled: Settled, batching: tuple[Choice, ...]
 ) -> tuple[Choice, ...]:
-    """Every setting of the run in the order of the configuration; a key appears once."""
+    """The choices of every setting of the run in the order of the configuration; a key appears once."""
     memory = (chosen.choice, settled.utilization, *settled.placement.choices)
     if inputs.fixed.has("memory.kv_cache.size_gib"):
         memory = (*memory, inputs.fixed.choice("memory.kv_cache.size_gib", None, ""))
@@ -180,7 +180,7 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
 
 
 def _unsupported(inputs: Inputs, chosen: LoaderChoice) -> list[Problem]:
-    """No strategy can serve: each with its reason."""
+    """One problem for each strategy that cannot serve, with its reason."""
     return [
         Problem(
             f"{name} cannot serve this run: {refusal.reason}",

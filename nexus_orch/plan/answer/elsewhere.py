@@ -7,11 +7,11 @@ from nexus_orch.plan.estimate.settled import Settled
 from nexus_orch.types import RAM_RATE
 
 MOST_SHARE = 0.5
-"""Of the weights, so much must lie in RAM."""
+"""The least share of the weights that must lie in RAM for a word about other tools."""
 CLEARLY = 1.2
-"""How much faster the other way must be by the numbers to be worth a word."""
+"""How many times faster the other way must be, by the numbers, to be worth a word."""
 RAM_EFFICIENCY = 0.8
-"""Of the RAM's nominal bandwidth, what a reader on all cores gets; an assumption, not a measurement."""
+"""The share of the RAM's nominal bandwidth that a reader on all cores gets; an assumption, not a measurement."""
 COMMON_BANDWIDTH = 40e9
 """Bytes per second that the RAM of nearly any PC with two channels of DDR4 gives."""
 
@@ -53,7 +53,7 @@ def judge_elsewhere(settled: Settled) -> str | None:
 
 
 def _used_bytes(pace: Pace, card: int) -> int:
-    """What one token needs of the weights in RAM, whatever vLLM moves."""
+    """Bytes of the weights in RAM that one token needs, whatever vLLM moves."""
     moved, offloaded = pace.moved_bytes(card), pace.placement.offloaded_bytes[card]
     if moved < offloaded:
         return moved  # it brings what is used

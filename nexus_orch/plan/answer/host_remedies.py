@@ -17,7 +17,8 @@ SHORTEST_CONTEXT = 1024
 
 
 def find_host_remedy(inputs: Inputs, failed: LoaderTrial, loader: Loader, estimate: HostEstimate) -> str:
-    """One sentence with the ways that were found; more RAM is always one where the run takes more than there is."""
+    """One sentence with the ways to fit into the host's RAM that were found; more RAM is one where the run takes more
+    than there is."""
     base = Base(inputs.fixed.original, inputs.facts)
     contexts = vary("context", base, _halves(failed))
     backend = _first(inputs, loader, let_go(base, [(BACKEND,)]))  # reading in place takes no copies while loading
@@ -39,7 +40,7 @@ def _halves(failed: LoaderTrial) -> Iterable[int]:
 
 
 def _first(inputs: Inputs, loader: Loader, variations: Iterable[Variation]) -> str | None:
-    """The first of the changes with which the run fits on its cards and into the RAM."""
+    """The first of the changes with which the run fits on its cards and into the RAM, in words."""
     for variation in variations:
         tried = try_variation(inputs, variation, loader)
         if tried is not None and _fits(tried):

@@ -15,7 +15,7 @@ NOTHING_HELPS = "choose a smaller or more strongly quantized model"
 
 
 def find_remedies(inputs: Inputs, failed: LoaderTrial, loaders: Mapping[str, Loader]) -> str:
-    """One sentence with the ways that were found; a plain hint when there is none."""
+    """One sentence with the changes that were found to make the run fit; a plain hint when there is none."""
     more = find_more_cards(inputs, loaders[failed.loader], lambda tried: tried.is_comfortable)
     return name_ways([more, _shorter(failed), _another(inputs, failed, loaders)])
 
@@ -27,7 +27,7 @@ def name_ways(ways: list[str | None]) -> str:
 
 
 def find_more_cards(inputs: Inputs, loader: Loader, is_enough: Callable[[LoaderTrial], bool]) -> str | None:
-    """The least number of further equal cards that are all used and enough, in words."""
+    """The least number of further equal cards, in words, with which the run is good enough and uses all of them."""
     machine = inputs.facts.machine
     free = machine.host.ram_available_bytes + sum(gpu.free_bytes for gpu in machine.gpus)
     for variation in vary("more_cards", Base(inputs.spec, inputs.facts)):
@@ -40,7 +40,8 @@ def find_more_cards(inputs: Inputs, loader: Loader, is_enough: Callable[[LoaderT
 
 
 def _shorter(failed: LoaderTrial) -> str | None:
-    """A context that fits even at the low end of the estimate: a remedy must hold when it is taken."""
+    """The longest context, in words, that fits even at the low end of the estimate: a remedy must hold when it is
+    taken."""
     longest = failed.settled.surely_longest
     pinned = failed.settled.draft.inputs.spec.model.max_model_len
     if pinned is None or longest <= 0 or longest >= pinned or min(failed.settled.kv) <= 0:

@@ -22,7 +22,7 @@ _PASSED_ON = (
 
 
 def model_choices(inputs: Inputs) -> tuple[Choice, ...]:
-    """The model, its data type and how it is called."""
+    """The choices of the model, its data type and the name by which clients call it."""
     fixed = inputs.fixed
     found = [
         _model_path(inputs),
@@ -37,7 +37,7 @@ def model_choices(inputs: Inputs) -> tuple[Choice, ...]:
 
 
 def _model_path(inputs: Inputs) -> Choice:
-    """The folder or hub id; of a GGUF model the file, which is what vLLM takes."""
+    """The choice of the model's folder or hub id; of a GGUF model its file, which is what vLLM takes."""
     model = inputs.facts.model
     checkpoint = model.checkpoint
     if checkpoint is not None and checkpoint.format == "gguf" and model.path in checkpoint.files:
@@ -52,7 +52,7 @@ def passed_choices(inputs: Inputs) -> tuple[Choice, ...]:
 
 
 def serve_choices(inputs: Inputs) -> tuple[Choice, ...]:
-    """Address, key and extra arguments."""
+    """The choices of address, key and extra arguments."""
     fixed, serve = inputs.fixed, inputs.spec.serve
     found = [
         _host(inputs),
@@ -68,7 +68,7 @@ def serve_choices(inputs: Inputs) -> tuple[Choice, ...]:
 
 
 def _pinning_choices(inputs: Inputs) -> tuple[Choice, ...]:
-    """Under WSL, vLLM pins host RAM only when it is told to."""
+    """The choice to pin host RAM under WSL, where vLLM does so only when it is told to."""
     if inputs.is_cpu or not inputs.facts.machine.is_wsl:
         return ()
     reason = "WSL gives pinned host RAM only to who asks; offloading and newer engines need it"
@@ -76,13 +76,14 @@ def _pinning_choices(inputs: Inputs) -> tuple[Choice, ...]:
 
 
 def _plugin_choices(inputs: Inputs) -> tuple[Choice, ...]:
-    """Settings that plugins add are for the adapter to understand, or to refuse."""
+    """The choices of settings that plugins add: an adapter understands or refuses them."""
     keys = [f"plugin.{name}" for name in inputs.spec.plugin]
     return tuple(inputs.fixed.choice(key, None, "") for key in keys)
 
 
 def _host(inputs: Inputs) -> Choice:
-    """The address has a default in the spec itself: it counts as pinned only when it was written somewhere."""
+    """The choice of the address, which counts as pinned only where it was written down: the spec itself has a
+    default."""
     choice = inputs.fixed.choice("serve.host", None, "")
     if inputs.spec.origin("serve.host") is not None or choice.value != ServeSpec.host:
         return choice

@@ -34,7 +34,8 @@ ENGINE_SETTINGS = (
 """The settings that are meant for the engine: each one that is pinned must become a choice of the plan."""
 
 WAYS_OF_OFFLOADING = ("memory.offload_backend", "memory.offload_params")
-"""How weights leave the cards, if they do: a profile may say that for every model, also for one that fits."""
+"""Settings that say how weights leave the cards, if they do: a profile may say that for every model, also for one that
+fits."""
 
 
 def with_unused_pins(plan: Plan, honours: Collection[str] = ()) -> Plan:

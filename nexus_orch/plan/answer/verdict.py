@@ -11,7 +11,7 @@ from nexus_orch.types import GIB
 
 
 def judge_context(inputs: Inputs) -> list[Problem]:
-    """A pinned context beyond the model's own limit, which no memory can mend."""
+    """The problem of a pinned context beyond the model's own limit, which no memory can mend."""
     pinned, limit = inputs.spec.model.max_model_len, inputs.architecture.longest_context
     if pinned is None or pinned <= limit:
         return []
@@ -28,7 +28,7 @@ def judge_context(inputs: Inputs) -> list[Problem]:
 
 
 def judge_memory(settled: Settled, remedy: str) -> list[Problem]:
-    """The first thing that would go wrong on the way from an empty card to a served context."""
+    """The first problem on the way from an empty card to a served context."""
     busy = _judge_free(settled)
     if busy:
         return busy
@@ -44,7 +44,8 @@ def judge_memory(settled: Settled, remedy: str) -> list[Problem]:
 
 
 def _judge_free(settled: Settled) -> list[Problem]:
-    """The engine refuses to start when less is free than it is told to take (v1/worker/utils.py: request_memory)."""
+    """The problem of each card with less free memory than the engine is told to take, for which it refuses to start
+    (v1/worker/utils.py: request_memory)."""
     draft, found = settled.draft, []
     for card, gpu in enumerate(draft.gpus):
         free, wanted = draft.account.free_bytes[card], settled.budgets[card]
@@ -65,7 +66,7 @@ def _judge_free(settled: Settled) -> list[Problem]:
 
 
 def _judge_card(settled: Settled, card: int, remedy: str) -> Problem | None:
-    """Loading, profiling and the KV cache of one card, in the order in which they happen."""
+    """The first problem of one card while weights are loaded, the model is profiled and the KV cache is sized."""
     draft, gpu = settled.draft, settled.draft.gpus[card]
     weights = draft.kept_bytes(card, settled.placement.offloaded_bytes[card])
     free, fixed = draft.account.free_bytes[card], draft.account.fixed_bytes[card]
@@ -90,7 +91,8 @@ def _judge_card(settled: Settled, card: int, remedy: str) -> Problem | None:
 
 
 def _too_large_cache(settled: Settled, remedy: str) -> Problem:
-    """A pinned size that is not there: the engine would run out of memory when it allocates the cache."""
+    """The problem of a pinned cache size for which there is no room: the engine would run out of memory when it
+    allocates it."""
     inputs, room = settled.draft.inputs, min(settled.room_bytes) / GIB
     sure = math.floor((min(settled.room_bytes) - settled.draft.account.doubt.below) / GIB * 10) / 10
     return Problem(

@@ -18,7 +18,7 @@ AUTOMATIC_KEYS = (
     "memory.offload_backend",
     "memory.kv_cache.dtype",
 )
-"""Where "auto" means the same as null: the planner decides."""
+"""Settings whose value "auto" means the same as null: the planner decides."""
 
 
 class FixedSettings:
@@ -39,7 +39,7 @@ class FixedSettings:
         self.spec = effective
 
     def by_estimates(self) -> FixedSettings:
-        """The same without measured sizes: those hold for one parallelism and one batch."""
+        """The same settings without measured sizes: those hold for one parallelism and one batch."""
         kept = tuple(lesson for key, lesson in self.lessons.items() if not key.startswith("measured."))
         return self if len(kept) == len(self.lessons) else FixedSettings(self.original, kept)
 
@@ -71,7 +71,7 @@ class FixedSettings:
 
 
 def pinned_choice(spec: RunSpec, key: str) -> Choice:
-    """A value that the user has set, and where."""
+    """The choice of a value that the user has set, with the place where he did."""
     origin = spec.origin(key)
     where = "by the user" if origin is None else "on the command line" if origin == COMMAND_LINE else f"in {origin}"
     return Choice(key, spec.get(key), "pinned", f"set {where}")

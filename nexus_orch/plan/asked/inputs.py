@@ -30,7 +30,7 @@ _MINIMUM_CAPABILITY = {"fp8": (8, 0), "awq": (7, 5), "gptq": (6, 0), "mxfp4": (8
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that no later decision changes."""
+    """The facts and settings of a run that no later decision changes."""
 
     fixed: FixedSettings
     facts: Facts
@@ -99,12 +99,12 @@ class Inputs:
 
     @cached_property
     def checkpoint_scale(self) -> float:
-        """What the checkpoint's quantized layers really take, over what is computed for them."""
+        """Bytes that the checkpoint's quantized layers really take, over the bytes that are computed for them."""
         return layer_scale(self.architecture, self.scheme, self.facts.model.checkpoint)
 
     @cached_property
     def whole(self) -> RankWeights:
-        """All weights on one rank."""
+        """The weights of the whole model on one rank."""
         return self.weight_layout(1, 1, whole_segments=False).stages[0]
 
     def weight_layout(
@@ -126,12 +126,13 @@ class Inputs:
 
     @cached_property
     def _layouts(self) -> dict[tuple[int, int, bool, tuple[int, ...]], WeightLayout]:
-        """One for each way to divide the model, which a plan tries with many settings."""
+        """Weight layouts by the way in which the model is divided: a plan tries each with many settings."""
         return {}
 
 
 def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Inputs:
-    """Raises ConfigError when the model's configuration cannot be read; what merely cannot run becomes a problem."""
+    """The inputs of a plan. Raises ConfigError when the model's configuration cannot be read; what merely cannot run
+    becomes a problem."""
     fixed = FixedSettings(spec, lessons)
     architecture = choose_architecture(facts.model)
     capability = facts.machine.gpus[0].compute_capability if facts.machine.gpus else None

@@ -12,8 +12,8 @@ LEAST_CONTEXT = 4096
 
 @dataclass(frozen=True)
 class Target:
-    """What the cache should hold: one request of `context` tokens (the engine refuses to start with less), and
-    `requests` of `request_tokens` at once."""
+    """Tokens and requests that the cache should hold: one request of `context` tokens (the engine refuses to start with
+    less), and `requests` of `request_tokens` at once."""
 
     context: int
     requests: int

@@ -23,7 +23,7 @@ from nexus_orch.plan.release.generations import Generation
 from nexus_orch.types import COMPILED_PEAK, MIB, PASS_PEAK, GpuFacts
 
 FREE_MARGIN_BYTES = 64 * MIB
-"""Left free beside the budget, for what grows between the plan and the launch."""
+"""Memory left free beside the budget, for what grows between the plan and the launch."""
 NARROW_CACHE_WORKSPACE_BYTES = 394 * MIB
 """FlashInfer's buffer, taken at the first batch, when the KV cache has its memory already (envs.py:
 VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE; v1/attention/backends/flashinfer.py of 0.11.2 and 0.33.0)."""

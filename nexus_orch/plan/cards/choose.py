@@ -26,13 +26,14 @@ SMALL_SHARE = 0.1
 CLEARLY_FASTER = 0.9
 """A pipeline takes the place of tensor parallelism where a request costs less than this part of the time."""
 FREER_BYTES = GIB // 2
-"""Other cards than the first ones are taken when so much more is free on them."""
+"""Other cards than the first ones are taken when this much more is free on them."""
 WEIGHTS_SHARE = 0.9
-"""Of all cards' memory: weights beyond it lie in host RAM in part."""
+"""The share of all cards' memory beyond which weights lie in host RAM in part."""
 
 
 def choose_parallelism(inputs: Inputs) -> Parallelism:
-    """The pinned numbers, else what the cards, the links between them and the objective speak for."""
+    """The parallelism with the pinned numbers, else the one that the cards, the links between them and the objective
+    speak for."""
     cards = inputs.facts.machine.gpus
     if inputs.is_cpu:
         return _on_cpu(inputs)
@@ -68,7 +69,7 @@ def _on_cpu(inputs: Inputs) -> Parallelism:
 
 
 def _shape_choices(inputs: Inputs, tensor: int, pipeline: int, why: str, *, available: int) -> tuple[Choice, ...]:
-    """What is said of the numbers of ranks: nothing where there is one card and one rank."""
+    """The choices of the numbers of ranks: none where there is one card and one rank."""
     fixed, choices = inputs.fixed, []
     if tensor > 1 or available > 1 or fixed.has("serve.tensor_parallel"):
         choices.append(fixed.choice("serve.tensor_parallel", tensor, why))
@@ -78,7 +79,7 @@ def _shape_choices(inputs: Inputs, tensor: int, pipeline: int, why: str, *, avai
 
 
 def _choose_shape(inputs: Inputs, cards: Sequence[GpuFacts]) -> tuple[int, int, str]:
-    """Tensor and pipeline parallelism over equal cards, and why."""
+    """Numbers of tensor and pipeline parallelism over equal cards, and why."""
     serve, available = inputs.fixed.spec.serve, max(1, len(cards))
     stages = serve.pipeline_parallel or len(serve.pipeline_partition or ()) or None
     if serve.tensor_parallel is not None and stages is not None:
@@ -95,7 +96,8 @@ def _choose_shape(inputs: Inputs, cards: Sequence[GpuFacts]) -> tuple[int, int, 
 
 
 def _shapes(inputs: Inputs, available: int) -> list[tuple[int, int]]:
-    """What the heads, the layers and the pins allow, the most tensor parallelism first."""
+    """Numbers of tensor and pipeline parallelism that the heads, the layers and the pins allow, the most tensor
+    parallelism first."""
     serve, architecture = inputs.fixed.spec.serve, inputs.architecture
     pinned = serve.pipeline_parallel or len(serve.pipeline_partition or ()) or None
     found = []
@@ -113,7 +115,8 @@ def _shapes(inputs: Inputs, available: int) -> list[tuple[int, int]]:
 def _compare_shapes(
     inputs: Inputs, cards: Sequence[GpuFacts], shapes: Sequence[tuple[int, int]]
 ) -> tuple[int, int, str]:
-    """The most tensor parallelism, unless cards without NVLink would wait longer for each other than it saves.
+    """The shape with the most tensor parallelism, unless cards without NVLink would wait longer for each other than it
+    saves.
 
     vLLM's guide to parallelism and scaling advises the same: pipeline parallelism for cards without NVLink, such as
     L40S. Weights beyond the cards' memory come over each card's own bus, which all ranks of a layer use at once.
@@ -187,7 +190,7 @@ def _among_unlike(inputs: Inputs, candidates: Sequence[Candidate]) -> Parallelis
 
 
 def _why_unlike(inputs: Inputs, chosen: Candidate, candidates: Sequence[Candidate]) -> str:
-    """What the best of the other ways would give."""
+    """One clause with what the best of the other ways to use the cards would give."""
     others = [other for other in candidates if other is not chosen]
     if not others:
         return "the only way that is left open"
@@ -211,7 +214,8 @@ def _render_shape(candidate: Candidate) -> str:
 
 
 def _device_choices(inputs: Inputs, gpus: Sequence[GpuFacts], reason: str) -> tuple[Choice, ...]:
-    """The cards by their numbers, which CUDA must count as NVML does: by itself it puts the fastest card first."""
+    """The choices that name the cards by their numbers, which CUDA must count as NVML does: by itself it puts the
+    fastest card first."""
     indices = tuple(gpu.index for gpu in gpus)
     order = "so that CUDA numbers the cards as NVML does"
     return (

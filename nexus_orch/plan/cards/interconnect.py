@@ -11,11 +11,12 @@ from nexus_orch.plan.release.accounting import measured
 from nexus_orch.types import GpuFacts
 
 ALL_REDUCES_PER_LAYER = 2
-"""After attention and after the feed-forward block (every decoder of vllm/model_executor/models)."""
+"""All-reduces of tensor parallelism: after attention and after the feed-forward block (every decoder of
+vllm/model_executor/models)."""
 ACTIVATION_BYTES = 2
 SHORT_MESSAGE_SECONDS = 25e-6
-"""An all-reduce of one token's hidden state between cards without NVLink. An assumption: an exchange of 8 bytes between
-two RTX 4090 over PCIe 4 without peer access takes 11.5 us (nccl-tests, alltoall_perf: issue 17 of
+"""Seconds of an all-reduce of one token's hidden state between cards without NVLink. An assumption: an exchange of 8
+bytes between two RTX 4090 over PCIe 4 without peer access takes 11.5 us (nccl-tests, alltoall_perf: issue 17 of
 github.com/tinygrad/open-gpu-kernel-modules), and an all-reduce is two exchanges. vLLM's own short all-reduce needs
 NVLink or, for two cards, peer access (distributed/device_communicators/custom_all_reduce.py)."""
 STAGED_SHARE = 0.5
@@ -37,13 +38,13 @@ class Cost:
     """The seconds that a parallelism takes, for comparing it with others."""
 
     alone: float
-    """One request of the workload, with nothing else to do."""
+    """Seconds of one request of the workload, with nothing else to do."""
     busy: float
-    """How long the cards are taken by each request, with workload.concurrency of them at once."""
+    """Seconds for which each request takes the cards, with workload.concurrency of them at once."""
     exchange: float
-    """Of one prompt token, what cards wait for each other; of a long prompt."""
+    """Seconds that cards wait for each other over one token of a long prompt."""
     token_exchange: float
-    """The same of one token of an answer, alone."""
+    """Seconds that cards wait for each other over one token of an answer, alone."""
 
 
 def has_nvlink(gpus: Sequence[GpuFacts]) -> bool:
@@ -97,7 +98,7 @@ class _Pass:
         return sum(self.stages)
 
     def cycle(self, batches: int) -> float:
-        """Seconds after which each of so many batches in the pipeline has moved on by one pass."""
+        """Seconds after which each of `batches` batches in the pipeline has moved on by one pass."""
         return max(self.seconds, batches * max(self.stages))
 
     @classmethod
@@ -118,7 +119,7 @@ class _Pass:
 
 
 def _work_seconds(stage: PipelineStage, read_bytes: float, operations: float) -> float | None:
-    """Each card of the stage takes an equal part; the slowest one decides."""
+    """Seconds of reading and computing in a stage: each card takes an equal part, and the slowest one decides."""
     constants, slowest = measured("throughput"), 0.0
     for gpu in stage.gpus:
         if gpu.memory_bandwidth_bytes_per_second is None or gpu.fp16_flops is None:
@@ -130,7 +131,8 @@ def _work_seconds(stage: PipelineStage, read_bytes: float, operations: float) ->
 
 
 def _exchange_seconds(inputs: Inputs, stage: PipelineStage, tokens: int, times: float) -> float | None:
-    """All-reduces of a stage without NVLink; beside the weights, what NVLink takes is little enough to leave out."""
+    """Seconds of all-reduces in a stage without NVLink; beside the weights, what NVLink takes is little enough to leave
+    out."""
     cards = len(stage.gpus)
     if cards == 1 or has_nvlink(stage.gpus):
         return 0.0

@@ -16,13 +16,14 @@ LEAST_GAIN = 1.1
 
 @dataclass(frozen=True)
 class PipelineMemory:
-    """What is dealt out. Lists are by layer or by stage, in order; bytes are of one rank."""
+    """Bytes of the layers that are dealt out to stages, and of the room there. Lists are by layer or by stage, in
+    order; bytes are of one rank."""
 
     layer_bytes: tuple[int, ...]
     token_bytes: tuple[float, ...]
-    """What a layer keeps for each token in the KV cache."""
+    """Bytes that each layer keeps for a token in the KV cache."""
     room_bytes: tuple[int, ...]
-    """What each stage has for its layers and their cache; may be negative."""
+    """Bytes that each stage has for its layers and their cache; may be negative."""
 
     def tokens(self, partition: Sequence[int]) -> float:
         """Tokens that the fullest stage holds beside its layers. Negative where a stage cannot even hold these."""
@@ -36,7 +37,7 @@ class PipelineMemory:
         return min(found)
 
     def missing_bytes(self, partition: Sequence[int]) -> int:
-        """What the fullest stage lacks to hold its layers at all."""
+        """Bytes that the fullest stage lacks to hold its layers at all."""
         starts = [sum(partition[:index]) for index in range(len(partition))]
         return max(
             sum(self.layer_bytes[start : start + size]) - room
@@ -45,7 +46,7 @@ class PipelineMemory:
 
     @cached_property
     def most_tokens(self) -> float:
-        """What no partition can exceed: all stages together, as if layers could be split."""
+        """Tokens that no partition can exceed: all stages together, as if layers could be split."""
         return (sum(self.room_bytes) - sum(self.layer_bytes)) / max(1e-9, sum(self.token_bytes))
 
     @cached_property
@@ -63,7 +64,8 @@ def choose_partition(memory: PipelineMemory) -> tuple[int, ...]:
 
 
 def _search(memory: PipelineMemory, high: float, *, by_tokens: bool) -> tuple[int, ...]:
-    """Halve the range between what can be dealt out and what cannot: tokens to hold, or bytes too many on a stage."""
+    """The best partition, by halving the range between what can be dealt out and what cannot: tokens to hold, or bytes
+    too many on a stage."""
     low, best = 0.0, _deal(memory, 0.0, high)
     if by_tokens:
         best = _deal(memory, 0.0, 0.0)
@@ -80,7 +82,8 @@ def _search(memory: PipelineMemory, high: float, *, by_tokens: bool) -> tuple[in
 
 
 def _deal(memory: PipelineMemory, tokens: float, extra: float) -> tuple[int, ...] | None:
-    """A partition whose stages hold so many tokens each, with `extra` bytes more than they have; None if there is none.
+    """A partition whose stages hold `tokens` tokens each, with `extra` bytes more than they have; None if there is
+    none.
 
     Stage by stage, the layers after which it can end, each with the earliest layer at which it then begins.
     """

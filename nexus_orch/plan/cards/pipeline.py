@@ -18,13 +18,15 @@ PARTITION_VARIABLE = "VLLM_PP_LAYER_PARTITION"
 
 
 def release_partition(inputs: Inputs, stages: int) -> tuple[int, ...]:
-    """How this release deals out the layers by itself. The change of the rule lies between 0.7.3 and 0.8.5."""
+    """Layers on each stage as this release deals them out by itself. The change of the rule lies between 0.7.3 and
+    0.8.5."""
     old = parse_version(inputs.facts.engine.version) < Version("0.8")
     return stage_sizes(len(inputs.architecture.layers), stages, rest_last=old)
 
 
 def with_partition(inputs: Inputs, parallelism: Parallelism) -> Parallelism:
-    """The layers of each stage: as pinned, as the release deals them out, or as leaves clearly more room."""
+    """The parallelism with the layers of each stage: as pinned, as the release deals them out, or as leaves clearly
+    more room."""
     stages = parallelism.pipeline_parallel
     if stages == 1:
         return parallelism
@@ -56,7 +58,7 @@ def with_partition(inputs: Inputs, parallelism: Parallelism) -> Parallelism:
 
 
 def _from_variable(inputs: Inputs, stages: int) -> tuple[int, ...] | None:
-    """What the user's own variable says, as far as vLLM would take it."""
+    """Layers on each stage as the user's own variable has them, where vLLM would take it."""
     parts = inputs.spec.engine.env.get(PARTITION_VARIABLE, "").split(",")
     if len(parts) != stages or not all(part.strip().isdecimal() for part in parts):
         return None

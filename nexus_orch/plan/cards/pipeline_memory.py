@@ -55,7 +55,7 @@ def _make_account(inputs: Inputs, groups: StageCards, embeddings: Sequence[int],
 
 
 def _left_bytes(account: CardAccount) -> list[int]:
-    """What the budget of each card surely leaves for weights and KV cache; may be negative."""
+    """Bytes that the budget of each card surely leaves for weights and KV cache; may be negative."""
     share = account.inputs.spec.memory.gpu_memory_utilization
     if share is None:
         share = max(0.0, min(account.generation.default_utilization, account.free_share(account.outside_bytes)))
@@ -66,7 +66,8 @@ def _left_bytes(account: CardAccount) -> list[int]:
 
 
 def _token_bytes(inputs: Inputs, layer: Layer, tensor: int, target: Target) -> float:
-    """A layer that sees a window only keeps no more than that of the wanted context."""
+    """Bytes of one token in a layer's cache: one that sees a window keeps no more than the window's part of the target
+    context."""
     cache = layer.cache
     if not isinstance(cache, AttentionCache):
         return 0.0

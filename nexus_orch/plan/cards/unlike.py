@@ -36,21 +36,21 @@ class Candidate:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Tensor and pipeline parallelism."""
+        """Numbers of tensor and pipeline parallelism."""
         return len(self.groups[0]), len(self.groups)
 
     @cached_property
     def tokens(self) -> float:
-        """What the KV cache surely holds; negative where not even the weights fit."""
+        """Tokens that the KV cache surely holds; negative where not even the weights fit."""
         return self.memory.tokens(self.partition)
 
     @cached_property
     def missing_bytes(self) -> int:
-        """How much of the weights of the fullest card must lie elsewhere; negative for what is left."""
+        """Bytes of the fullest card's weights that must lie elsewhere; negative where room is left."""
         return self.memory.missing_bytes(self.partition)
 
     def seconds(self, objective: str) -> float:
-        """What a request costs: the time of one alone, or of the cards when throughput is wanted."""
+        """Seconds that a request costs: alone, or of the cards' time when throughput is the objective."""
         if self.cost is None:
             return float("inf")
         return self.cost.busy if objective == "throughput" else self.cost.alone
@@ -67,7 +67,8 @@ def are_unlike(inputs: Inputs, gpus: Sequence[GpuFacts]) -> bool:
 
 
 def find_candidates(inputs: Inputs, gpus: Sequence[GpuFacts]) -> Iterator[Candidate]:
-    """The one, two, three ... cards with the most free memory, in all ways that the heads and the pins allow.
+    """Candidates of the one, two, three ... cards with the most free memory, in all ways that the heads and the pins
+    allow.
 
     The cards of a stage lie side by side in that order, so that they are as equal as they can be. Pinned cards are all
     used, in the order in which they were named.
@@ -89,7 +90,8 @@ def find_candidates(inputs: Inputs, gpus: Sequence[GpuFacts]) -> Iterator[Candid
 
 
 def make_candidate(inputs: Inputs, groups: StageCards, partition: tuple[int, ...] | None = None) -> Candidate:
-    """These cards with the pinned or the given partition, else with the one that leaves the most room."""
+    """The candidate of these cards with the pinned or the given partition, else with the one that leaves the most
+    room."""
     memory = make_pipeline_memory(inputs, groups)
     taken = inputs.spec.serve.pipeline_partition or partition or choose_partition(memory)
     total = sum(memory.layer_bytes)
@@ -102,8 +104,8 @@ def make_candidate(inputs: Inputs, groups: StageCards, partition: tuple[int, ...
 
 
 def choose_candidate(inputs: Inputs, candidates: Sequence[Candidate]) -> Candidate:
-    """The fastest that holds what is wanted; the one with the most room where none does, or where context is wanted;
-    where the weights do not fit at all, the one that needs the least host RAM for a card."""
+    """The fastest candidate that holds the target; the one with the most room where none does, or where context is the
+    objective; where the weights do not fit at all, the one that needs the least host RAM for a card."""
     target, objective = make_target(inputs), inputs.spec.workload.objective
     needed = max(target.context, target.request_tokens * target.requests)
     enough = [candidate for candidate in candidates if candidate.tokens >= needed]

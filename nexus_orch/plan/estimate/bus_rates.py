@@ -19,7 +19,7 @@ from nexus_orch.types import COPY_RATE, LAYER_READS, READ_RATE, GpuFacts, LayerR
 
 MEASURED_DTYPE_BYTES = 2
 FEW_TOKENS = 16
-"""Up to so many tokens a product reads each weight once."""
+"""Tokens up to which a product reads each weight once."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class BusRates:
 
     copy: float | None
     read: float | None
-    """In place, by the product of one token."""
+    """Bytes per second that the product of one token reads in place."""
     layer: LayerRead | None = None
-    """What was measured of this very layer."""
+    """Rates that were measured of this very layer."""
 
     def read_seconds(self, size: int, tokens: int) -> float | None:
-        """So many bytes of weights, read in place by a pass of so many tokens."""
+        """Seconds in which a pass of `tokens` tokens reads this many bytes of weights in place."""
         if self.layer is not None:
             return size / interpolate(dict(self.layer.rates), tokens)
         if not self.read:
@@ -43,7 +43,7 @@ class BusRates:
 
 
 def read_rates(fixed: FixedSettings, gpu: GpuFacts, layer: Sequence[tuple[int, int]]) -> BusRates:
-    """What is known of the bus of that card: the user's own figure, else what was measured, else the link's."""
+    """The rates of that card's bus: the user's own figure, else what was measured, else the link's."""
     copied, read, known = gpu.host_bandwidth_bytes_per_second, None, None
     if fixed.spec.hardware.gpu.pcie_gbps is None:  # else it is the user's own figure
         copied = fixed.quantity(f"{COPY_RATE}.{gpu.index}") or copied
@@ -74,8 +74,8 @@ def layer_matrices(layout: WeightLayout) -> tuple[tuple[int, int], ...]:
 
 
 def interpolate(rates: Mapping[int, float], tokens: int) -> float:
-    """The rate for so many tokens: between the measured ones by the logarithm of the tokens, below and above them that
-    of the nearest, less what a pass of more tokens reads again."""
+    """Bytes per second at `tokens` tokens: between the measured rates by the logarithm of the tokens, below and above
+    them that of the nearest, less what a pass of more tokens reads again."""
     known = sorted(rates)
     if tokens >= known[-1]:
         return rates[known[-1]] * (known[-1] / tokens if known[-1] > FEW_TOKENS else 1.0)

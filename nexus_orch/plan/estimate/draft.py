@@ -26,7 +26,8 @@ HIGHEST_UTILIZATION = 0.97
 
 @dataclass(frozen=True)
 class Draft:
-    """Everything but the placement of the weights and the share of memory. Bytes are of each card."""
+    """Settings of a run but for the placement of the weights and the share of memory, and the memory that follows.
+    Bytes are of each card."""
 
     inputs: Inputs
     parallelism: Parallelism
@@ -70,13 +71,13 @@ class Draft:
 
     @cached_property
     def bus_rates(self) -> tuple[BusRates, ...]:
-        """What is known of each card's bus where whole layers are read over it."""
+        """Rates of each card's bus where whole layers are read over it."""
         matrices = layer_matrices(self.weights)
         return tuple(read_rates(self.inputs.fixed, gpu, matrices) for gpu in self.gpus)
 
     @cached_property
     def part_bus_rates(self) -> tuple[BusRates, ...]:
-        """The same where only parts of layers are."""
+        """Rates of each card's bus where only parts of layers are read over it."""
         return tuple(read_rates(self.inputs.fixed, gpu, ()) for gpu in self.gpus)
 
     def stage_of(self, card: int) -> int:
@@ -98,7 +99,7 @@ class Draft:
 
     @cached_property
     def weights_bytes(self) -> tuple[int, ...]:
-        """All weights of each card's rank, wherever they will lie. What was measured is the fullest rank's."""
+        """Bytes of all weights of each card's rank, wherever they will lie. What was measured is the fullest rank's."""
         computed = [self.weights.stages[self.stage_of(card)].total_bytes for card in range(len(self.gpus))]
         learned = self.inputs.fixed.quantity("measured.weights_bytes")
         if learned is None:
@@ -112,7 +113,7 @@ class Draft:
         return offloaded * stage.layers_bytes // stage.plain_bytes if stage.plain_bytes else 0
 
     def kept_bytes(self, card: int, offloaded: int) -> int:
-        """The weights that stay on this card."""
+        """Bytes of the weights that stay on this card when `offloaded` bytes of parameters leave it."""
         return max(0, self.weights_bytes[card] - self.freed_bytes(card, offloaded))
 
     def outside_bytes(self, placement: Placement | None = None) -> int:
@@ -133,7 +134,8 @@ class Draft:
 
     @cached_property
     def wanted_cache_bytes(self) -> tuple[int, ...]:
-        """The least cache of each stage for the wanted context and concurrency, with room for the estimate's error."""
+        """Bytes of the least cache of each stage for the target context and requests, with room for the estimate's
+        error."""
         requests = (cache.request_bytes(self.target.request_tokens, self.target.requests) for cache in self.caches)
         return tuple(
             max(context, wanted + self.account.doubt.below)
@@ -142,11 +144,11 @@ class Draft:
 
     @cached_property
     def context_cache_bytes(self) -> tuple[int, ...]:
-        """The part of it, of each stage, without which not even one request of the wanted context can be served."""
+        """Bytes of the least cache of each stage with which one request of the target context can be served."""
         return tuple(cache.request_bytes(self.target.context) + self.account.doubt.below for cache in self.caches)
 
     def needs(self, utilization: float) -> tuple[Need, ...]:
-        """What a loader is told about each card; equal cards of a stage share one record."""
+        """The needs of each card, as a loader is told them; equal cards of a stage share one record."""
         known: dict[tuple[object, ...], Need] = {}
         found = []
         for card, gpu in enumerate(self.gpus):
@@ -176,7 +178,7 @@ class Draft:
 
 
 def kv_bytes(draft: Draft, budgets: Sequence[int], placement: Placement) -> tuple[int, ...]:
-    """The KV cache that the engine will size on each card; negative where nothing is left."""
+    """Bytes of the KV cache that the engine will size on each card; negative where nothing is left."""
     reserved = draft.generation.pool_reserved
     tables = placement.page_table_bytes or (0,) * len(draft.gpus)
     return tuple(

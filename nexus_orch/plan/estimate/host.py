@@ -20,8 +20,8 @@ RULE_RAM_FACTOR, RULE_SWAP_FACTOR = 2.0, 0.2
 
 
 def estimate_host(inputs: Inputs, placement: Placement, ranks: int, model_bytes: int = 0) -> HostEstimate:
-    """RAM for the processes, the offloaded weights (pinned, and rounded up as torch does it), copies while loading,
-    and KV blocks.
+    """RAM in bytes for the processes, the offloaded weights (pinned, and rounded up as torch does it), copies while
+    loading, and KV blocks.
 
     `model_bytes` is the size of all weights, for the rule of thumb.
     """
@@ -50,7 +50,7 @@ def _shares_region(inputs: Inputs) -> bool:
 
 
 def judge_host(inputs: Inputs, estimate: HostEstimate, remedy: str | None = None) -> list[Problem]:
-    """Too little RAM, too little that can be pinned, or too little shared memory for KV blocks.
+    """Problems of too little RAM, too little that can be pinned, or too little shared memory for KV blocks.
 
     `remedy` is what was found to do; without it the missing amount is told.
     """
@@ -58,7 +58,7 @@ def judge_host(inputs: Inputs, estimate: HostEstimate, remedy: str | None = None
 
 
 def lacks_ram(inputs: Inputs, estimate: HostEstimate) -> bool:
-    """Whether the host has too little for this run, in any way."""
+    """Whether the host has too little RAM for this run, in any way."""
     return bool(judge_host(inputs, estimate))
 
 
@@ -105,7 +105,8 @@ def _judge_pinned(inputs: Inputs, estimate: HostEstimate) -> Iterator[Problem]:
 
 
 def _judge_shared(inputs: Inputs, estimate: HostEstimate) -> Iterator[Problem]:
-    """KV blocks that lie in /dev/shm need it to be as large; containers get 64 MiB unless told otherwise."""
+    """The problem of KV blocks in a /dev/shm that is too small for them; containers get 64 MiB unless told
+    otherwise."""
     free = inputs.facts.machine.host.shared_memory_bytes
     if free is None or estimate.kv_offload_bytes <= free or not _shares_region(inputs):
         return
@@ -120,7 +121,7 @@ def _judge_shared(inputs: Inputs, estimate: HostEstimate) -> Iterator[Problem]:
 
 
 def host_notes(inputs: Inputs, placement: Placement, estimate: HostEstimate) -> tuple[str, ...]:
-    """What to know about the RAM of a run that it has enough of."""
+    """Notes on the RAM of a run that it has enough of."""
     found = list(_node_notes(inputs, placement))
     checkpoint = inputs.facts.model.checkpoint
     left = estimate.available_bytes - estimate.required_bytes
@@ -133,7 +134,7 @@ def host_notes(inputs: Inputs, placement: Placement, estimate: HostEstimate) -> 
 
 
 def _node_notes(inputs: Inputs, placement: Placement) -> Iterator[str]:
-    """Cards whose own NUMA node is too small for what is pinned for them."""
+    """Notes on cards whose own NUMA node is too small for what is pinned for them."""
     machine, total = inputs.facts.machine, sum(placement.offloaded_bytes)
     needed: dict[int, float] = {}
     for gpu, offloaded in zip(machine.gpus, placement.offloaded_bytes, strict=False):

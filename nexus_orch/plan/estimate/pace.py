@@ -27,27 +27,27 @@ class Pace:
     placement: Placement
 
     def step_seconds(self, requests: int = 1) -> float | None:
-        """One token for each of so many requests."""
+        """Seconds of one decode step: one token for each of `requests` requests."""
         return self._over_stages(lambda card: self._pass_seconds(card, requests, requests))
 
     def bus_step_seconds(self) -> float | None:
-        """The bus's part of one token of one request."""
+        """Seconds that the bus takes of one token of one request."""
         return self._over_stages(lambda card: self.bus_seconds(card, 1))
 
     def prefill_seconds(self, requests: int, tokens: int) -> float | None:
-        """Until the prompts of so many requests that come at once, of so many tokens each, are processed: in chunks of
-        max_num_batched_tokens. The first request is taken up alone, and the others wait for its pass."""
+        """Seconds until the prompts of `requests` requests that come at once, of `tokens` tokens each, are processed:
+        in chunks of max_num_batched_tokens. The first request is taken up alone, and the others wait for its pass."""
         first = self._over_chunks(tokens)
         rest = self._over_chunks((requests - 1) * tokens) if requests > 1 else 0.0
         return None if first is None or rest is None else first + rest
 
     def first_token_seconds(self, tokens: int) -> float | None:
-        """The first token of one request alone."""
+        """Seconds until the first token of one request alone."""
         prefill = self.prefill_seconds(1, tokens)
         return None if prefill is None else prefill + float(self._constants["request_seconds"])
 
     def together(self, requests: int, input_tokens: int, output_tokens: int) -> float | None:
-        """Tokens per second of so many requests that come at once, prompts included."""
+        """Tokens per second of `requests` requests that come at once, prompts included."""
         prefill, step = self.prefill_seconds(requests, input_tokens), self.step_seconds(requests)
         if prefill is None or step is None:
             return None
@@ -65,12 +65,12 @@ class Pace:
         return None if whole is None or last is None else chunks * whole + last
 
     def _over_chunk(self, tokens: int) -> float | None:
-        """One pass of so many prompt tokens through all stages."""
+        """Seconds of one pass of `tokens` prompt tokens through all stages."""
         return self._over_stages(lambda card: self._pass_seconds(card, tokens, 1)) if tokens else 0.0
 
     def _over_stages(self, seconds_of: Callable[[int], float | None]) -> float | None:
-        """The stages of a pipeline follow one another; the ranks of one stage work at the same time, and the slowest
-        card decides. None when a card's time is not known."""
+        """Seconds of all stages: those of a pipeline follow one another; the ranks of one stage work at the same time,
+        and the slowest card decides. None when a card's time is not known."""
         total = 0.0
         for cards in self._different_cards:
             times = [seconds_of(card) for card in cards]
@@ -81,18 +81,18 @@ class Pace:
 
     @cached_property
     def _different_cards(self) -> tuple[tuple[int, ...], ...]:
-        """Of each pipeline stage, one card of every kind."""
+        """One card of every kind, for each pipeline stage."""
         tensor = self.draft.parallelism.tensor_parallel
         starts = range(0, self.draft.parallelism.ranks, tensor)
         stages = ({self._kind(card): card for card in range(start, start + tensor)} for start in starts)
         return tuple(tuple(alike.values()) for alike in stages)
 
     def _kind(self, card: int) -> tuple[object, ...]:
-        """Equal for ranks of one stage that take the same time."""
+        """A key that is equal for ranks of one stage that take the same time."""
         return self.draft.gpus[card].name, self._rates(card), self.placement.offloaded_bytes[card]
 
     def _pass_seconds(self, card: int, tokens: int, requests: int) -> float | None:
-        """One pass of so many tokens, of so many requests, on that card."""
+        """Seconds of one pass of `tokens` tokens, of `requests` requests, on that card."""
         work = self._work(card, tokens, requests)
         if work is None:
             return None
@@ -101,14 +101,14 @@ class Pace:
         return None if self._mechanism is None else self._mechanism.pass_seconds(self._pass(card, tokens), work)
 
     def moved_bytes(self, card: int, tokens: int = 1) -> int:
-        """What one pass brings over the bus, each weight counted once. All that is offloaded where the loader does not
-        say how it comes to the card."""
+        """Bytes that one pass brings over the bus, each weight counted once. All that is offloaded where the loader
+        does not say how it comes to the card."""
         if self._mechanism is None or not self.placement.offloaded_bytes[card]:
             return self.placement.offloaded_bytes[card]
         return self._mechanism.moved_bytes(self._pass(card, tokens))
 
     def bus_seconds(self, card: int, tokens: int) -> float | None:
-        """What a pass of so many tokens brings over the bus of that card."""
+        """Seconds of the bus of that card in a pass of `tokens` tokens."""
         if not self.placement.offloaded_bytes[card]:
             return 0.0
         return None if self._mechanism is None else self._mechanism.bus_seconds(self._pass(card, tokens))
@@ -130,14 +130,15 @@ class Pace:
 
     @cached_property
     def _offloaded_layers(self) -> tuple[tuple[int, ...], ...]:
-        """What waits in host RAM of each layer, for each card; spread evenly where the loader does not say."""
+        """Bytes of each layer that wait in host RAM, for each card; spread evenly where the loader does not say."""
         if self.placement.copied_layer_bytes:
             return self.placement.copied_layer_bytes
         counts = (len(self._stage(card).layer_bytes) for card in range(len(self.placement.offloaded_bytes)))
         return tuple((-(-size // n),) * n for size, n in zip(self.placement.offloaded_bytes, counts, strict=True))
 
     def _rates(self, card: int) -> BusRates:
-        """Each matrix has a rate of its own: what was measured of a layer holds where whole layers are read."""
+        """Rates of that card's bus. Each matrix has a rate of its own: what was measured of a layer holds where whole
+        layers are read."""
         return (self.draft.part_bus_rates if self._chooses_parts else self.draft.bus_rates)[card]
 
     @cached_property
@@ -146,7 +147,7 @@ class Pace:
 
     @cached_property
     def _expert_bytes(self) -> tuple[int, ...]:
-        """Offloaded bytes of routed experts: what one token does not use of the offloaded bytes tells how many."""
+        """Offloaded bytes of routed experts: the part that one token does not use tells how many."""
         placement, found = self.placement, []
         if not placement.active_offloaded_bytes or self._expert_share >= 1:
             return (0,) * len(placement.offloaded_bytes)
@@ -156,7 +157,7 @@ class Pace:
         return tuple(found)
 
     def _idle_bytes(self, card: int) -> int:
-        """What lies in host RAM and is not read by tokens of text."""
+        """Bytes in host RAM that no token of text reads."""
         return self.placement.idle_bytes[card] if self.placement.idle_bytes else 0
 
     @cached_property
@@ -164,7 +165,7 @@ class Pace:
         return self.draft.inputs.architecture.expert_share
 
     def _used_bytes(self, card: int, tokens: int) -> float:
-        """The weights of the layers of one card that so many tokens use."""
+        """Bytes of the weights of one card's layers that `tokens` tokens use."""
         stage = self._stage(card)
         whole, active = stage.plain_bytes, stage.active_bytes
         experts = (whole - active) / (1 - self._expert_share) if self._expert_share < 1 else 0.0
@@ -193,7 +194,7 @@ class Pace:
         )
 
     def _arithmetic_seconds(self, card: int, tokens: int) -> float | None:
-        """The layers' products for so many tokens."""
+        """Seconds of the layers' products for `tokens` tokens."""
         flops, layers = self.draft.gpus[card].fp16_flops, self.draft.inputs.architecture.layers
         if flops is None:
             return None
@@ -203,14 +204,14 @@ class Pace:
         return operations / (flops * efficiency)
 
     def _routing_seconds(self, card: int) -> float:
-        """What the many small kernels around routed experts take eager, beside what is read in place; a CUDA graph does
-        not need it."""
+        """Seconds of the many small kernels around routed experts, eager, beside what is read in place; a CUDA graph
+        does not need them."""
         starts = self._expert_share < 1 and self.draft.eager
         return len(self._stage(card).layer_bytes) * self._constants["routing_seconds_per_layer"] if starts else 0.0
 
     def _launch_seconds(self, card: int) -> float:
-        """What the processor takes to start the kernels of one pass, none of them where they are one CUDA graph. Those
-        of routed experts are several times as many."""
+        """Seconds in which the processor starts the kernels of one pass; 0 where they are one CUDA graph. Those of
+        routed experts are several times as many."""
         if not self.draft.eager:
             return 0.0
         layer = "eager_seconds_per_layer" if self._expert_share == 1 else "eager_seconds_per_expert_layer"
@@ -221,5 +222,5 @@ class Pace:
 
 
 def _cache_bytes(layout: CacheLayout, tokens: int) -> int:
-    """The cache that one request of that length reads for each token."""
+    """Bytes of cache that one request of that length reads for each token."""
     return layout.request_blocks(tokens) * layout.block_bytes

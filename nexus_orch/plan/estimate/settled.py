@@ -32,18 +32,18 @@ class Settled:
 
     @property
     def mechanism(self) -> Mechanism | None:
-        """What brings the offloaded weights to the cards; None where nothing is offloaded, or the loader does not
-        say."""
+        """The mechanism that brings the offloaded weights to the cards; None where nothing is offloaded, or the loader
+        does not say."""
         return self.placement.mechanism if self.offloads else None
 
     @cached_property
     def pace(self) -> Pace:
-        """How fast it will be."""
+        """The speed of the run."""
         return Pace(self.draft, self.placement)
 
     @cached_property
     def host(self) -> HostEstimate:
-        """What it takes of the host's RAM."""
+        """The host RAM that the run takes."""
         draft = self.draft
         return estimate_host(draft.inputs, self.placement, len(draft.gpus), sum(draft.weights_bytes))
 
@@ -53,7 +53,7 @@ class Settled:
 
     @cached_property
     def standing(self) -> tuple[bool, ...]:
-        """What fits, the more important first: greater is better."""
+        """A rank by what fits, the more important first: greater is better."""
         return self.fits_context and self.fits_host, self.is_comfortable, self.fits_context, self.fits_host
 
     @cached_property
@@ -68,8 +68,8 @@ class Settled:
 
     @cached_property
     def worth(self) -> float:
-        """What it gives for the workload's objective: its speed; where none is known, less over the bus is worth
-        more."""
+        """A figure for the workload's objective, greater is better: the speed. Without bandwidths, rank by bytes moved
+        over the bus (fewer is better)."""
         if self.speed is not None:
             return self.speed
         return 1 / (1 + sum(self.pace.moved_bytes(card) for card in range(len(self.draft.gpus))))
@@ -81,7 +81,7 @@ class Settled:
         return pinned if pinned is not None else self._blocks(0)
 
     def _blocks(self, shift: int) -> int:
-        """Blocks if every card had `shift` bytes more. A size that is pinned does not shift."""
+        """Blocks on every card if each had `shift` bytes more. A size that is pinned does not shift."""
         if self.draft.inputs.spec.memory.kv_cache.size_gib is not None:
             shift = 0
         return min(
@@ -95,12 +95,12 @@ class Settled:
 
     @cached_property
     def _least_kv(self) -> tuple[int, ...]:
-        """Of the cards of each stage, what the fullest has for the KV cache."""
+        """Bytes for the KV cache on the fullest card of each stage."""
         tensor = self.draft.parallelism.tensor_parallel
         return tuple(min(self.kv[start : start + tensor]) for start in range(0, len(self.kv), tensor))
 
     def holds(self, tokens: int, shift: int = 0) -> bool:
-        """Whether the cache holds a context of so many tokens."""
+        """Whether the cache holds a context of `tokens` tokens."""
         blocks = self.num_blocks if shift == 0 else self._blocks(shift)
         return all(cache.holds(blocks, tokens) for cache in self.draft.caches)
 
@@ -118,18 +118,18 @@ class Settled:
 
     @cached_property
     def room_bytes(self) -> tuple[int, ...]:
-        """What is left for the KV cache on each card, whatever size of it is pinned."""
+        """Bytes left for the KV cache on each card, whatever size of it is pinned."""
         return kv_bytes(self.draft, self.budgets, self.placement)
 
     @cached_property
     def holds_size(self) -> bool:
-        """Whether a pinned memory.kv_cache.size_gib is there."""
+        """Whether there is room for a pinned memory.kv_cache.size_gib."""
         pinned = self.draft.inputs.spec.memory.kv_cache.size_gib
         return pinned is None or min(self.room_bytes) >= int(pinned * GIB)
 
     @cached_property
     def is_comfortable(self) -> bool:
-        """Whether the wanted context fits even at the low end of the estimate."""
+        """Whether the target context fits even at the low end of the estimate."""
         return self.holds_size and self.holds(self.draft.target.context, -self.draft.account.doubt.below)
 
     @property
@@ -150,7 +150,7 @@ class Settled:
 
     @cached_property
     def max_model_len(self) -> Choice:
-        """The pinned context, else the model's limit, else the longest that surely fits."""
+        """The choice of the context: the pinned one, else the model's limit, else the longest that surely fits."""
         limit, target = self.draft.inputs.architecture.longest_context, self.draft.target
         if self.draft.generation.profiles_prompt and self.holds(target.context):
             reason = (
@@ -197,11 +197,12 @@ class Settled:
 
     @property
     def holds_concurrency(self) -> bool:
-        """Whether the wanted number of requests fits at once."""
+        """Whether the target number of requests fits at once."""
         return self.requests_held >= self.draft.target.requests
 
     def estimate(self, card: int) -> GpuEstimate:
-        """The breakdown of one card. The parts that are counted inside the budget and the headroom add up to it."""
+        """The breakdown of one card in bytes. The parts that are counted inside the budget and the headroom add up to
+        it."""
         draft, placement = self.draft, self.placement
         offloaded, pool = placement.offloaded_bytes[card], placement.static_pool_bytes[card]
         cache = draft.caches[draft.stage_of(card)]

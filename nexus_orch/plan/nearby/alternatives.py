@@ -76,7 +76,8 @@ def _takes_more(variation: Variation) -> int:
 
 
 def _distinct(found: Sequence[_Found]) -> Iterator[_Found]:
-    """Of the other weight formats that are worth about the same, only the first: AWQ and GPTQ of 4 bits are alike."""
+    """The alternatives without those formats that are worth about the same as another: AWQ and GPTQ of 4 bits are
+    alike."""
     last: _Found | None = None
     for entry in found:
         if entry.variation.model is not None:
@@ -98,7 +99,7 @@ def _surely_fits(plan: Plan) -> bool:
 
 
 def _worth(plan: Plan, objective: str) -> float:
-    """What a plan is worth for an objective; only for comparing plans of one run."""
+    """A figure for comparing plans of one run by an objective; greater is better."""
     speed = plan.prediction.decode_tokens_per_second
     if objective == "context":
         return float(plan.max_model_len)
@@ -132,8 +133,8 @@ def _make_alternative(variation: Variation, plan: Plan, gain: float, objective: 
 def _variations(
     base: Base, loaders: Mapping[str, Loader], draw: Draw, siblings: Mapping[str, ModelFacts]
 ) -> Iterator[Variation]:
-    """What is tried out. A pinned value is let go, never replaced by another one of ours; but for the context, which is
-    shortened where it does not fit."""
+    """The changes that are tried out. A pinned value is let go, never replaced by another one of ours; but for the
+    context, which is shortened where it does not fit."""
     yield from let_go(base)
     yield from _other_context(base, draw)
     for variation in vary("strategy", base, [name for name in loaders if name != _plan_of(base).loader]):

@@ -28,7 +28,8 @@ from nexus_orch.types import (
 
 COMFORTABLE_CONTEXT = 32768
 COMFORTABLE_REQUESTS = 16
-"""Comfortable: the model's own context up to 32,768 tokens, and 16 requests of the usual workload at once."""
+"""A machine is comfortable with the model's own context up to 32,768 tokens and this many requests of the usual
+workload at once."""
 RECOMMENDED_CONTEXT = 8192
 """A model is recommended for a machine that holds a context of this length."""
 BREAKDOWN_PARAMETERS, BREAKDOWN_CONTEXTS = 32e9, (2048, 32768)
@@ -177,7 +178,8 @@ class _Guidance:
         return None
 
     def _offload(self) -> tuple[OffloadRow, ...]:
-        """As much host RAM as it takes, so that the row says how much that is."""
+        """The row of a model that is shared with host RAM: with as much of it as it takes, so that the row says how
+        much that is."""
         family, machine = _nearest(self.families, OFFLOAD_PARAMETERS), self.machines.get(OFFLOAD_MACHINE)
         if family is None or machine is None:
             return ()
@@ -204,7 +206,7 @@ def _weights_of(config: Mapping[str, Any]) -> str:
 
 
 def _ladder_key(machine: MachineFacts) -> tuple[int, int, float]:
-    """GiB of all cards, number of cards, and the bandwidth, the fastest first."""
+    """A key for the order of machines: GiB of all cards, number of cards, and the bandwidth, the fastest first."""
     total = round(sum(gpu.total_bytes for gpu in machine.gpus) / GIB)
     return total, len(machine.gpus), -(machine.gpus[0].memory_bandwidth_bytes_per_second or 0.0)
 
@@ -219,7 +221,7 @@ def _nearest(families: Sequence[tuple[_Candidate, ...]], parameters: float) -> t
 
 
 def _surely_too_large(candidate: _Candidate, machine: MachineFacts) -> bool:
-    """Not worth a plan: half a byte for each parameter is the least."""
+    """Whether a model is not worth a plan: half a byte for each parameter is the least."""
     least = candidate.parameters * (2 if candidate.weights == "bf16" else 0.5)
     return least > sum(gpu.total_bytes for gpu in machine.gpus)
 

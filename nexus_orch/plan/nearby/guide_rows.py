@@ -18,7 +18,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class SizeRow:
-    """What a model in one weight format needs; None where no profile is enough."""
+    """The memory that a model in one weight format needs; machines are None where no profile is enough."""
 
     model: str
     parameters: int
@@ -30,7 +30,7 @@ class SizeRow:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Where the memory of one card goes. `kv_cache_bytes` holds one request of each length."""
+    """Bytes of one card by what takes them. `kv_cache_bytes` holds one request of each length."""
 
     model: str
     machine: str
@@ -42,7 +42,7 @@ class Breakdown:
 
     @property
     def total_bytes(self) -> int:
-        """With one request of the shortest length."""
+        """Bytes of all parts, with one request of the shortest length."""
         fixed = self.weights_bytes + self.activation_bytes + self.cuda_graph_bytes + self.non_torch_bytes
         return fixed + min(self.kv_cache_bytes.values())
 

@@ -23,7 +23,8 @@ def find_relief(finding: Finding, plan: Plan, facts: Facts) -> tuple[Variation, 
 
 
 def _relieve_cache(finding: Finding, base: Base, plan: Plan) -> Iterator[Variation]:
-    """More KV cache for the requests that were seen, or more requests at once where the bus is the limit."""
+    """Changes that give more KV cache to the requests that were seen, or take more requests at once where the bus is
+    the limit."""
     wanted = (finding.running + finding.waiting) / max(1.0, finding.running)
     growth = min(MOST_GROWTH, max(LEAST_GROWTH, wanted))
     if finding.kind == "bus_bound":
@@ -40,7 +41,7 @@ def _relieve_cache(finding: Finding, base: Base, plan: Plan) -> Iterator[Variati
 
 
 def _relieve_ram(finding: Finding, base: Base, plan: Plan) -> Iterator[Variation]:
-    """Less in host RAM: room that the KV cache never used is not made for it."""
+    """Changes that take less host RAM: no room is made for KV cache that was never used."""
     unused = max(0.0, 1.0 - finding.peak_kv_cache_usage * USAGE_MARGIN)
     size = float(base.planned("memory.kv_cache.size_gib") or 0)
     if 0 < (smaller := _whole_steps(size * (1 - unused))) < size:

@@ -30,18 +30,19 @@ class Uva:
     way = "reading in place"
 
     def moved_bytes(self, each: CardPass) -> int:
-        """What the tokens use of it. Each token chooses its experts by itself."""
+        """Bytes that the tokens use of the offloaded weights. Each token chooses its experts by itself."""
         return int(each.offloaded_bytes - each.idle_bytes - each.expert_bytes + each.used_expert_bytes)
 
     def bus_seconds(self, each: CardPass) -> float | None:
-        """Dense weights and experts apart: tokens are dealt out to experts, so that an expert's product has few."""
+        """Seconds of dense weights and experts apart: tokens are dealt out to experts, so that an expert's product has
+        few of them."""
         used = int(each.used_expert_bytes)
         dense = each.bus.read_seconds(self.moved_bytes(each) - used, each.tokens)
         sparse = each.bus.read_seconds(used, max(1, int(each.tokens * each.expert_share)))
         return None if dense is None or sparse is None else dense + sparse
 
     def pass_seconds(self, each: CardPass, work: CardWork) -> float | None:
-        """A product that reads in place computes meanwhile; all others come before and after it."""
+        """Seconds of a pass. A product that reads in place computes meanwhile; all others come before and after it."""
         bus, moved = self.bus_seconds(each), self.moved_bytes(each)
         if bus is None:
             return None
@@ -57,7 +58,7 @@ class Prefetch:
     way = "copying ahead"
 
     def moved_bytes(self, each: CardPass) -> int:
-        """All of it, used or not."""
+        """Bytes of all offloaded weights, used or not."""
         return each.offloaded_bytes
 
     def bus_seconds(self, each: CardPass) -> float | None:

@@ -40,7 +40,7 @@ class LayerPart:
 
     @cached_property
     def pinned(self) -> tuple[int, ...]:
-        """What pinning each parameter takes."""
+        """Bytes that pinning takes for each parameter."""
         return tuple(map(self.pinning.pinned_bytes, self.sizes))
 
     @cached_property
@@ -53,7 +53,7 @@ class LayerPart:
 
     @cached_property
     def page_tables(self) -> tuple[int, ...]:
-        """What mapping each parameter takes on the card."""
+        """Bytes of the card that mapping each parameter takes."""
         return tuple(map(self.pinning.page_table_bytes, self.sizes))
 
     @cached_property
@@ -62,7 +62,7 @@ class LayerPart:
 
     @cached_property
     def freed(self) -> tuple[int, ...]:
-        """What the card gains with each parameter that leaves it to be read in place."""
+        """Bytes that the card gains with each parameter that leaves it to be read in place."""
         return tuple(size - tables for size, tables in zip(self.sizes, self.page_tables, strict=True))
 
     @cached_property
@@ -93,17 +93,17 @@ class StageParts:
 
 @dataclass(frozen=True)
 class Moved:
-    """What lies in host RAM for one card: bytes as the engine counts them, what one token reads of them, the pinned
-    memory that holds them, and what mapping it takes on the card."""
+    """Bytes in host RAM for one card: as the engine counts them, what one token reads of them, the pinned memory that
+    holds them, and what mapping it takes on the card."""
 
     bytes: int = 0
     active_bytes: int = 0
     pinned_bytes: int = 0
     page_table_bytes: int = 0
     idle_bytes: int = 0
-    """What no token of text reads of it."""
+    """The part of `bytes` that no token of text reads."""
     kept_bytes: int = 0
-    """What stays pinned of a copy that is freed; 0 where none is made."""
+    """Pinned bytes that stay with torch of a copy that is freed; 0 where none is made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,17 +118,17 @@ class RankParts:
 
     @cached_property
     def layers(self) -> tuple[LayerPart, ...]:
-        """All that may move, in order."""
+        """All parameters that may move, in order, layer by layer."""
         return self.stage.layers if self.tower is None else (self.tower, *self.stage.layers)
 
     @property
     def different_layers(self) -> tuple[LayerPart, ...]:
-        """All that may move, equal layers once."""
+        """All parameters that may move, equal layers once."""
         return self.stage.kinds if self.tower is None else (self.tower, *self.stage.kinds)
 
     @property
     def kind(self) -> tuple[int, int, int]:
-        """Equal for ranks that decide alike."""
+        """A key that is equal for ranks that decide alike."""
         return id(self.stage), id(self.tower), self.target_bytes
 
     @cached_property
@@ -143,7 +143,7 @@ class RankParts:
 
 
 def missing_bytes(need: Need, cache_bytes: int) -> int:
-    """What the card lacks for all its weights and so much KV cache."""
+    """Bytes that the card lacks for all its weights and `cache_bytes` of KV cache."""
     return max(0, need.weights_bytes + need.fixed_bytes + cache_bytes - need.budget_bytes)
 
 
@@ -177,7 +177,7 @@ def make_ranks(
 
 
 def _make_stage(need: Need, wanted: tuple[str, ...], pinning: Pinning) -> StageParts:
-    """Equal layers share their tuples, so that they are told apart by identity."""
+    """The parts of a stage. Equal layers share their tuples, so that they are told apart by identity."""
     identities = tuple(map(id, need.parameter_bytes))
     first = {identity: identities.index(identity) for identity in dict.fromkeys(identities)}
     numbers = {identity: number for number, identity in enumerate(first)}
@@ -190,7 +190,7 @@ def _make_stage(need: Need, wanted: tuple[str, ...], pinning: Pinning) -> StageP
 
 @lru_cache(maxsize=64)
 def _share_stage(kinds: tuple[LayerPart, ...], order: tuple[int, ...]) -> StageParts:
-    """One object for equal stages, so that what is counted of it is counted once for all offers of a plan."""
+    """One object for equal stages, so that what is counted of a stage is counted once for all placements of a plan."""
     return StageParts(kinds, order)
 
 
@@ -207,7 +207,7 @@ def _make_part(
     wanted: tuple[str, ...],
     pinning: Pinning,
 ) -> LayerPart:
-    """Remembered: a plan asks for the same few layers with every offer."""
+    """The parameters of a layer that match. Remembered: a plan asks for the same few layers with every offer."""
     if not wanted:
         return LayerPart(names, sizes, active, pinning)
     kept = [index for index, name in enumerate(names) if matches(name, wanted)]
@@ -220,7 +220,8 @@ def _make_part(
 
 
 def matches(name: str, wanted: Sequence[str]) -> bool:
-    """vLLM's rule: whole segments of the dotted name (model_executor/offloader/uva.py and prefetch.py, from 0.19.1)."""
+    """Whether a parameter is named by vLLM's rule: whole segments of the dotted name (model_executor/offloader/uva.py
+    and prefetch.py, from 0.19.1)."""
     return any(f".{_our_name(segment)}." in f".{name}." for segment in wanted)
 
 
@@ -241,7 +242,8 @@ def find_unmatched(needs: Sequence[Need], wanted: Sequence[str]) -> dict[str, st
 
 
 def main_segments(needs: Sequence[Need]) -> list[str]:
-    """The segments that name most of what may leave the cards, the largest first: modules, not single tensors."""
+    """The segments of names that hold most of what may leave the cards, the largest first: modules, not single
+    tensors."""
     held: dict[str, int] = {}
     for need in needs:
         for names, sizes in zip(need.parameter_names, need.parameter_bytes, strict=True):

@@ -14,13 +14,14 @@ from nexus_orch.types import GIB
 
 
 def place_nothing(cards: int) -> Placement:
-    """All weights stay on the cards."""
+    """The placement with all weights on the cards."""
     nothing = (0,) * cards
     return Placement(nothing, nothing, 0, 0, active_offloaded_bytes=nothing, page_table_bytes=nothing)
 
 
 def choose_uva_gib(ranks: Sequence[RankParts], pinned: float | None) -> float:
-    """The pinned `--cpu-offload-gb`, else the least that makes room; all there is where that is too little."""
+    """GiB of `--cpu-offload-gb`: the pinned ones, else the least that makes room; all there is where that is too
+    little."""
     if pinned is not None:
         return pinned
     chosen = choose_gib(ranks)
@@ -28,14 +29,14 @@ def choose_uva_gib(ranks: Sequence[RankParts], pinned: float | None) -> float:
 
 
 def place_by_uva(ranks: Sequence[RankParts], gib: float) -> Placement:
-    """Whole parameters in order, up to the budget of each rank."""
+    """The placement of whole parameters in order, up to the budget of each rank."""
     budget = budget_bytes(gib)
     moved = {kind: move_in_order(rank, budget) for kind, rank in {rank.kind: rank for rank in ranks}.items()}
     return replace(_placement([moved[rank.kind] for rank in ranks], (0,) * len(ranks)), mechanism=UVA)
 
 
 def place_by_prefetch(ranks: Sequence[RankParts], grouping: Grouping, *, copies: int) -> Placement:
-    """The last layers of each group, and the buffers that they are copied to.
+    """The placement of the last layers of each group, and the buffers that they are copied to.
 
     While a model is loaded each layer's weights go to the card and back into memory of their own. Up to 0.28 these
     copies are plain and given back; they are pinned again one by one (0.25.1 on an H100: 12.2 GiB pinned, 11.4 in the

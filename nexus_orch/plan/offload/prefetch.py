@@ -71,7 +71,7 @@ def choose_grouping(ranks: Sequence[RankParts], *, amount_bytes: int | None = No
 
 
 def choose_largest_grouping(ranks: Sequence[RankParts], *, copies: int = 1) -> Grouping:
-    """The grouping that frees most on the card that gains least: what is left to do where no grouping frees enough."""
+    """The grouping that frees most on the card that gains least, for want of one that frees enough."""
     stages = dict.fromkeys(rank.stage for rank in ranks)
     counts = tuple(sum(rank.stage == stage for rank in ranks) for stage in stages)
     reserved = ranks[0].pool_reserved
@@ -80,7 +80,7 @@ def choose_largest_grouping(ranks: Sequence[RankParts], *, copies: int = 1) -> G
 
 
 def _make_grouping(row: _Row, ranks: Sequence[RankParts], stages: Iterable[StageParts]) -> Grouping:
-    """What a grouping moves, by card; the stages are those of the row, in order."""
+    """The grouping of a row, by card; the stages are those of the row, in order."""
     order = list(stages)
     places = [order.index(rank.stage) for rank in ranks]
     moved, pools = tuple(row.moved[at] for at in places), tuple(row.pools[at] for at in places)
@@ -88,7 +88,7 @@ def _make_grouping(row: _Row, ranks: Sequence[RankParts], stages: Iterable[Stage
 
 
 def _freed(row: _Row, copies: int, *, pool_reserved: bool) -> tuple[int, ...]:
-    """What the card of each stage gains."""
+    """Bytes that the card of each stage gains."""
     return tuple(
         moved.bytes - copies * moved.page_table_bytes - (pool if pool_reserved else 0)
         for moved, pool in zip(row.moved, row.pools, strict=True)
@@ -97,8 +97,8 @@ def _freed(row: _Row, copies: int, *, pool_reserved: bool) -> tuple[int, ...]:
 
 @lru_cache(maxsize=64)
 def _list_rows(stages: tuple[StageParts, ...], counts: tuple[int, ...]) -> tuple[_Row, ...]:
-    """All groupings of stages that so many ranks have, those that offload least first, and of equal ones the smallest
-    group."""
+    """All groupings of stages, of which each has as many ranks as `counts` says: those that offload least first, and of
+    equal ones the smallest group."""
     largest = min(LARGEST_GROUP, max(len(stage.order) for stage in stages))
     rows = []
     for size in range(1, largest + 1):
@@ -110,7 +110,7 @@ def _list_rows(stages: tuple[StageParts, ...], counts: tuple[int, ...]) -> tuple
 
 
 def _group(stage: StageParts, size: int) -> Iterator[tuple[Moved, int]]:
-    """What leaves a stage, and its pool, when the last 1, 2 ... `size` of every `size` layers live in host RAM
+    """Bytes that leave a stage, and its pool, when the last 1, 2 ... `size` of every `size` layers live in host RAM
     (PrefetchOffloader.wrap_modules)."""
     counts = [0] * len(stage.kinds)
     for place in reversed(range(size)):
@@ -125,7 +125,8 @@ def _group(stage: StageParts, size: int) -> Iterator[tuple[Moved, int]]:
 
 
 def pool_bytes(kinds: Sequence[LayerPart]) -> int:
-    """The static pool (StaticBufferPool): each parameter once by name and size, for each layer that is copied ahead."""
+    """Bytes of the static pool (StaticBufferPool): each parameter once by name and size, for each layer that is copied
+    ahead."""
     if len(kinds) == 1 and len(set(kinds[0].names)) == len(kinds[0].names):
         return STEP * kinds[0].bytes
     buffers = {(name, size) for layer in kinds for name, size in zip(layer.names, layer.sizes, strict=True)}

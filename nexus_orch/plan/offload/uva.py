@@ -19,12 +19,12 @@ MOST_DECIMALS = 9
 
 
 def budget_bytes(gib: float) -> int:
-    """The budget that vLLM makes of `--cpu-offload-gb`."""
+    """Bytes of the budget that vLLM makes of `--cpu-offload-gb`."""
     return int(gib * 1024**3)
 
 
 def move_in_order(rank: RankParts, budget: int) -> Moved:
-    """What this rank moves with that budget."""
+    """The parameters that this rank moves with that budget."""
     moved = active = pinned = tables = 0
     for layer in rank.layers:
         if moved >= budget:
@@ -42,7 +42,7 @@ def move_in_order(rank: RankParts, budget: int) -> Moved:
 
 
 def choose_gib(ranks: Sequence[RankParts]) -> float | None:
-    """The least `--cpu-offload-gb` that makes room on every rank; None when a rank has not so much to move.
+    """GiB of the least `--cpu-offload-gb` that makes room on every rank; None when a rank has too little to move.
 
     The engine takes one number for all ranks: the rank that lacks most decides.
     """
@@ -55,7 +55,7 @@ def choose_gib(ranks: Sequence[RankParts]) -> float | None:
 
 
 def _moved_before(rank: RankParts, target: int) -> int:
-    """What has moved just before the parameter with which the target is free."""
+    """Bytes that have moved just before the parameter with which the target is free."""
     moved = freed = 0
     for layer in rank.layers:
         if freed + layer.freed_bytes < target:
@@ -70,7 +70,7 @@ def _moved_before(rank: RankParts, target: int) -> int:
 
 
 def _next_step(rank: RankParts, budget: int) -> int | None:
-    """The least that this rank moves when it moves more than `budget`; None when it has not so much."""
+    """The least bytes that this rank moves when it moves more than `budget`; None when it has no more."""
     moved = 0
     for layer in rank.layers:
         if moved + layer.bytes <= budget:

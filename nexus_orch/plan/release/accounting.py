@@ -18,7 +18,7 @@ LONGEST_WHOLE_PROMPT = 32768
 (engine/arg_utils.py of 0.6 and 0.7)."""
 
 LEAST_OF_COMPILING = 0.85
-"""A measured peak that reaches so much of the expected one of compiling is taken for it: 0.91 was the least of four
+"""The share of the expected peak of compiling from which on a measured peak is taken for it: 0.91 was the least of four
 models (see `compiling_bytes`)."""
 
 
@@ -39,8 +39,8 @@ def measured(section: str) -> Any:
 
 
 def activation_bytes(architecture: Architecture, generation: Generation, batch: Batch, gpu: GpuFacts) -> int:
-    """The peak of one profiling pass: the widest feed-forward block, or the sampler over all requests' logits, and the
-    workspace of cuBLAS beside either.
+    """Bytes of the peak of one profiling pass: the widest feed-forward block, or the sampler over all requests' logits,
+    and the workspace of cuBLAS beside either.
 
     Both are built of the tensors that the code allocates; how many of them live at the peak was fitted
     (data/measured.json, `activation`). Logits are gathered on every rank, so that tensor parallelism does not help.
@@ -59,8 +59,8 @@ def activation_bytes(architecture: Architecture, generation: Generation, batch: 
 
 
 def compiling_bytes(embedding_bytes: int, generation: Generation, gpu: GpuFacts, cache_gib: float | None) -> int:
-    """The peak of a start that compiles the model, which is part of the profile, where that is seen. A KV cache whose
-    size is given (`cache_gib`) is taken afterwards, in the same memory.
+    """Bytes of the peak of a start that compiles the model, which is part of the profile, where that is seen. A KV
+    cache whose size is given (`cache_gib`) is taken afterwards, in the same memory.
 
     Kernels are timed with tensors made for it, one of which is as large as the embedding of the rank
     (`benchmark_combo_kernel`: config/compilation.py of vLLM 0.25.1, _inductor/codegen/triton_combo_kernel.py of torch).
@@ -104,13 +104,13 @@ def learn_peak(expected: Peak, eager: int | None, compiled: int | None) -> Peak:
 
 
 def _workspace_bytes(gpu: GpuFacts) -> int:
-    """What PyTorch keeps for cuBLAS from the first matrix product on (ATen/cuda/CublasHandlePool.cpp)."""
+    """Bytes that PyTorch keeps for cuBLAS from the first matrix product on (ATen/cuda/CublasHandlePool.cpp)."""
     datacenter = gpu.compute_capability is not None and gpu.compute_capability[0] in (9, 10)
     return 32 * MIB if datacenter else 8320 * KIB
 
 
 def _feed_forward_bytes(architecture: Architecture, generation: Generation, batch: Batch, hidden_bytes: int) -> int:
-    """Gate and up together, their product, and the hidden states around them.
+    """Bytes of gate and up together, their product, and the hidden states around them.
 
     Of experts, the two workspaces: a row for each expert that a token is routed to. The outputs are as wide as the
     hidden size on every rank; in the modular kernels so is what lies between (TritonExperts.workspace_shapes in
@@ -128,7 +128,8 @@ def _feed_forward_bytes(architecture: Architecture, generation: Generation, batc
 
 
 def non_torch_bytes(gpu: GpuFacts, generation: Generation, ranks: int, *, experts: bool) -> int:
-    """CUDA context growth, NCCL, library workspaces and compiled kernels, as vLLM counts them (`non_torch`)."""
+    """Bytes of CUDA context growth, NCCL, library workspaces and compiled kernels, as vLLM counts them
+    (`non_torch`)."""
     constants = measured("non_torch")
     hopper = gpu.compute_capability is not None and gpu.compute_capability >= (9, 0)
     base = constants["hopper_torch_2_11" if generation.whole_segments else "hopper"] if hopper else constants["other"]
@@ -148,7 +149,7 @@ def capture_sizes(generation: Generation, requests: int, batched_tokens: int) ->
 
 
 def cuda_graph_bytes(architecture: Architecture, generation: Generation, batch: Batch, *, eager: bool) -> int:
-    """Memory of the captured graphs; 0 when eager."""
+    """Bytes of the captured graphs; 0 when eager."""
     if eager or generation.name == "CPU":
         return 0
     graphs = capture_sizes(generation, batch.requests, batch.batched_tokens) * (2 if generation.both_graph_kinds else 1)
@@ -159,7 +160,7 @@ def cuda_graph_bytes(architecture: Architecture, generation: Generation, batch: 
 
 @dataclass(frozen=True)
 class Doubt:
-    """How many bytes the KV cache may be smaller (`below`) or larger (`above`) than estimated."""
+    """Bytes by which the KV cache may be smaller (`below`) or larger (`above`) than estimated."""
 
     below: int
     above: int

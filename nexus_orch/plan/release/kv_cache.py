@@ -14,7 +14,7 @@ ATTENTION_BLOCK_MULTIPLE = 16
 
 @dataclass(frozen=True)
 class CacheRules:
-    """What differs between releases. See `nexus_orch.plan.release.generations`."""
+    """The rules of a KV cache that differ between releases. See `nexus_orch.plan.release.generations`."""
 
     hybrid: bool = True
     """Layers of different kinds get groups of their own (V1 from 0.9); before, all count as full attention."""
@@ -60,7 +60,7 @@ class CacheLayout:
         return sum(group.blocks(tokens, self.batched_tokens) for group in self.groups)
 
     def request_bytes(self, tokens: int, requests: int = 1) -> int:
-        """The least cache for that many requests of that length."""
+        """Bytes of the least cache for `requests` requests of `tokens` tokens."""
         spare = 1 if self.rules.null_block else 0
         return (self.request_blocks(tokens) * requests + spare) * self.block_bytes
 
@@ -73,7 +73,7 @@ class CacheLayout:
         return max(0, num_blocks) / blocks if blocks else 0.0
 
     def tokens(self, num_blocks: int, max_model_len: int) -> int:
-        """The tokens that this release prints for so many blocks."""
+        """The tokens that this release prints for `blocks` blocks."""
         if not self.groups:
             return 0
         if self.rules.tokens_by_concurrency:
@@ -81,7 +81,7 @@ class CacheLayout:
         return num_blocks // len(self.groups) * min(group.block_size for group in self.groups)
 
     def holds(self, num_blocks: int, tokens: int, requests: int = 1) -> bool:
-        """Whether so many requests of that length fit at once."""
+        """Whether `requests` requests of `tokens` tokens fit at once."""
         usable = num_blocks - (1 if self.rules.null_block else 0)
         return self.request_blocks(tokens) * requests <= usable
 
@@ -125,7 +125,7 @@ def state_bytes(cache: StateCache, tensor_parallel: int, model_dtype_bytes: int)
 
 @dataclass(frozen=True)
 class CacheShape:
-    """What decides the pages of a run beside the layers themselves."""
+    """The settings that decide the pages of a run beside the layers themselves."""
 
     tensor_parallel: int
     dtype_bytes: int

@@ -30,7 +30,7 @@ class RankWeights:
     active_fixed_bytes: int
     parameter_names: tuple[tuple[str, ...], ...]
     active_parameter_bytes: tuple[tuple[int, ...], ...]
-    """What one token reads of each parameter: of experts only the chosen ones."""
+    """Bytes that one token reads of each parameter: of experts only the chosen ones."""
     tower_bytes: tuple[int, ...] = ()
     """The parameters of the vision tower on this stage."""
     compiled_embedding_bytes: int = 0
@@ -43,7 +43,7 @@ class RankWeights:
 
     @cached_property
     def layers_bytes(self) -> int:
-        """All layers as PyTorch counts them."""
+        """Bytes of all layers as PyTorch counts them."""
         return sum(self.layer_bytes)
 
     @cached_property
@@ -53,12 +53,12 @@ class RankWeights:
 
     @cached_property
     def active_bytes(self) -> int:
-        """What one token reads of all layers."""
+        """Bytes that one token reads of all layers."""
         return sum(self.active_layer_bytes)
 
     @cached_property
     def active_layer_bytes(self) -> tuple[int, ...]:
-        """What one token reads of each layer."""
+        """Bytes that one token reads of each layer."""
         return tuple(map(sum, self.active_parameter_bytes))
 
 

@@ -13,8 +13,8 @@ from nexus_orch.types.releases import parse_version
 
 NARROW_TYPE = "fp8"
 SINCE = Version("0.11.2")
-"""Before, a release took FlashAttention by default and refused 8 bits on cards before Hopper; since then it chooses an
-attention backend that reads them (platforms/cuda.py of 0.10.2 and 0.11.2)."""
+"""The first release that chooses an attention backend which reads 8 bits; before, a release took FlashAttention by
+default and refused them on cards before Hopper (platforms/cuda.py of 0.10.2 and 0.11.2)."""
 
 
 def refuse_narrow_cache(architecture: Architecture, facts: Facts) -> str | None:

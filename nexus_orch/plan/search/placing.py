@@ -18,7 +18,7 @@ from nexus_orch.plan.estimate.settled import Settled
 from nexus_orch.types import GIB, Choice
 
 TIE = 1.1
-"""What a loader offers first is taken unless another way is better by more than a tenth: less is within the error of a
+"""A loader's first placement is taken unless another one is better by more than a tenth: less is within the error of a
 prediction."""
 MOST_ROUNDS = 4
 BACKEND = "memory.offload_backend"
@@ -26,7 +26,7 @@ BACKEND = "memory.offload_backend"
 
 @dataclass(frozen=True)
 class _Offer:
-    """What a loader offers beside so many bytes that are taken on each card on top of the engine's share of it."""
+    """A loader's placements, assuming `outside_bytes` are used outside the engine's budget."""
 
     outside_bytes: int
     utilization: Choice
@@ -34,17 +34,17 @@ class _Offer:
 
 
 def place_weights(draft: Draft, loader: Loader, highest_utilization: float) -> tuple[Settled, ...]:
-    """What the loader offers within the largest share of memory that is free, up to the highest allowed: the best way
-    first, the others in the loader's order."""
+    """The loader's placements within the largest share of memory that is free, up to the highest allowed, each with
+    what follows: the best first, the others in the loader's order."""
     ways = list(_place_all(draft, loader, highest_utilization))
     best = ways.pop(find_best(ways))
     return best, *ways
 
 
 def find_best(ways: Sequence[Settled]) -> int:
-    """The place of the way that fits the cards and the host, then of the one that is worth most; of those that are as
-    good, the first. Where none fits the cards, the one that leaves most for the KV cache; where none fits the host, the
-    one that takes least of it."""
+    """The place of the best way: one that fits the cards and the host, then the one that is worth most; of those that
+    are as good, the first. Where none fits the cards, the one that leaves most for the KV cache; where none fits the
+    host, the one that takes least of it."""
     best = max(way.standing for way in ways)
     left = [place for place, way in enumerate(ways) if way.standing == best]
     if not ways[left[0]].fits_context:
@@ -59,12 +59,12 @@ def find_best(ways: Sequence[Settled]) -> int:
 
 
 def is_better(one: Settled, other: Settled) -> bool:
-    """Whether it fits where the other does not, or more surely."""
+    """Whether one way fits where the other does not, or more surely."""
     return one.standing > other.standing
 
 
 def _place_all(draft: Draft, loader: Loader, highest: float) -> Iterator[Settled]:
-    """Every offer in the loader's order, at least one; those that offload by the rules of the runner that can."""
+    """Every placement in the loader's order, at least one; those that offload by the rules of the runner that can."""
     offer = _ask(draft, loader, highest, draft.outside_bytes())
     if not (draft.generation.offload_ignored and any(any(way.offloaded_bytes) for way in offer.placements)):
         yield from _place_within(draft, loader, highest, offer)
@@ -80,8 +80,8 @@ def _place_all(draft: Draft, loader: Loader, highest: float) -> Iterator[Settled
 
 
 def _place_within(draft: Draft, loader: Loader, highest: float, offer: _Offer) -> list[Settled]:
-    """Offers whose buffers come on top of the engine's budget are made once more within what they leave of it, until
-    they do."""
+    """The placements of an offer. Those whose buffers come on top of the engine's budget are asked for once more within
+    what they leave of it, until they do."""
     usual = offer.outside_bytes
     found: list[tuple[int, Settled]] = []
     for _ in range(MOST_ROUNDS):

@@ -25,8 +25,8 @@ class LoaderChoice:
 
 
 def choose_loader(inputs: Inputs, parallelism: Parallelism, loaders: Mapping[str, Loader]) -> LoaderChoice:
-    """The pinned strategy, else the first that provides what is wanted. Raises ConfigError for one that no plugin
-    offers."""
+    """The choice of the pinned strategy, else of the first that provides the target. Raises ConfigError for one that no
+    plugin offers."""
     pinned = find_pinned(inputs, loaders)
     candidates = [pinned] if pinned is not None else list_by_order(loaders)
     refused: dict[str, Refusal] = {}

@@ -22,8 +22,8 @@ from nexus_orch.types import GIB, Choice, Variation
 LEAN_REQUESTS = 16
 EAGER = "memory.enforce_eager"
 LEAST_GRAPH_GAIN = 0.1
-"""By how much a run that offloads must be faster with CUDA graphs, which take memory, and minutes at the first start;
-and any other one without them."""
+"""The gain in speed from which on a run that offloads keeps CUDA graphs, which take memory, and minutes at the first
+start; and the gain without them from which on any other run gives them up."""
 LEAST_TOLD_GAIN = 0.01
 
 
@@ -50,7 +50,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class LoaderTrial:
-    """What a loader achieves, and the choices of batching and mode that it took."""
+    """A loader's best placement, and the choices of batching and mode that go with it."""
 
     loader: str
     settled: Settled
@@ -70,7 +70,7 @@ class LoaderTrial:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The settings that every loader is tried with, and their drafts: what is counted of one is counted once."""
+    """The settings that every loader is tried with, and their drafts, each of which is counted once."""
 
     inputs: Inputs
     parallelism: Parallelism
@@ -97,20 +97,20 @@ class SearchSpace:
 
 
 def try_loader(space: SearchSpace, loader: Loader) -> LoaderTrial:
-    """What this loader achieves at best, with the reason for its back end."""
+    """The best that this loader achieves, with the reason for its back end."""
     best = _try_widths(space, loader)
     return replace(best, settled=explain_backend(best.settled, best.others))
 
 
 def try_variation(inputs: Inputs, variation: Variation, loader: Loader) -> LoaderTrial | None:
-    """What this loader achieves in the run with the change; None where the model cannot be divided so."""
+    """The best that this loader achieves in the run with the change; None where the model cannot be divided so."""
     changed = inputs.varied(variation)
     parallelism = choose_parallelism(changed)
     return None if parallelism.problems else try_loader(SearchSpace(changed, parallelism), loader)
 
 
 def _try_widths(space: SearchSpace, loader: Loader) -> LoaderTrial:
-    """With keys and values as wide as the model's, or narrower.
+    """The best trial with keys and values as wide as the model's, or narrower.
 
     Keys and values in 8 bits are tried last, and only for a run that fits in no other way on the cards.
     """
@@ -131,8 +131,8 @@ def _try_widths(space: SearchSpace, loader: Loader) -> LoaderTrial:
 
 
 def _try_rungs(space: SearchSpace, loader: Loader) -> LoaderTrial:
-    """The engine's own settings where all that is wanted fits with them, on the cards; else what serves best of these
-    and leaner ones."""
+    """The trial with the engine's own settings where the whole target fits with them, on the cards; else the best of
+    these and leaner ones."""
     tried: list[LoaderTrial] = []
     for rung in space.rungs:
         tried.append(_try(space, loader, rung))
@@ -178,7 +178,7 @@ def _batching(inputs: Inputs, parallelism: Parallelism, *, lean: bool) -> Batchi
 
 
 def _try(space: SearchSpace, loader: Loader, rung: Rung) -> LoaderTrial:
-    """The best of a rung: with CUDA graphs, or without where that is better and the user has left it open."""
+    """The best trial of a rung: with CUDA graphs, or without where that is better and the user has left it open."""
     fixed, batching = space.inputs.fixed, rung.batching
     pinned = fixed.spec.memory.enforce_eager
     settled, *others = place_weights(space.draft(batching, eager=bool(pinned)), loader, rung.share)

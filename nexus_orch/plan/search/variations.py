@@ -64,7 +64,7 @@ class _Kind:
 
     key: str
     values: tuple[Any, ...] = ()
-    """What is tried where the asker names no values."""
+    """Values that are tried where the asker names none."""
     applies: Callable[[Base], bool] = lambda base: True
     respects: tuple[str, ...] = ()
     price: str = ""
@@ -128,7 +128,7 @@ def vary(name: str, base: Base, values: Iterable[Any] | None = None) -> Iterator
 
 
 def let_go(base: Base, groups: Iterable[tuple[str, ...]] = LET_GO) -> Iterator[Variation]:
-    """Pinned settings left to the planner, one group after the other."""
+    """One variation for each group of pinned settings that is left to the planner."""
     for keys in groups:
         pinned = [key for key in keys if not base.spec.is_open(key)]
         if pinned:
