@@ -19,6 +19,7 @@ from nexus_orch.view.meters import ASCII, UNICODE
 from nexus_orch.view.picture import Picture, render_changes
 from nexus_orch.view.plan import render_plan
 from nexus_orch.view.proof import render_proof
+from nexus_orch.view.request import render_request
 from nexus_orch.view.stream import QuietStream
 from nexus_orch.view.words import render_duration, render_rate
 
@@ -114,6 +115,7 @@ class LiveView:
                 )
                 took = ", ".join(f"{name} {render_duration(seconds)}" for name, seconds in spans)
                 self._kept.append(Text(f"ready: {picture.url}  ({took})", style="green"))
+                self._kept.append(Text(f"ask it: {render_request(picture.url, picture.settings or {})}"))
             case Failed(cause=cause, evidence=evidence):
                 first = f": {evidence[0]}" if evidence else ""
                 self._kept.append(Text(f"attempt {picture.attempt} failed, {cause}{first}", style="red"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TextIO, cast
 
 from nexus_orch.judge.serving.advice import Advice
@@ -13,6 +14,7 @@ from nexus_orch.types import (
     Exited,
     Failed,
     LogLine,
+    Metric,
     Observation,
     Plan,
     Probed,
@@ -28,7 +30,8 @@ from nexus_orch.view.detached import DetachedStream
 from nexus_orch.view.picture import Picture, make_shown_line, render_changes
 from nexus_orch.view.plan import print_plan
 from nexus_orch.view.proof import render_proof
-from nexus_orch.view.server import render_readings
+from nexus_orch.view.request import render_request
+from nexus_orch.view.server import MeanRates, render_readings
 from nexus_orch.view.stream import QuietStream
 from nexus_orch.view.words import render_bytes, render_duration, render_rate
 
@@ -49,6 +52,7 @@ class PlainView:
         self._warned: set[str] = set()
         self._is_stopping = False
         self._status_time: float | None = None
+        self._rates = MeanRates()
         self._progress_time = 0.0
 
     def plan(self, plan: Plan, command: Command | None = None, *, run_id: str = "", url: str = "") -> None:
@@ -72,6 +76,8 @@ class PlainView:
                 self._log(observation)
             case StopAsked():
                 self._is_stopping = True
+            case Metric(values=values):
+                self._rates.take(values)
             case Exited(returncode=returncode):
                 self._say(f"the engine exited with code {returncode}")
         if self._picture.is_serving:
@@ -85,6 +91,7 @@ class PlainView:
                 self._starting(verdict, stage_before)
             case Ready() if not isinstance(before, Ready):
                 self._say(f"ready after {render_duration(self._startup_seconds())}: {self._picture.url}".rstrip(": "))
+                self._more(f"ask it: {render_request(self._picture.url, self._picture.settings or {})}")
             case Degraded(reason=reason) if before != verdict:
                 self._say(f"degraded: {reason}")
             case Failed() if before != verdict:
@@ -162,7 +169,7 @@ class PlainView:
             self._status_time = now
         if now - self._status_time >= STATUS_SECONDS:
             self._status_time = now
-            self._say(f"serving: {_describe_status(self._picture)}")
+            self._say(f"serving: {_describe_status(self._picture, self._rates.read())}")
 
     def _say(self, text: str) -> None:
         first = self._picture.first_time
@@ -179,8 +186,8 @@ def render_plain_gap(left_out: int) -> str:
     return f"{'':{TIME_WIDTH}}  {left_out} lines were left out, because nothing read them; the journal has them all\n"
 
 
-def _describe_status(picture: Picture) -> str:
-    parts = [f"{label} {text}" for label, text in render_readings(picture.metrics)]
+def _describe_status(picture: Picture, rates: Mapping[str, float]) -> str:
+    parts = [f"{label} {text}" for label, text in render_readings({**picture.metrics, **rates})]
     for gpu in picture.gpus.values():
         parts.append(f"GPU {gpu.index} {gpu.memory_used_bytes / GIB:.1f}/{render_bytes(gpu.memory_total_bytes)}")
     if picture.host is not None:

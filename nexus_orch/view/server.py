@@ -37,3 +37,25 @@ def render_readings(values: Mapping[str, float]) -> list[tuple[str, str]]:
     return [
         (metric.label, metric.render(values[metric.name]) + metric.unit) for metric in SHOWN if metric.name in values
     ]
+
+
+class MeanRates:
+    """The means of the server's rates in tokens/s over all samples since they were last read.
+
+    A line every half minute that shows the newest sample alone says 0.0 tokens/s under load, when that second had none.
+    """
+
+    def __init__(self) -> None:
+        self._taken: dict[str, list[float]] = {}
+
+    def take(self, values: Mapping[str, float]) -> None:
+        """Count one sample of the server's readings."""
+        for name in (PROMPT_RATE, GENERATION_RATE):
+            if name in values:
+                self._taken.setdefault(name, []).append(values[name])
+
+    def read(self) -> dict[str, float]:
+        """The mean of each rate that was sampled, and begin anew."""
+        means = {name: sum(rates) / len(rates) for name, rates in self._taken.items()}
+        self._taken.clear()
+        return means

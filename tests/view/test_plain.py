@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from nexus_orch.types import LogLine, Probed, Started, StopAsked
 from nexus_orch.view.plain import WARNINGS_PER_ATTEMPT, PlainView
+from nexus_orch.view.server import MeanRates
 from tests.record.examples import START, make_plan
 from tests.view.histories import QUESTION, replay_all
 
@@ -29,6 +30,8 @@ AFTER_THE_PLAN = """\
         45 s  profiling
         58 s  warming
   1 min 00 s  ready after 48 s: http://127.0.0.1:8000
+                ask it: curl http://127.0.0.1:8000/v1/completions -H 'Content-Type: application/json' -d \
+'{"prompt": "The capital of France is", "max_tokens": 16}'
   1 min 02 s  question: What is the capital of France?
   1 min 02 s  answer, 4.2 tokens/s:
                 Paris is the capital.
@@ -98,3 +101,11 @@ def test_a_plan_without_a_command_can_be_shown() -> None:
     view, out = _view()
     view.plan(replace(make_plan(), fits=False))
     assert out.getvalue().startswith("does not fit: ")
+
+
+def test_the_status_line_tells_the_mean_since_the_last_one() -> None:
+    rates = MeanRates()
+    for rate in (0.0, 90.0, 60.0):
+        rates.take({"generation_tokens_per_second": rate, "running": 3.0})
+    assert rates.read() == {"generation_tokens_per_second": 50.0}
+    assert rates.read() == {}
