@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nexus_orch.errors import ConfigError
 from nexus_orch.plan import choose_scheme, count_parameters, parse_architecture
-from nexus_orch.plan.model.architecture import Architecture
+from nexus_orch.plan.model.architecture import Architecture, AttentionCache
 from nexus_orch.plan.model.formats import Scheme
 from nexus_orch.plan.release.weights import WeightLayout
 from nexus_orch.types import GIB
@@ -69,6 +71,20 @@ GEMMA_E4B = {
     "max_position_embeddings": 131072,
     "tie_word_embeddings": True,
 }
+
+
+_FILE = Path(__file__).parents[2] / "data" / "model_types.jsonl"
+TYPES = {entry["model_type"]: entry for entry in map(json.loads, _FILE.read_text(encoding="utf-8").splitlines())}
+"""The configuration that each class of transformers 5.19.0 has by default, and the parameters of its model."""
+
+
+@pytest.mark.parametrize("name", sorted(TYPES))
+def test_a_model_type_has_the_parameters_that_transformers_gives_it(name: str) -> None:
+    """Exactly where a family describes all of it, within 1 % where a part is estimated, which a note then says."""
+    architecture = parse_architecture(TYPES[name]["config"])
+    near = 0.01 if architecture.notes else 0.0002
+    assert count_parameters(architecture).total == pytest.approx(TYPES[name]["parameters"], rel=near)
+    assert architecture.is_guess == any("does not know the model type" in note for note in architecture.notes)
 
 
 def _weights_gib(config: dict[str, Any]) -> float:
@@ -209,3 +225,44 @@ def test_what_the_planner_cannot_tell_is_named_as_its_limit(changes: dict[str, A
     (problem,) = caught.value.problems
     assert problem.message.startswith('the planner does not know the model type "brand_new"')
     assert problem.cause == "unsupported_architecture"
+
+
+def test_a_model_that_thinks_and_talks_is_counted_by_what_thinks() -> None:
+    text = {**config_of("Qwen/Qwen3-30B-A3B"), "model_type": "qwen3_omni_moe_text"}
+    whole = parse_architecture(
+        {"model_type": "qwen3_omni_moe", "thinker_config": {"text_config": text}, "talker_config": {}}
+    )
+    assert count_parameters(whole) == count_parameters(parse_architecture(config_of("Qwen/Qwen3-30B-A3B")))
+    assert not whole.is_guess
+
+
+def test_nemotron_is_read_as_transformers_5_writes_it() -> None:
+    config = dict(config_of("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"))
+    words = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
+    listed = [words[letter] for letter in config.pop("hybrid_override_pattern")]
+    del config["num_hidden_layers"]
+    assert count_parameters(parse_architecture({**config, "layers_block_type": listed})) == count_parameters(
+        parse_architecture(config_of("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"))
+    )
+
+
+def test_short_convolutions_keep_a_state() -> None:
+    """LFM2-1.2B: 1,170,340,608 parameters, and attention in 6 of 16 layers."""
+    attends = (2, 5, 8, 10, 12, 14)
+    config = {
+        "model_type": "lfm2",
+        "hidden_size": 2048,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 65536,
+        "block_ff_dim": 12288,
+        "conv_L_cache": 3,
+        "max_position_embeddings": 128000,
+        "full_attn_idxs": list(attends),
+    }
+    architecture = parse_architecture(config)
+    assert count_parameters(architecture).total == 1_170_340_608
+    assert [i for i, layer in enumerate(architecture.layers) if isinstance(layer.cache, AttentionCache)] == list(
+        attends
+    )

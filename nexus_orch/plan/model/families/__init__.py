@@ -9,7 +9,7 @@ from typing import Any
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.plan.model.architecture import Architecture, Layer, Parameter
 from nexus_orch.plan.model.config_reader import ConfigReader
-from nexus_orch.plan.model.families import blocks, dense, gemma, generic, hybrid, sparse, vision
+from nexus_orch.plan.model.families import blocks, convolution, dense, gemma, generic, hybrid, sparse, vision
 from nexus_orch.suggest import suggest, suggest_or_list
 
 FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
@@ -38,6 +38,11 @@ FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
     "gemma3_text": dense.gemma3,
     "glm": dense.glm,
     "glm4": dense.glm4,
+    "glm4v": dense.glm4,
+    "glm46v": dense.glm4,
+    "starcoder2": dense.starcoder2,
+    "gemma": dense.llama,
+    "cohere2": dense.cohere,
     "olmo2": dense.olmo2,
     "olmo3": dense.olmo2,
     "cohere": dense.cohere,
@@ -48,9 +53,11 @@ FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
     "qwen2_moe": sparse.qwen2_moe,
     "qwen3_moe": sparse.qwen3_moe,
     "qwen3_vl_moe": sparse.qwen3_moe,
+    "qwen3_omni_moe": sparse.qwen3_moe,
     "gpt_oss": sparse.gpt_oss,
     "minimax_m2": sparse.minimax_m2,
     "glm4_moe": sparse.glm4_moe,
+    "glm4v_moe": sparse.glm4_moe,
     "deepseek_v2": sparse.deepseek,
     "deepseek_v3": sparse.deepseek,
     "deepseek_v32": sparse.deepseek,
@@ -68,6 +75,9 @@ FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
     "nemotron_h": hybrid.nemotron_h,
     "granitemoehybrid": hybrid.granite_hybrid,
     "minimax_text_01": hybrid.minimax_text,
+    "lfm2": convolution.lfm2,
+    "lfm2_moe": convolution.lfm2,
+    **dict.fromkeys(generic.EXACT, generic.generic),
 }
 
 _CLASS_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -83,7 +93,12 @@ _CLASS_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 """What published config.json files leave to the defaults of their class (transformers, Gemma3TextConfig)."""
 
-_TIED_BY_DEFAULT = frozenset({"gemma2", "gemma3", "gemma4", "gemma4_unified", "gemma3n", "cohere", "opt", "falcon"})
+_TIED_BY_DEFAULT = frozenset(
+    (
+        *("gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "gemma4_unified"),
+        *("cohere", "cohere2", "lfm2", "lfm2_moe", "opt", "falcon", "starcoder2"),
+    )
+)
 """Families whose configuration class in transformers ties the embeddings unless told otherwise."""
 
 
@@ -120,6 +135,9 @@ def parse_architecture(config: Mapping[str, Any]) -> Architecture:
     """
     if not isinstance(config, Mapping) or not config:
         raise ConfigError(Problem("the model's config is empty", key="model.config", remedy="give a config.json"))
+    thinker = config.get("thinker_config")
+    if isinstance(thinker, Mapping):  # Qwen's Omni models: what thinks is served, what talks is not
+        config = {**thinker, **config}
     outer = ConfigReader(config)
     key = _text_key(config)
     text = outer.section(key or "text_config") or outer
@@ -127,6 +145,8 @@ def parse_architecture(config: Mapping[str, Any]) -> Architecture:
     family = _find_family(model_type or "")
     if model_type is None or family is None:
         return _parse_unknown(outer, text)
+    if family is generic.generic:
+        text = ConfigReader(generic.usual_names(text.config), text.prefix, text.problems)
     defaults = _CLASS_DEFAULTS.get(model_type)
     if defaults is not None and text is not outer:
         text = ConfigReader({**defaults, **text.config}, text.prefix, text.problems)

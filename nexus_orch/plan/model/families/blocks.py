@@ -54,7 +54,8 @@ def read_heads(reader: ConfigReader) -> Heads:
     heads = reader.integer("num_attention_heads")
     kv_heads = reader.integer("num_key_value_heads", default=heads)
     dim = reader.integer("head_dim", "attention_head_dim", default=max(1, hidden // heads))
-    if reader.config.get("head_dim") is None and hidden % heads:
+    is_latent = reader.config.get("kv_lora_rank") is not None  # its heads have sizes of their own
+    if reader.config.get("head_dim") is None and hidden % heads and not is_latent:
         reader.wrong("num_attention_heads", heads, f"does not divide hidden_size = {hidden}")
     if heads % kv_heads:
         reader.wrong("num_key_value_heads", kv_heads, f"does not divide num_attention_heads = {heads}")

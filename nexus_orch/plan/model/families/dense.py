@@ -112,6 +112,23 @@ def seed_oss(reader: ConfigReader) -> tuple[Layer, ...]:
     return _uniform(reader, qkv_bias=bias, o_bias=o_bias, mlp_bias=reader.flag("mlp_bias", False))
 
 
+def starcoder2(reader: ConfigReader) -> tuple[Layer, ...]:
+    """StarCoder 2: layer norms and biases everywhere, a plain feed-forward block."""
+    shape, width = blocks.read_heads(reader), reader.integer("intermediate_size")
+    bias = reader.flag("use_bias", True)
+    names = tuple(
+        f"{name}.{part}" for name in ("input_layernorm", "post_attention_layernorm") for part in ("weight", "bias")
+    )
+    parameters = (
+        *blocks.attention(shape, qkv_bias=bias, o_bias=bias),
+        *blocks.mlp(shape.hidden, width, gated=False, bias=bias),
+        *blocks.norms(shape.hidden, names),
+    )
+    windows = sliding_layers(reader, layer_count(reader))
+    kinds = {window: Layer(parameters, shape.cache(window), mlp_width=width) for window in set(windows)}
+    return tuple(kinds[window] for window in windows)
+
+
 def cohere(reader: ConfigReader) -> tuple[Layer, ...]:
     """Command R: attention and feed-forward side by side under one norm."""
     norm = "full" if reader.flag("use_qk_norm", False) else ""

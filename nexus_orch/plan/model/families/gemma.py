@@ -22,7 +22,7 @@ def gemma4(reader: ConfigReader) -> tuple[Layer, ...]:
         shape.hidden,
         shape.heads,
         reader.integer("num_global_key_value_heads", default=shape.kv_heads) if shares_projection else shape.kv_heads,
-        reader.integer("global_head_dim", default=shape.dim),
+        reader.integer("global_head_dim", default=512),
         shared_kv=shares_projection,
     )
     width = reader.integer("intermediate_size")

@@ -94,8 +94,24 @@ def _mamba1(reader: ConfigReader, hidden: int) -> tuple[tuple[Parameter, ...], S
     return tuple(parameters), StateCache(inner * (kernel - 1), inner * state)
 
 
+_BLOCK_LETTERS = {
+    "mamba": "M",
+    "linear_attention": "M",
+    "attention": "*",
+    "full_attention": "*",
+    "mlp": "-",
+    "moe": "E",
+}
+"""What `layers_block_type` calls the blocks (transformers 5)."""
+
+
 def nemotron_h(reader: ConfigReader) -> tuple[Layer, ...]:
     """Nemotron-H: one letter for each layer: M (Mamba 2), * (attention), - (feed-forward), E (experts)."""
+    listed = reader.sequence("layers_block_type")
+    if reader.config.get("hybrid_override_pattern") is None and listed is not None:
+        letters = "".join(_BLOCK_LETTERS.get(str(kind), "?") for kind in listed)
+        known = {"hybrid_override_pattern": letters, "num_hidden_layers": len(listed)}
+        reader = ConfigReader({**reader.config, **known}, reader.prefix, reader.problems)
     pattern, count = reader.text("hybrid_override_pattern"), layer_count(reader)
     if pattern is None or len(pattern) != count or set(pattern) - set("M*-E"):
         reader.wrong("hybrid_override_pattern", pattern, f"must be {count} letters of M, *, - and E")

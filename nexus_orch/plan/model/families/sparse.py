@@ -114,7 +114,12 @@ def first_dense(
     )
     first = reader.integer("first_k_dense_replace", default=0, minimum=0)
     step = reader.integer("moe_layer_freq", default=1)
-    return dense_or_sparse(layer_count(reader), lambda index: index >= first and index % step == 0, dense, sparse)
+    listed = reader.sequence("mlp_layer_types") or ()
+
+    def is_sparse(index: int) -> bool:
+        return listed[index] == "sparse" if index < len(listed) else index >= first and index % step == 0
+
+    return dense_or_sparse(layer_count(reader), is_sparse, dense, sparse)
 
 
 def glm4_moe(reader: ConfigReader) -> tuple[Layer, ...]:

@@ -72,7 +72,29 @@ def qwen2_vl(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> It
     yield from _layer_norm("visual.merger.ln_q", hidden)
     merged = hidden * vision.integer("spatial_merge_size", default=2) ** 2
     yield from blocks.column_linear("visual.merger.fc1", merged, merged, bias=True)
-    yield from blocks.row_linear("visual.merger.fc2", merged, text_hidden, bias=True)
+    out = vision.integer("hidden_size", default=text_hidden)
+    yield from blocks.row_linear("visual.merger.fc2", merged, out, bias=True)
+
+
+def glm4v(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> Iterator[Parameter]:
+    """GLM-4.1V to 4.6V: `intermediate_size` is the width of the merger, the blocks have that of the language model."""
+    hidden, out = vision.integer("hidden_size"), vision.integer("out_hidden_size", default=text_hidden)
+    bias = vision.flag("attention_bias", False)
+    yield Parameter("visual.patch_embed.weight", hidden, _patch_inputs(vision))
+    yield blocks.vector("visual.patch_embed.bias", hidden)
+    yield Parameter("visual.pos_embed", _patches(vision), hidden)
+    block = [
+        *blocks.column_linear("attn.qkv", hidden, 3 * hidden, bias=bias),
+        *blocks.row_linear("attn.proj", hidden, hidden),
+        *blocks.mlp(hidden, out),
+        *blocks.norms(hidden, ("norm1", "norm2")),
+    ]
+    yield from _tower("visual.blocks", vision.integer("depth", maximum=500), iter(block))
+    yield from blocks.norms(hidden, ("visual.post_conv_layernorm", "visual.post_layernorm"))
+    yield Parameter("visual.downsample", out, hidden * vision.integer("spatial_merge_size", default=2) ** 2)
+    yield from blocks.column_linear("visual.merger.proj", out, out)
+    yield from _layer_norm("visual.merger.post_projection_norm", out)
+    yield from blocks.mlp(out, vision.integer("intermediate_size"), name="visual.merger")
 
 
 def usual_tower(vision: ConfigReader, text_hidden: int) -> Iterator[Parameter]:
@@ -181,6 +203,10 @@ TOWERS: Mapping[str, Callable[[ConfigReader, int, ConfigReader], Iterator[Parame
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,
     "qwen3_vl_moe": qwen3_vl,
+    "qwen3_omni_moe": qwen3_vl,
+    "glm4v": glm4v,
+    "glm46v": glm4v,
+    "glm4v_moe": glm4v,
     "qwen3_5": qwen3_vl,
     "qwen3_5_moe": qwen3_vl,
     "gemma3": gemma3,
