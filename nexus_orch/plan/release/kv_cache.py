@@ -73,7 +73,7 @@ class CacheLayout:
         return max(0, num_blocks) / blocks if blocks else 0.0
 
     def tokens(self, num_blocks: int, max_model_len: int) -> int:
-        """The tokens that this release prints for `blocks` blocks."""
+        """The tokens that this release prints for `num_blocks` blocks."""
         if not self.groups:
             return 0
         if self.rules.tokens_by_concurrency:

@@ -186,11 +186,11 @@ def _try(space: SearchSpace, loader: Loader, rung: Rung) -> LoaderTrial:
     if pinned is not None:
         return replace(found, choices=(*batching.choices, fixed.choice(EAGER, pinned, "")))
     without = space.draft(batching, eager=True)
-    # Qwen2.5-14B on a card of 32 GB: at the engine's own share some weights leave it, at a larger one without graphs
-    # none must. How much offloading graphs are worth is therefore asked at the largest share only.
+    # Llama-3.1-8B in 18.6 GB: with graphs some weights leave at the engine's own share of the card, none at a larger
+    # one. So what offloads is compared with a run without graphs at the largest share only.
     offloads_for_good = settled.offloads and rung.is_largest_share
-    # gemma-3-12b on 2 x 16 GB, 32 users: without graphs 16 of them are served at once instead of 9. For the context
-    # itself graphs are given up at the last rung only: until then a leaner batch may make that room and keep them.
+    # The same model in 20 GB for 32 users: without graphs all are served at once, with them 22. For the context itself
+    # graphs are given up at the last rung only: until then a leaner batch may make that room and keep them.
     lacks_room = not settled.offloads and (_lets_wait(settled) or (rung.is_last and _would_fit(settled, without)))
     if not offloads_for_good and not lacks_room:
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from nexus_orch.errors import Problem
 from nexus_orch.plan.make import make_plan
 from nexus_orch.types import GIB, CheckpointFacts, Facts, HardwareSpec, HostFacts, HostSpec, Plan, WorkloadSpec
+from nexus_orch.view.plan import print_plan
+from nexus_orch.view.words import render_bytes
 from tests.plan.cases import LOADERS, make_facts, make_gpu, make_spec, plan_of
 
 Q7, Q14, L70 = "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-14B-Instruct", "meta-llama/Llama-3.1-70B-Instruct"
@@ -36,6 +39,21 @@ def test_the_parts_add_up_and_the_rule_of_thumb_stands_beside_them() -> None:
     assert host.rule_of_thumb_bytes == pytest.approx(2 * model, rel=0.01)
     assert host.rule_of_thumb_swap_bytes == pytest.approx(0.2 * model, rel=0.01)
     assert host.required_bytes < host.rule_of_thumb_bytes
+
+
+def test_the_parts_are_named_alike_in_the_plan_and_in_its_refusal() -> None:
+    """Down to a percent of what the run takes."""
+    host = plan_of(Q14, CARD, version="0.28.0").host
+    assert sum(size for _, size in host.parts) == pytest.approx(host.required_bytes, rel=0.05)
+    assert all(size >= 0.01 * host.required_bytes for _, size in host.parts)
+    short = plan_of(Q14, CARD, version="0.28.0", ram_gib=8)
+    told = _problem(short, "host_oom").message
+    out = io.StringIO()
+    print_plan(replace(short, fits=True), (), {}, out)
+    shown = " ".join(out.getvalue().split())
+    for name, size in short.host.parts:
+        assert f"{name} {size / GIB:.1f}" in told
+        assert f"{name} {render_bytes(size)}" in shown
 
 
 def test_a_run_without_offload_takes_its_processes_only() -> None:
