@@ -14,48 +14,15 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
+from nexus_orch.adapt.render import TableAdapter
 from nexus_orch.contracts import Adapter, Rendering
 from nexus_orch.errors import NexusError, Problem
 from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.facts.options.catalogue import catalogue_releases
 from nexus_orch.testing.plans import MODEL_PATH, make_settings_plan
+from nexus_orch.testing.samples import MAY_BE_SILENT, SAMPLES
 from nexus_orch.testing.words import find_illegal_words
 from nexus_orch.types import Device, EngineFacts, Plan
-
-_OFFLOAD = {"memory.offload_backend": "uva", "memory.cpu_offload_gib": 4.0}
-_PREFETCH = {
-    "memory.offload_backend": "prefetch",
-    "memory.prefetch.group_size": 4,
-    "memory.prefetch.num_in_group": 2,
-    "memory.prefetch.step": 1,
-}
-
-SAMPLES: Mapping[str, Mapping[str, Any]] = {
-    "model.dtype": {"model.dtype": "float16"},
-    "model.quantization": {"model.quantization": "awq"},
-    "model.max_model_len": {"model.max_model_len": 4096},
-    "model.trust_remote_code": {"model.trust_remote_code": True},
-    "model.served_name": {"model.served_name": "mine"},
-    "serve.tensor_parallel": {"serve.tensor_parallel": 2, "serve.cpu_threads_bind": "0-3|4-7"},
-    "serve.pipeline_parallel": {"serve.pipeline_parallel": 2, "serve.cpu_threads_bind": "0-3|4-7"},
-    "serve.max_num_seqs": {"serve.max_num_seqs": 16},
-    "serve.max_num_batched_tokens": {"serve.max_num_batched_tokens": 2048},
-    "serve.cpu_threads_bind": {"serve.cpu_threads_bind": "0-3"},
-    "serve.host": {"serve.host": "127.0.0.1"},
-    "serve.port": {"serve.port": 8123},
-    "memory.gpu_memory_utilization": {"memory.gpu_memory_utilization": 0.8},
-    "memory.cpu_offload_gib": _OFFLOAD,
-    "memory.prefetch.group_size": _PREFETCH,
-    "memory.kv_offload_gib": {"memory.kv_offload_gib": 8},
-    "memory.swap_gib": {"memory.swap_gib": 4},
-    "memory.enforce_eager": {"memory.enforce_eager": True},
-    "memory.kv_cache.dtype": {"memory.kv_cache.dtype": "fp8"},
-    "memory.kv_cache.block_size": {"memory.kv_cache.block_size": 32},
-    "memory.kv_cache.max_blocks": {"memory.kv_cache.max_blocks": 1000},
-    "memory.kv_cache.size_gib": {"memory.kv_cache.size_gib": 2.0},
-    "memory.kv_cache.calculate_scales": {"memory.kv_cache.calculate_scales": True},
-}
-"""The settings that an adapter must say or refuse, each with the settings that it needs beside it."""
 
 
 def check_adapter(
@@ -86,6 +53,9 @@ def find_broken_promises(
     if not chosen:
         yield f"no known release is in {adapter.versions}: name some with releases=[...]"
     samples = {**SAMPLES, **{key: {key: value} for key, value in settings.items()}}
+    table = adapter.table if isinstance(adapter, TableAdapter) else {}
+    for key in sorted(table.keys() - samples.keys()):
+        yield f"{key}: no value of it is tried: settings={{{key!r}: VALUE}}"
     for release in chosen:
         for device in devices:
             trial = _Trial(adapter, make_assumed_engine(release, cpu=device == "cpu"))
@@ -117,8 +87,9 @@ class _Trial:
         said = yield from self._render(pinned)
         if said is None or without is None:
             return
-        named = {problem.key for problem in said.problems}
-        if not named & sample.keys() and (said.argv, said.env) == (without.argv, without.env):
+        is_refused = said.problems != without.problems  # what is refused without it, too, is another setting
+        is_said = (said.argv, said.env) != (without.argv, without.env)
+        if not (is_said or is_refused or key in MAY_BE_SILENT):
             yield f"pinned to {sample[key]}, it is neither said nor refused"
 
     def _judge_origin(self, plan: Plan, rendering: Rendering) -> Iterator[str]:

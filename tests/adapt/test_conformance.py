@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from nexus_orch.adapt.generations import V0, V1, V2
+from nexus_orch.adapt.generations import V0, V1, V2, extend
 from nexus_orch.adapt.render import TableAdapter
+from nexus_orch.adapt.settings import SETTINGS
+from nexus_orch.adapt.ways import Way
 from nexus_orch.contracts import Rendering
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.testing import check_adapter, find_illegal_words, make_settings_plan
+from nexus_orch.testing.samples import MAY_BE_SILENT
 from nexus_orch.types import Choice, EngineFacts, Plan
 from tests.plugins.plans import shipped_plugins
 
@@ -89,6 +93,26 @@ def test_a_broken_promise_is_found(case: str) -> None:
     with pytest.raises(AssertionError, match=r"breaks .* promises") as caught:
         check_adapter(Spoilt(change), releases=["0.32.0"])
     assert complaint in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", sorted(SETTINGS.keys() - MAY_BE_SILENT))
+def test_each_setting_that_is_forgotten_is_found(key: str) -> None:
+    def forget(plan: Plan, engine: EngineFacts, rendering: Rendering) -> Rendering:
+        kept = tuple(choice for choice in plan.choices if choice.key != key)
+        return V2.render(replace(plan, choices=kept), engine)
+
+    with pytest.raises(
+        AssertionError, match=rf"(?m)^vLLM 0\.25\.1 on \w+: {re.escape(key)}: pinned to .*, it is neither"
+    ):
+        check_adapter(Spoilt(forget), releases=["0.25.1"])
+
+
+def test_a_setting_of_the_table_without_a_value_to_try_is_told() -> None:
+    own = extend(V2, name="sleepy", versions=">=0.22", table={"plugin.sleep_mode": (Way("--enable-sleep-mode"),)})
+    with pytest.raises(AssertionError, match=r"plugin\.sleep_mode: no value of it is tried"):
+        check_adapter(own, releases=["0.25.1"])
+    check_adapter(own, settings={"plugin.sleep_mode": True}, releases=["0.25.1"])
 
 
 def test_a_setting_of_ones_own_must_be_said() -> None:

@@ -16,6 +16,7 @@ PLACE = (
     "hardware.gpu.devices",
     "model.dtype",
     "model.quantization",
+    "model.trust_remote_code",
     "options",
 )
 """On these all quantities depend: how the tensors are divided and stored, and how the engine was told to behave."""
@@ -23,6 +24,29 @@ KERNELS = ("offload", "memory.kv_cache.dtype", "memory.kv_cache.block_size", "me
 BATCH = ("serve.max_num_batched_tokens", "serve.max_num_seqs")
 CONTEXT = "model.max_model_len"
 CPU_CACHE = (CONTEXT, "memory.kv_cache.size_gib", "memory.kv_cache.max_blocks")
+
+INDIFFERENT: Mapping[str, str] = {
+    "model.served_name": "a name",
+    "serve.host": "an address",
+    "serve.port": "an address",
+    "hardware.gpu.device_order": "it follows from hardware.gpu.devices",
+    "serve.cpu_threads_bind": "cores; of a CPU engine only the tokens of the KV cache are learned",
+    "memory.gpu_memory_utilization": "the budget is planned, and what it leaves is KV cache",
+    "memory.offload_backend": "the condition `offload` tells the mechanism",
+    "memory.cpu_offload_gib": "weights that leave a card are planned, not learned; the condition `offload` tells how",
+    "memory.offload_params": "as memory.cpu_offload_gib",
+    "memory.prefetch.group_size": "as memory.cpu_offload_gib",
+    "memory.prefetch.num_in_group": "as memory.cpu_offload_gib",
+    "memory.prefetch.step": "as memory.cpu_offload_gib",
+    "memory.prefetch.params": "as memory.cpu_offload_gib",
+    "memory.kv_offload_gib": "host RAM; the page tables that it takes on a card are planned",
+    "memory.kv_offload_dir": "a disk",
+    "memory.swap_gib": "host RAM",
+    "memory.pin_host": "it follows from the machine",
+    "memory.kv_cache.calculate_scales": "a few numbers for each layer",
+}
+"""Settings on which no measured quantity depends, each with the reason. A test holds that every setting of the engine
+is here or among the conditions above."""
 
 _DEFAULTS = {"serve.tensor_parallel": 1, "serve.pipeline_parallel": 1, "memory.enforce_eager": False}
 """What a plan does that does not mention the setting. Others that it does not mention are the engine's own values,

@@ -1,0 +1,58 @@
+"""A value of each setting that asks an engine for something: what an adapter must say or refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_OFFLOAD = {"memory.offload_backend": "uva", "memory.cpu_offload_gib": 4.0}
+_PREFETCH = {
+    "memory.offload_backend": "prefetch",
+    "memory.prefetch.group_size": 4,
+    "memory.prefetch.num_in_group": 2,
+    "memory.prefetch.step": 1,
+}
+_STAGES = {"serve.pipeline_parallel": 2, "serve.cpu_threads_bind": "0-3|4-7"}
+_CARDS = {"hardware.gpu.devices": (2, 0)}
+_KV_OFFLOAD = {"memory.kv_offload_gib": 8}
+
+SAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "model.dtype": {"model.dtype": "float16"},
+    "model.quantization": {"model.quantization": "awq"},
+    "model.max_model_len": {"model.max_model_len": 4096},
+    "model.trust_remote_code": {"model.trust_remote_code": True},
+    "model.served_name": {"model.served_name": "mine"},
+    "hardware.gpu.devices": _CARDS,
+    "hardware.gpu.device_order": {**_CARDS, "hardware.gpu.device_order": "PCI_BUS_ID"},
+    "serve.tensor_parallel": {"serve.tensor_parallel": 2, "serve.cpu_threads_bind": "0-3|4-7"},
+    "serve.pipeline_parallel": _STAGES,
+    "serve.pipeline_partition": {**_STAGES, "serve.pipeline_partition": (12, 16)},
+    "serve.max_num_seqs": {"serve.max_num_seqs": 16},
+    "serve.max_num_batched_tokens": {"serve.max_num_batched_tokens": 2048},
+    "serve.cpu_threads_bind": {"serve.cpu_threads_bind": "0-3"},
+    "serve.host": {"serve.host": "127.0.0.1"},
+    "serve.port": {"serve.port": 8123},
+    "memory.gpu_memory_utilization": {"memory.gpu_memory_utilization": 0.8},
+    "memory.cpu_offload_gib": _OFFLOAD,
+    "memory.offload_backend": _PREFETCH,
+    "memory.offload_params": {**_OFFLOAD, "memory.offload_params": ("experts",)},
+    "memory.prefetch.group_size": _PREFETCH,
+    "memory.prefetch.num_in_group": _PREFETCH,
+    "memory.prefetch.step": _PREFETCH,
+    "memory.prefetch.params": {**_PREFETCH, "memory.prefetch.params": ("experts",)},
+    "memory.kv_offload_gib": _KV_OFFLOAD,
+    "memory.kv_offload_dir": {**_KV_OFFLOAD, "memory.kv_offload_dir": "/var/cache/kv"},
+    "memory.swap_gib": {"memory.swap_gib": 4},
+    "memory.pin_host": {"memory.pin_host": True},
+    "memory.enforce_eager": {"memory.enforce_eager": True},
+    "memory.kv_cache.dtype": {"memory.kv_cache.dtype": "fp8"},
+    "memory.kv_cache.block_size": {"memory.kv_cache.block_size": 32},
+    "memory.kv_cache.max_blocks": {"memory.kv_cache.max_blocks": 1000},
+    "memory.kv_cache.size_gib": {"memory.kv_cache.size_gib": 2.0},
+    "memory.kv_cache.calculate_scales": {"memory.kv_cache.calculate_scales": True},
+}
+"""Each setting with those that it needs beside it."""
+
+MAY_BE_SILENT = frozenset({"memory.pin_host"})
+"""Settings that only the planner makes, and that need no word where the engine does the same without: a release that
+never pins host RAM under WSL cannot be asked to."""
