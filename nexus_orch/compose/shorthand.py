@@ -5,6 +5,7 @@ Overrides are rewritten before anything reads them, so that a run, a sweep, `--c
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ def _expand(text: str, folders: Sequence[Path]) -> Iterator[str]:
             yield f"model={','.join(str(name) for name in profiles)}"
         else:
             yield f"model={_LOCAL}"
-            yield f"model.path={','.join(_quote(place) for place in places)}"
+            yield f"model.path={','.join(_quote(_absolute(place)) for place in places)}"
     elif _takes_text(key.lstrip("+")) and not _is_readable(text):
         yield f"{key}={_quote(value)}"
     else:
@@ -75,6 +76,12 @@ def _find_profile(hub_id: str, folders: Sequence[Path]) -> str | None:
             if found and found[1].casefold() == hub_id.casefold():
                 return file.stem
     return None
+
+
+def _absolute(place: str) -> str:
+    """The whole path of what lies here, so that `model=.` has a name; a hub id as it is."""
+    path = Path(place).expanduser()
+    return os.path.abspath(path) if path.exists() else place  # noqa: PTH100 - Path.absolute keeps the dots
 
 
 def _takes_text(key: str) -> bool:

@@ -60,7 +60,8 @@ def test_a_folder_here_needs_no_slash(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "mine").mkdir()
     (tmp_path / "qwen7b").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert _expand("model=mine") == ("model=local", "model.path='mine'")
+    assert _expand("model=mine") == ("model=local", f"model.path='{tmp_path / 'mine'}'")
+    assert _expand("model=.") == ("model=local", f"model.path='{tmp_path}'")
     assert _expand("model=qwen7b") == ("model=qwen7b",), "a profile's name wins"
 
 
