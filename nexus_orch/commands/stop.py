@@ -31,7 +31,7 @@ FORCE_SECONDS = KILL_SECONDS + 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", nargs="?", metavar="RUN", help="an id or its unique beginning; not needed for one run")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="an id or its unique beginning; a run that is on is stopped by its name")
     parser.add_argument("--all", action="store_true", help="every run that is on, and every engine that was left over")
     parser.add_argument("--force", action="store_true", help="kill at once, the supervisor too if it does not react")
 
@@ -52,7 +52,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _choose(text: str | None, *, every: bool) -> tuple[RunRecord, ...]:
-    """The runs to stop. Raises ConfigError when it is not clear which one is meant."""
+    """The runs to stop: the one that is named, all, or without a name what a killed supervisor left behind.
+
+    A run that is on serves somebody: it is never stopped unasked. Raises ConfigError when it must be named.
+    """
     if text is not None and not every:
         return (read_known_run(find_run(paths.runs_dir(), text)),)
     if text is not None:
@@ -61,12 +64,15 @@ def _choose(text: str | None, *, every: bool) -> tuple[RunRecord, ...]:
     running = tuple(record for record in found if not record.is_over)
     if every:
         return found
-    if not found:
-        _say("nothing runs")
-    elif len(running or found) > 1:
+    if len(running) == 1:
+        (record,) = running
+        raise ConfigError(Problem(f"{record.id} is on ({record.state})", remedy=f"nexus stop {record.id}, or --all"))
+    if len(running or found) > 1:
         ids = ", ".join(record.id for record in running or found)
         raise ConfigError(Problem("which run?", remedy=f"name one of {ids}, or use --all"))
-    return running or found
+    if not found:
+        _say("nothing runs")
+    return found
 
 
 def _ask(record: RunRecord, *, force: bool) -> None:

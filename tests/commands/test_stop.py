@@ -37,9 +37,13 @@ def _events(run: Supervised, kind: type) -> list[object]:
     return [entry for entry in read_journal(run.folder / "journal.jsonl").entries if isinstance(entry, kind)]
 
 
-def test_the_only_run_needs_no_name(call: Call, supervise: Supervise) -> None:
+def test_a_run_that_is_on_is_not_stopped_unasked(call: Call, supervise: Supervise) -> None:
     run = supervise()
-    said = call(stop)
+    with pytest.raises(ConfigError) as caught:
+        call(stop)
+    assert f"remedy: nexus stop {run.id}, or --all" in str(caught.value)
+    assert run.process.poll() is None
+    said = call(stop, run.id)
     assert said.startswith(f"{run.id}: asked to stop\n")
     assert f"{run.id}: stopped after" in said
     assert run.process.wait(10) == 0

@@ -137,7 +137,7 @@ def test_ctrl_c_ends_the_preload(desk: Desk, large_model: Path) -> None:
 
 def test_nexus_stop_ends_the_preload(desk: Desk, large_model: Path) -> None:
     running = _start_slowly(desk)
-    stopped = desk.nexus("stop")
+    stopped = desk.nexus("stop", "--all")
     running.communicate(timeout=60)
     assert stopped.returncode == 0, stopped.stderr
     assert running.returncode == 0

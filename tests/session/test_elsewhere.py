@@ -21,7 +21,7 @@ def test_ps_logs_stop_and_report_while_it_serves(desk: Desk) -> None:
     (run,) = json.loads(desk.nexus("ps", "--format", "json").stdout)
     assert (run["state"], run["id"]) == ("ready", desk.run_folders[0].name)
     assert "Application startup complete" in desk.nexus("logs").stdout
-    stopped = desk.nexus("stop")
+    stopped = desk.nexus("stop", "--all")
     assert stopped.returncode == 0, stopped.stderr
     running.communicate(timeout=60)
     assert running.returncode == 0
