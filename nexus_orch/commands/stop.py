@@ -31,7 +31,8 @@ FORCE_SECONDS = KILL_SECONDS + 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", nargs="?", metavar="RUN", help="an id or its unique beginning; a run that is on is stopped by its name")
+    told = "an id or its unique beginning; a run that is on is stopped by its name"
+    parser.add_argument("run", nargs="?", metavar="RUN", help=told)
     parser.add_argument("--all", action="store_true", help="every run that is on, and every engine that was left over")
     parser.add_argument("--force", action="store_true", help="kill at once, the supervisor too if it does not react")
 
