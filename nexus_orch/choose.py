@@ -12,7 +12,7 @@ from packaging.version import InvalidVersion
 
 from nexus_orch.contracts import Adapter, EngineProvider
 from nexus_orch.errors import PluginError, Problem
-from nexus_orch.facts.options.catalogue import release_of
+from nexus_orch.releases.known import release_of
 from nexus_orch.suggest import suggest_or_list
 
 Offer = TypeVar("Offer")

@@ -10,8 +10,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from packaging.version import Version
-
 from nexus_orch.contracts import Loader, Need, Placement, Refusal, Rule
 from nexus_orch.errors import Problem
 from nexus_orch.hookspecs import hookimpl
@@ -30,8 +28,8 @@ from nexus_orch.plan.offload.placements import (
 from nexus_orch.plan.offload.prefetch import STEP, Grouping, choose_grouping, choose_largest_grouping
 from nexus_orch.plan.release.offloading import has_prefetch, moves_towers, pinned_copies
 from nexus_orch.plan.release.pinning import choose_pinning
+from nexus_orch.releases import host_ram
 from nexus_orch.types import GIB, Choice, Facts, RunSpec
-from nexus_orch.types.releases import parse_version
 
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)
 """Of the requests that are wanted at once, those for which weights leave the cards."""
@@ -59,21 +57,22 @@ class Hybrid(Loader):
     )
 
     def supports(self, spec: RunSpec, facts: Facts) -> Refusal | None:
-        version, engine = parse_version(facts.engine.version), facts.engine
+        engine = facts.engine
         if engine.device == "cpu":
             return _refuse("on a CPU engine all weights are in host RAM anyway")
-        if version < Version("0.5.5"):
-            return _refuse(f"vLLM {engine.version} cannot keep weights in host RAM (0.5.5 and later can)")
-        if facts.machine.is_wsl and version < Version("0.19"):
+        if not host_ram.offloads_weights(engine.version):
+            able = f"{host_ram.offloads_weights.span} can"
+            return _refuse(f"vLLM {engine.version} cannot keep weights in host RAM ({able})")
+        if facts.machine.is_wsl and host_ram.weights_need_pinning(engine.version):
             return _refuse(f"vLLM {engine.version} needs pinned memory to offload, which WSL does not give it")
         if spec.memory.offload_backend == "prefetch" and not has_prefetch(facts):
             return Refusal(
-                f"vLLM {engine.version} has no prefetch offloader (0.19.1 and later have)",
+                f"vLLM {engine.version} has no prefetch offloader ({host_ram.prefetches.span} have)",
                 "memory.offload_backend",
-                "memory.offload_backend=auto, or vLLM 0.19.1 or later",
+                f"memory.offload_backend=auto, or vLLM {host_ram.prefetches.since} or later",
                 "offload_unsupported",
             )
-        return _refuse_model(spec, facts) if version < Version("0.19.1") else None
+        return _refuse_model(spec, facts)
 
     def offer(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Sequence[Placement]:
         case = _Case(needs, spec, facts)
@@ -86,13 +85,15 @@ def _refuse(reason: str) -> Refusal:
 
 
 def _refuse_model(spec: RunSpec, facts: Facts) -> Refusal | None:
-    """What releases before 0.19.1 cannot offload."""
-    version = parse_version(facts.engine.version)
-    if version >= Version("0.9") and choose_architecture(facts.model).is_hybrid:
-        return _refuse(f"vLLM {facts.engine.version} refuses to offload models with Mamba or linear-attention layers")
-    scheme = choose_scheme(facts.model.config, spec.model.quantization, version=facts.engine.version)
+    """What older releases cannot offload."""
+    version = facts.engine.version
+    if host_ram.refuses_states(version) and choose_architecture(facts.model).is_hybrid:
+        return _refuse(f"vLLM {version} refuses to offload models with Mamba or linear-attention layers")
+    if host_ram.keeps_repacked_weights(version):
+        return None
+    scheme = choose_scheme(facts.model.config, spec.model.quantization, version=version)
     if isinstance(scheme, Scheme) and scheme.method is not None:
-        return _refuse(f"vLLM {facts.engine.version} moves repacked {scheme.method} weights back to the card")
+        return _refuse(f"vLLM {version} moves repacked {scheme.method} weights back to the card")
     return None
 
 

@@ -11,8 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from nexus_orch.facts.options.catalogue import FILE, make_catalogue
+from nexus_orch.facts.options.catalogue import make_catalogue
 from nexus_orch.facts.options.source import read_flags
+from nexus_orch.releases.known import CATALOGUE
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
     content = make_catalogue(flags)
     lines = [f"{json.dumps(name)}:{json.dumps(spans)}" for name, spans in content.pop("flags").items()]
     head = json.dumps(content, indent=1).removesuffix("\n}")
-    target = Path(__file__).resolve().parent.parent / "nexus_orch" / "data" / FILE
+    target = Path(__file__).resolve().parent.parent / "nexus_orch" / "data" / CATALOGUE
     target.write_text(head + ',\n "flags": {\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
     print(f"{target}: {len(lines)} options of {len(flags)} releases, {target.stat().st_size:,} bytes")  # noqa: T201
 

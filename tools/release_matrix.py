@@ -21,7 +21,8 @@ from pathlib import Path
 from nexus_orch.commands.engine_check import result_of
 from nexus_orch.errors import Problem
 from nexus_orch.facts.engine.installed import make_assumed_engine
-from nexus_orch.facts.options.catalogue import catalogue_releases, render_releases
+from nexus_orch.facts.options.catalogue import render_releases
+from nexus_orch.releases.known import known_releases
 from nexus_orch.session.prepare import Preparation
 from nexus_orch.view.words import render_markdown_table
 from tools.shipped_runs import ShippedRun, make_run, model_names
@@ -90,7 +91,7 @@ def choose_machine(model: str) -> ShippedRun:
 
 def make_row(run: ShippedRun) -> Row:
     """The run on every release."""
-    cells = (judge(run.prepare(make_assumed_engine(release))) for release in catalogue_releases())
+    cells = (judge(run.prepare(make_assumed_engine(release))) for release in known_releases())
     return Row(run.model, run.hardware, run.memory, tuple(cells))
 
 
@@ -129,7 +130,7 @@ def render_document(rows: Sequence[Row]) -> str:
     notes: dict[str, int] = {}
     held = [row for row in rows if row.memory != "hybrid"]
     offloaded = [row for row in rows if row.memory == "hybrid"]
-    releases = catalogue_releases()
+    releases = known_releases()
     return TEMPLATE.format(
         oldest=releases[0],
         newest=releases[-1],
@@ -146,7 +147,7 @@ def render_document(rows: Sequence[Row]) -> str:
 def render_cells(cells: Sequence[Cell], notes: dict[str, int]) -> str:
     """The results with the releases that have them; reasons are numbers in `notes`, which grows."""
     releases: dict[Cell, list[str]] = {}
-    for release, cell in zip(catalogue_releases(), cells, strict=True):
+    for release, cell in zip(known_releases(), cells, strict=True):
         releases.setdefault(cell, []).append(release)
     parts = []
     for (result, reason), found in releases.items():
@@ -175,7 +176,7 @@ def _render_group(results: str, machines: Mapping[str, Sequence[str]]) -> str:
 
 def _render_counts(rows: Sequence[Row]) -> str:
     lines = []
-    for index, release in enumerate(catalogue_releases()):
+    for index, release in enumerate(known_releases()):
         counts = Counter(row.cells[index][0] for row in rows)
         lines.append((release, *(str(counts[result]) for result in RESULTS)))
     return render_markdown_table(("vLLM", *RESULTS), lines, right=range(1, len(RESULTS) + 1))

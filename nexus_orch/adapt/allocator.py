@@ -3,12 +3,11 @@ the host, which PyTorch otherwise takes in powers of two and with one thread."""
 
 from __future__ import annotations
 
-from packaging.specifiers import SpecifierSet
-
 from nexus_orch.adapt.offload_guards import gives, offloads_weights
-from nexus_orch.adapt.ways import Part, find_release
+from nexus_orch.adapt.ways import Part
 from nexus_orch.errors import Problem
-from nexus_orch.plan.release.pinning import ALLOCATOR_VARIABLES, EXACTLY, can_pin_exactly, forgets_options
+from nexus_orch.plan.release.pinning import ALLOCATOR_VARIABLES, EXACTLY, can_pin_exactly
+from nexus_orch.releases.allocator import connector_refuses_segments, resets_allocator
 from nexus_orch.types import Choice, EngineFacts, Plan
 
 VARIABLE = ALLOCATOR_VARIABLES[0]
@@ -21,8 +20,6 @@ _LAYOUT_IS_FIXED = ("--enable-sleep-mode", "--enable-cumem-allocator", "--data-p
 0.22), and ranks that share graph buffers."""
 
 _CONNECTORS = ("--kv-transfer-config", "--kv-offloading-size")
-CONNECTOR_REFUSES = SpecifierSet(">=0.22")
-"""config/vllm.py: `_verify_kv_transfer_compat`, missing in 0.19.1 and there from 0.22.1 on."""
 
 IN_PARALLEL = "pinned_use_cuda_host_register:True,pinned_num_register_threads:8"
 """6.4 GB are pinned in 1.3 s so, in 3.1 s otherwise, and copied from as fast (54.9 and 55.3 GB/s; torch 2.11 on an
@@ -60,7 +57,7 @@ def _may_grow(plan: Plan, engine: EngineFacts) -> bool:
     WSL's driver does not offer it to all; a KV connector is refused with it.
     """
     return (
-        not forgets_options(engine)
+        not resets_allocator(engine.version)
         and (plan.settings.get("serve.tensor_parallel") or 1) == 1
         and not plan.settings.get("memory.pin_host")
         and not _has_connector(plan, engine)
@@ -77,7 +74,7 @@ def _copies_ahead(plan: Plan, engine: EngineFacts) -> bool:
 def _judge(plan: Plan, engine: EngineFacts, variable: str) -> Part:
     """The user's own settings of the allocator stand, unless vLLM is sure to end the start because of them."""
     value = plan.spec.engine.env[variable]
-    is_seen = variable == VARIABLE and EXPANDABLE in value and find_release(engine) in CONNECTOR_REFUSES
+    is_seen = variable == VARIABLE and EXPANDABLE in value and connector_refuses_segments(engine.version)
     if not is_seen or not _has_connector(plan, engine) or gives(plan, engine, "--enable-sleep-mode"):
         return Part()
     key = f"engine.env.{variable}"

@@ -12,10 +12,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from packaging.version import Version
-
-from nexus_orch.adapt.ways import find_release
-from nexus_orch.facts.options.catalogue import catalogue_flags, catalogue_releases
+from nexus_orch.facts.options.catalogue import catalogue_flags
+from nexus_orch.releases.known import known_releases
+from nexus_orch.releases.options import appends_json_keys, takes_json_keys
 from nexus_orch.types import EngineFacts, Flag
 
 LEVELS = ("0", "1", "2", "3")
@@ -223,7 +222,7 @@ def _take_next(rest: list[str]) -> tuple[str, ...]:
 
 def find_elsewhere(name: str) -> Flag | None:
     """The option of exactly this long name as the newest release that has it knows it; None when none has."""
-    releases = map(catalogue_flags, reversed(catalogue_releases()))
+    releases = map(catalogue_flags, reversed(known_releases()))
     return next((flags[name] for flags in releases if name in flags), None)
 
 
@@ -255,7 +254,7 @@ def judge_count(argument: Argument, engine: EngineFacts) -> str | None:
 def _judge_keys(argument: Argument, flag: Flag, engine: EngineFacts) -> str | None:
     if flag.kind != "json" and not any(word in (flag.type or "") for word in ("json", "from_cli")):
         return "takes no keys of JSON"
-    since = "0.9.2" if argument.keys.endswith("+") else "0.9.0"  # create_nested_dict, and `endswith("+")`
-    if find_release(engine) < Version(since):
-        return f"takes no keys of JSON in vLLM {engine.version} ({since} and later do)"
+    fact = appends_json_keys if argument.keys.endswith("+") else takes_json_keys
+    if not fact(engine.version):
+        return f"takes no keys of JSON in vLLM {engine.version} ({fact.span} do)"
     return None if argument.values else "needs a value after its key"

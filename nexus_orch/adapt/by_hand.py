@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-from packaging.version import InvalidVersion, Version
-
 from nexus_orch.adapt.settings import SETTINGS
-from nexus_orch.facts.options.catalogue import catalogue_flags, catalogue_releases, release_of
+from nexus_orch.facts.options.catalogue import catalogue_flags
+from nexus_orch.releases.known import known_releases, parse_release
 
 _KEY = re.compile(r"\b(?P<key>(?:model|serve|memory)(?:\.[a-z_]+)+)(?:=(?P<value>[\w.-]+(?<![.])))?")
 _ARGUMENTS = re.compile(r"serve\.extra_args=\[(?P<words>[^\]]*)\]")
@@ -17,7 +16,7 @@ _STANDS_FOR = {"memory.strategy": "--cpu-offload-gb", "memory.kv_offload_gib": "
 
 def name_options(remedy: str, release: str | None) -> str:
     """The remedy with vLLM's option behind each key's first place; a key that has none in the release is told so."""
-    version = _parse(release)
+    version = str(parse_release(release or known_releases()[-1]))
     named: set[str] = set()
 
     def name(found: re.Match[str]) -> str:
@@ -31,8 +30,8 @@ def name_options(remedy: str, release: str | None) -> str:
     return _ARGUMENTS.sub(lambda found: f"{found[0]} ({' '.join(found['words'].split(','))})", told)
 
 
-def _render(key: str, value: str | None, version: Version) -> str:
-    flags = catalogue_flags(str(version))
+def _render(key: str, value: str | None, version: str) -> str:
+    flags = catalogue_flags(version)
     ways = [way for way in SETTINGS.get(key, ()) if way.refused is None and (way.flag or way.env)]
     flag = _STANDS_FOR.get(key) or next((way.flag for way in ways if way.flag in flags), None)
     if flag in flags:
@@ -40,10 +39,3 @@ def _render(key: str, value: str | None, version: Version) -> str:
     if flag is not None or (ways and all(way.flag is not None for way in ways)):
         return f" (which vLLM {version} lacks)"
     return ""
-
-
-def _parse(release: str | None) -> Version:
-    try:
-        return Version(catalogue_releases()[-1]) if release is None else release_of(release)
-    except InvalidVersion:
-        return Version(catalogue_releases()[-1])

@@ -9,10 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from packaging.version import Version
-
 from nexus_orch.adapt.arguments import Spellings, negate, spell
-from nexus_orch.adapt.ways import find_release
+from nexus_orch.releases.options import config_says_no
 from nexus_orch.types import EngineFacts
 
 CONFIG_OPTION = "--config"
@@ -41,9 +39,9 @@ def insert_config(argv: Sequence[str], content: Mapping[str, Any], engine: Engin
 def words_of_config(content: Mapping[str, Any], engine: EngineFacts) -> list[str]:
     """The arguments that the file stands for on this release.
 
-    A switch that is false says nothing before 0.28; from then on it is the --no- form where there is one.
+    A switch that is false says nothing in older releases; in newer ones it is the --no- form where there is one.
     """
-    spellings = Spellings(engine) if find_release(engine) >= Version("0.28") else None
+    spellings = Spellings(engine) if config_says_no(engine.version) else None
     words: list[str] = []
     for key, value in content.items():
         name = "--model" if key in _MODEL_KEYS else f"--{key}"

@@ -9,15 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from packaging.version import Version
-
 from nexus_orch.adapt.arguments import LEVEL_OPTION, LEVELS, Argument, Spellings, judge_count, read_arguments
 from nexus_orch.adapt.config_file import CONFIG_OPTION
 from nexus_orch.adapt.substitutes import find_substitute
 from nexus_orch.adapt.values import read_value
-from nexus_orch.adapt.ways import INSTEAD_OF_SWAP, NO_SWAP, V1_VARIABLE, Part, find_release
+from nexus_orch.adapt.ways import INSTEAD_OF_SWAP, NO_SWAP, V1_VARIABLE, Part
 from nexus_orch.errors import Problem, render_value
 from nexus_orch.facts.options.catalogue import releases_where, render_releases
+from nexus_orch.releases.engine import v0_by_default
 from nexus_orch.suggest import suggest
 from nexus_orch.types import Cause, EngineFacts, Flag, RunSpec
 
@@ -160,7 +159,7 @@ def _find_repeated(options: Sequence[Argument]) -> Iterator[_Mistake]:
 
 def _has_no_swap(spec: RunSpec, engine: EngineFacts) -> bool:
     """Whether this release takes --swap-space and ignores it: the V1 engine, unless the V0 engine is asked for."""
-    return find_release(engine) >= Version("0.8") and spec.engine.env.get(V1_VARIABLE) != "0"
+    return not v0_by_default(engine.version) and spec.engine.env.get(V1_VARIABLE) != "0"
 
 
 def _judge_level(engine: EngineFacts, given: Argument) -> tuple[str | None, str | None]:

@@ -16,32 +16,34 @@ from nexus_orch.adapt.offload_guards import guard_load_strategy, guard_model_run
 from nexus_orch.adapt.render import Guard, TableAdapter
 from nexus_orch.adapt.settings import SETTINGS
 from nexus_orch.adapt.ways import Table, Way, write_number
+from nexus_orch.releases.engine import chooses_second_runner, v0_by_default
 
 _EVERYWHERE: tuple[Guard, ...] = (guard_load_strategy, guard_api_key, guard_cpu_threads)
+_V1_ENGINE: tuple[Guard, ...] = (guard_model_runner, guard_allocator, *_EVERYWHERE, guard_old_engine)
 
 V0 = TableAdapter(
     name="v0",
-    versions=SpecifierSet("<0.8"),
+    versions=v0_by_default.specifier,
     table={**SETTINGS, "memory.swap_gib": (Way("--swap-space", write=write_number),)},
     guards=_EVERYWHERE,
 )
-"""vLLM before 0.8: the V0 engine, the only one with a swap space for preempted requests."""
+"""The V0 engine, the only one with a swap space for preempted requests."""
 
 V1 = TableAdapter(
     name="v1",
-    versions=SpecifierSet(">=0.8,<0.20"),
+    versions=SpecifierSet(f">={v0_by_default.before},<{chooses_second_runner.since}"),
     table=SETTINGS,
-    guards=(guard_allocator, *_EVERYWHERE, guard_old_engine),
+    guards=_V1_ENGINE,
 )
-"""vLLM 0.8 to 0.19: the V1 engine with its first model runner, and until 0.10 the V0 engine for who asks for it."""
+"""The V1 engine with its first model runner, and in older releases the V0 engine for who asks for it."""
 
 V2 = TableAdapter(
     name="v2",
-    versions=SpecifierSet(">=0.20"),
+    versions=chooses_second_runner.specifier,
     table=SETTINGS,
-    guards=(guard_model_runner, guard_allocator, *_EVERYWHERE, guard_old_engine),
+    guards=_V1_ENGINE,
 )
-"""vLLM 0.20 and later: the V1 engine with the second model runner, which several releases choose by themselves."""
+"""The V1 engine with the second model runner, which these releases choose by themselves for some models or all."""
 
 
 def extend(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from packaging.version import Version
-
 from nexus_orch.adapt.settings import OMP_VARIABLE
-from nexus_orch.adapt.ways import V1_VARIABLE, Part, find_release
+from nexus_orch.adapt.ways import V1_VARIABLE, Part
 from nexus_orch.errors import Problem
+from nexus_orch.releases.engine import v1_only
 from nexus_orch.types import EngineFacts, Plan
 
 API_KEY_VARIABLE = "VLLM_API_KEY"
@@ -14,8 +13,6 @@ API_KEY_VARIABLE = "VLLM_API_KEY"
 
 _WORDS = ("all", "auto", "nobind")
 """What vLLM takes besides lists of cores (the CPU workers of 0.5.5 to 0.33.0)."""
-
-_V0_GONE = Version("0.11")
 
 
 def guard_api_key(plan: Plan, engine: EngineFacts) -> Part:
@@ -65,9 +62,9 @@ def _example(ranks: int) -> str:
 
 def guard_old_engine(plan: Plan, engine: EngineFacts) -> Part:
     """Asking for the V0 engine where there is none is told: the variable does nothing."""
-    if plan.spec.engine.env.get(V1_VARIABLE) != "0" or find_release(engine) < _V0_GONE:
+    if plan.spec.engine.env.get(V1_VARIABLE) != "0" or not v1_only(engine.version):
         return Part()
     key = f"engine.env.{V1_VARIABLE}"
-    message = f"vLLM {engine.version} has no V0 engine: the variable does nothing since 0.11"
-    remedy = "leave it out, or use vLLM 0.10.2 or earlier"
+    message = f"vLLM {engine.version} has no V0 engine: the variable does nothing since {v1_only.since}"
+    remedy = f"leave it out, or use vLLM before {v1_only.since}"
     return Part(problems=[Problem(message, key, "0", plan.spec.origin(key), remedy)])

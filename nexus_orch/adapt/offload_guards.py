@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from packaging.specifiers import SpecifierSet
-
 from nexus_orch.adapt.arguments import read_arguments
-from nexus_orch.adapt.ways import Part, find_release
+from nexus_orch.adapt.ways import Part
 from nexus_orch.errors import Problem
 from nexus_orch.plan.answer.ram_first import reads_ahead
+from nexus_orch.plan.release.offloading import has_option
+from nexus_orch.releases.engine import (
+    chooses_second_runner,
+    second_runner_ignores_weights,
+    second_runner_needs_pinning,
+)
+from nexus_orch.releases.fact import Fact
+from nexus_orch.releases.models import chooses_load_strategy
 from nexus_orch.types import Choice, EngineFacts, Plan
 
 RUNNER_VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"
-
-RUNNER_IGNORES_OFFLOAD = SpecifierSet(">=0.20,<0.28")
-"""v1/worker/gpu/model_runner.py installs no offloader in 0.22.1, 0.25.1 and 0.27.1 and does in 0.28.0; on an H100 with
-0.25.1 both backends loaded all weights without a word."""
-
-RUNNER_NEEDS_PINNING = SpecifierSet(">=0.20,<0.25.1")
-"""v1/worker/gpu/buffer_utils.py raises "UVA is not available" without pinned memory, and the variable that allows it
-under WSL came with 0.25.1 (platforms/cuda.py)."""
 
 LOAD_STRATEGY_FLAG = "--safetensors-load-strategy"
 
@@ -35,13 +33,17 @@ def offloads_weights(plan: Plan, engine: EngineFacts) -> bool:
 
 
 def guard_model_runner(plan: Plan, engine: EngineFacts) -> Part:
-    """Where the second model runner cannot do what the plan needs, the first one is asked for."""
-    reason = _fault_of_runner(plan, engine)
-    if engine.device == "cpu" or reason is None:
+    """Where the second model runner cannot do what the plan needs, the first one is asked for, unless the release takes
+    that one anyway."""
+    fault = _fault_of_runner(plan, engine)
+    if engine.device == "cpu" or fault is None:
         return Part()
+    reason, fact = fault
     key = f"engine.env.{RUNNER_VARIABLE}"
     given = plan.spec.engine.env.get(RUNNER_VARIABLE)
     if given is None:
+        if not chooses_second_runner(engine.version):
+            return Part()
         return Part(env={RUNNER_VARIABLE: "0"}, choices=[Choice(key, "0", "derived", reason)])
     if given.strip().lower() in ("0", "false"):
         return Part()
@@ -50,32 +52,34 @@ def guard_model_runner(plan: Plan, engine: EngineFacts) -> Part:
         key=key,
         value=given,
         origin=plan.spec.origin(key) or plan.spec.origin("engine.env"),
-        remedy=f"{key}=0, or vLLM 0.28 or later",
+        remedy=f"{key}=0, or vLLM {fact.before} or later",
         cause="offload_ignored" if offloads_weights(plan, engine) else "pinned_memory_unavailable",
     )
     return Part(problems=[problem])
 
 
-def _fault_of_runner(plan: Plan, engine: EngineFacts) -> str | None:
-    release = find_release(engine)
+def _fault_of_runner(plan: Plan, engine: EngineFacts) -> tuple[str, Fact] | None:
+    """Why the plan does not go with the second model runner of this release, and the fact behind that."""
     runner = f"the second model runner of vLLM {engine.version}"
-    if offloads_weights(plan, engine) and release in RUNNER_IGNORES_OFFLOAD:
-        return f"{runner} ignores offloading without a word"
-    if plan.settings.get("memory.pin_host") and release in RUNNER_NEEDS_PINNING:
-        return f"{runner} needs pinned memory, which this release does not give under WSL"
+    if offloads_weights(plan, engine) and second_runner_ignores_weights(engine.version):
+        return f"{runner} ignores offloading without a word", second_runner_ignores_weights
+    if plan.settings.get("memory.pin_host") and second_runner_needs_pinning(engine.version):
+        reason = f"{runner} needs pinned memory, which this release does not give under WSL"
+        return reason, second_runner_needs_pinning
     return None
 
 
 def guard_load_strategy(plan: Plan, engine: EngineFacts) -> Part:
     """Checkpoint files that are in RAM already, or that share it with weights, are read as they are needed.
 
-    From 0.19.1 on vLLM reads whole checkpoints ahead by itself when they lie on a network file system; before, `lazy`
-    was the default, and the only way before 0.10.2 (model_executor/model_loader/weight_utils.py).
+    Newer releases read whole checkpoints ahead by themselves when they lie on a network file system; before, `lazy` was
+    the default, and once the only way.
     """
     preloads = reads_ahead(plan)
     shares_ram = offloads_weights(plan, engine)
     flag = engine.flag(LOAD_STRATEGY_FLAG)
-    if flag is None or flag.default == "lazy" or not (preloads or shares_ram):
+    has_it = flag is not None and has_option(engine, flag.name, chooses_load_strategy)
+    if flag is None or not has_it or flag.default == "lazy" or not (preloads or shares_ram):
         return Part()
     if gives(plan, engine, LOAD_STRATEGY_FLAG):
         return Part()

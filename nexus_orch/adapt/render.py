@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import Version
 
 from nexus_orch.adapt.extra_args import check_extra_args, read_pin
 from nexus_orch.adapt.values import read_value
-from nexus_orch.adapt.ways import Part, Table, UnwritableError, Way, find_release, write_for
+from nexus_orch.adapt.ways import Part, Table, UnwritableError, Way, write_for
 from nexus_orch.contracts import Rendering
 from nexus_orch.errors import Problem
 from nexus_orch.facts.options.catalogue import releases_where, render_releases
+from nexus_orch.releases.engine import serves_by_command
 from nexus_orch.suggest import suggest
 from nexus_orch.types import Choice, EngineFacts, Flag, Plan
 
@@ -24,11 +24,8 @@ Guard = Callable[[Plan, EngineFacts], Part]
 PLUGIN_SETTINGS = "plugin."
 """With this begin the keys of settings that plugins add."""
 
-_SERVE_SINCE = Version("0.5.5")
-"""Before, the server was started as a module and took the model as --model."""
-
 API_SERVER = "vllm.entrypoints.openai.api_server"
-"""That module."""
+"""The module that releases without `vllm serve` run; it takes the model as --model."""
 
 _SHOWN_VALUES = 20
 
@@ -110,7 +107,7 @@ def _render_model(plan: Plan, engine: EngineFacts) -> Part:
         remedy = "model.path=DIR, or a hub id such as Qwen/Qwen2.5-7B-Instruct"
         problem = Problem("the model has no path", key="model.path", remedy=remedy, cause="model_not_found")
         return Part(argv=["serve"], problems=[problem])
-    argv = ["serve", path] if find_release(engine) >= _SERVE_SINCE else ["--model", path]
+    argv = ["serve", path] if serves_by_command(engine.version) else ["--model", path]
     return Part(argv=argv, said={"--model": "model.path"})
 
 
@@ -176,8 +173,8 @@ def _find_silent(table: Table, plan: Plan, engine: EngineFacts) -> dict[str, str
 
 def _find_way(choice: Choice, ways: tuple[Way, ...], plan: Plan, engine: EngineFacts) -> Way | None:
     """The way of this release and device for the choice, if it has one."""
-    release, env = find_release(engine), plan.spec.engine.env
-    return next((way for way in ways if way.applies(release, engine.device, choice.value, env)), None)
+    version, env = engine.version, plan.spec.engine.env
+    return next((way for way in ways if way.applies(version, engine.device, choice.value, env)), None)
 
 
 def _render_setting(choice: Choice, ways: tuple[Way, ...], plan: Plan, engine: EngineFacts) -> Part:

@@ -1,7 +1,7 @@
 """The settings table: what every generation of vLLM has in common. The adapters add what is theirs.
 
-Sources: the options of 21 releases (`nexus_orch/data/vllm_flags.json`) and the source files of those releases, named
-with each rule. A release between two that were read is treated like the older one where that is the safe side.
+Sources: the options of the known releases (`nexus_orch/data/vllm_flags.json`) and their source files, named with each
+rule. What others ask too is a fact of `nexus_orch.releases`; what one setting alone needs stands here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from nexus_orch.adapt.ways import (
     write_switch,
     write_whole_gib,
 )
+from nexus_orch.releases.engine import v0_by_default, v0_on_request
+from nexus_orch.releases.host_ram import has_disk_tier, kv_offload_is_broken, pins_under_wsl, prefetches
+from nexus_orch.releases.memory import cpu_counts_memory
 
 # Seen on 0.32.0: --cpu-offload-gb is accepted without effect, the prefetch offloader and KV offload end the start.
 _CPU_HAS_WEIGHTS_IN_RAM = Way(
@@ -38,10 +41,10 @@ _CPU_CANNOT_PREFETCH = Way(
 )
 
 _OWN_TYPE = "use auto, which keeps the model's own type"
-_INSTEAD_OF_SWAP = f"{INSTEAD_OF_SWAP}, or vLLM before 0.8"
+_INSTEAD_OF_SWAP = f"{INSTEAD_OF_SWAP}, or vLLM before {v0_by_default.before}"
 
 OMP_VARIABLE = "VLLM_CPU_OMP_THREADS_BIND"
-"""The cores of each rank of the CPU engine: "0-3|4-7" (envs.py, from 0.5.5 on)."""
+"""The cores of each rank of the CPU engine: "0-3|4-7" (envs.py, from 0.5.4 on)."""
 
 SETTINGS: Table = {
     "model.dtype": (Way("--dtype", cause="unsupported_dtype"),),
@@ -53,9 +56,9 @@ SETTINGS: Table = {
     "serve.pipeline_parallel": (Way("--pipeline-parallel-size"),),
     "serve.pipeline_partition": (
         Way(
-            releases="<0.5.5",  # distributed/utils.py: get_pp_indices reads it in 0.5.5, 0.4.3 has no pipeline
-            refused="layers cannot be dealt out unevenly before 0.5.5",
-            instead="leave it out, or use vLLM 0.5.5 or later",
+            releases="<0.5.4",  # distributed/utils.py: get_pp_indices reads it from 0.5.4 on
+            refused="layers cannot be dealt out unevenly before 0.5.4",
+            instead="leave it out, or use vLLM 0.5.4 or later",
         ),
         Way(env="VLLM_PP_LAYER_PARTITION", write=write_list),
     ),
@@ -63,10 +66,10 @@ SETTINGS: Table = {
     "hardware.gpu.device_order": (Way(env="CUDA_DEVICE_ORDER"),),
     "memory.gpu_memory_utilization": (
         Way(
-            releases="<0.22",  # v1/worker/cpu_worker.py counts with it from 0.22.1 on
+            releases=cpu_counts_memory.earlier,
             device="cpu",
-            refused="the share of memory has no effect on the CPU engine before 0.22",
-            instead="set memory.kv_cache.size_gib, or use vLLM 0.22.1 or later",
+            refused=f"the share of memory has no effect on the CPU engine before {cpu_counts_memory.since}",
+            instead=f"set memory.kv_cache.size_gib, or use vLLM {cpu_counts_memory.since} or later",
         ),
         Way("--gpu-memory-utilization", write=write_number),
     ),
@@ -83,10 +86,10 @@ SETTINGS: Table = {
     "memory.offload_backend": (
         Way(device="cpu", silent=("auto",), refused="the CPU engine has no offload", cause="offload_unsupported"),
         Way(
-            releases="<0.19",
+            releases=prefetches.earlier,
             silent=("auto", "uva"),
-            refused="UVA is the only offload before 0.19.1",
-            instead="use uva, or vLLM 0.19.1 or later",
+            refused=f"UVA is the only offload before {prefetches.since}",
+            instead=f"use uva, or vLLM {prefetches.since} or later",
             cause="offload_unsupported",
         ),
         Way("--offload-backend", silent=("auto",)),
@@ -108,7 +111,7 @@ SETTINGS: Table = {
             cause="offload_unsupported",
         ),
         Way(
-            "--cpu-offload-params",  # config/offload.py: whole segments of parameter names, from 0.19.1 on
+            "--cpu-offload-params",  # config/offload.py: whole segments of parameter names
             cause="offload_unsupported",
             unless=("memory.offload_backend", "prefetch"),
         ),
@@ -123,10 +126,10 @@ SETTINGS: Table = {
             cause="offload_unsupported",
         ),
         Way(
-            releases=">=0.11,<0.14",
+            releases=kv_offload_is_broken,
             silent=(0, 0.0),
-            refused="KV offload is broken in 0.11 to 0.13 (`num_cpu_blocks must be specified`)",
-            instead="use vLLM 0.14.1 or later",
+            refused=f"KV offload is broken before {kv_offload_is_broken.before} (`num_cpu_blocks must be specified`)",
+            instead=f"use vLLM {kv_offload_is_broken.before} or later",
             cause="offload_unsupported",
         ),
         Way("--kv-offloading-size", write=write_number, silent=(0, 0.0), cause="offload_unsupported"),
@@ -139,17 +142,17 @@ SETTINGS: Table = {
             cause="offload_unsupported",
         ),
         Way(
-            releases="<0.22",  # v1/kv_offload/tiering is in 0.22.1, not in 0.19.1
-            refused="KV offload has no tier on a disk before 0.22.1",
-            instead="use memory.kv_offload_gib alone, or vLLM 0.22.1 or later",
+            releases=has_disk_tier.earlier,
+            refused=f"KV offload has no tier on a disk before {has_disk_tier.since}",
+            instead=f"use memory.kv_offload_gib alone, or vLLM {has_disk_tier.since} or later",
             cause="offload_unsupported",
         ),
         Way("--kv-transfer-config", write=write_kv_tiers, cause="offload_unsupported"),
     ),
     "memory.swap_gib": (
-        Way("--swap-space", write=write_number, releases=">=0.8,<0.11", given=(V1_VARIABLE, "0")),
+        Way("--swap-space", write=write_number, releases=v0_on_request, given=(V1_VARIABLE, "0")),
         Way(
-            releases=">=0.8,<0.11",
+            releases=v0_on_request,
             silent=(0, 0.0),
             refused=NO_SWAP,
             instead=f"{_INSTEAD_OF_SWAP}, or the V0 engine that this release still has: +engine.env.{V1_VARIABLE}=0",
@@ -158,7 +161,7 @@ SETTINGS: Table = {
     ),
     "memory.pin_host": (
         Way(device="cpu", silent=(True, False)),
-        Way(env="VLLM_WSL2_ENABLE_PIN_MEMORY", write=write_switch, releases=">=0.25.1"),  # envs.py of 0.25.1
+        Way(env="VLLM_WSL2_ENABLE_PIN_MEMORY", write=write_switch, releases=pins_under_wsl),
         Way(silent=(True, False)),  # earlier releases pin nothing under WSL, whatever they are told
     ),
     "memory.enforce_eager": (Way("--enforce-eager", silent=(False,)),),
@@ -177,11 +180,11 @@ SETTINGS: Table = {
             cause="unsupported_dtype",
         ),
         Way(
-            releases=">=0.11,<0.22",  # platforms/cpu.py: "doesn't support KV cache quantization fallback to auto"
+            releases=">=0.11.1,<0.21",  # platforms/cpu.py: "doesn't support KV cache quantization fallback to auto"
             device="cpu",
             silent=("auto",),
-            refused="before 0.22 the CPU engine falls back to the model's own type",
-            instead=f"{_OWN_TYPE}, or vLLM 0.22.1 or later",
+            refused="before 0.21.0 the CPU engine falls back to the model's own type",
+            instead=f"{_OWN_TYPE}, or vLLM 0.21.0 or later",
             cause="unsupported_dtype",
         ),
         Way("--kv-cache-dtype", instead=_OWN_TYPE),
@@ -190,7 +193,7 @@ SETTINGS: Table = {
         Way(
             "--block-size",
             write=write_multiple_of(32),
-            releases=">=0.11",  # platforms/cpu.py: "CPU backend prefers block_size is multiples of 32"
+            releases=">=0.11.1",  # platforms/cpu.py: "CPU backend prefers block_size is multiples of 32"
             device="cpu",
             cause="unsupported_block_size",
         ),
@@ -206,9 +209,9 @@ SETTINGS: Table = {
     "memory.kv_cache.max_blocks": (Way("--num-gpu-blocks-override"),),
     "memory.kv_cache.size_gib": (
         Way(
-            env="VLLM_CPU_KVCACHE_SPACE",  # platforms/cpu.py, read with int(); the flag counts from 0.22.1 on
+            env="VLLM_CPU_KVCACHE_SPACE",  # platforms/cpu.py, read with int()
             write=write_whole_gib,
-            releases="<0.22",
+            releases=cpu_counts_memory.earlier,
             device="cpu",
         ),
         Way(
@@ -225,7 +228,7 @@ SETTINGS: Table = {
     ),
     "memory.kv_cache.calculate_scales": (
         Way(
-            releases=">=0.28",  # deprecated in 0.19, last seen in 0.27.1
+            releases=">=0.28",  # engine/arg_utils.py: deprecated in 0.19, last in 0.27.1
             silent=(False,),
             refused="KV scales are no longer computed (last in 0.27): they come from the checkpoint, else they are 1.0",
             instead="leave it out, use a checkpoint that carries k_scale and v_scale, or vLLM 0.7.3 to 0.27.1",
@@ -240,9 +243,9 @@ SETTINGS: Table = {
             cause="cpu_binding",
         ),
         Way(
-            releases="<0.5.5",
+            releases="<0.5.4",
             refused="its CPU engine binds no threads to cores",
-            instead="leave it out, or use vLLM 0.5.5 or later",
+            instead="leave it out, or use vLLM 0.5.4 or later",
             cause="cpu_binding",
         ),
         Way(env=OMP_VARIABLE),

@@ -10,17 +10,18 @@ from functools import cache
 from typing import Any, Literal
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion, Version
 
 from nexus_orch.errors import Problem
-from nexus_orch.facts.options.catalogue import catalogue_releases, release_of
-from nexus_orch.types import GIB, Cause, Choice, EngineFacts, Flag
+from nexus_orch.releases.fact import Fact
+from nexus_orch.releases.host_ram import offloads_kv_blocks
+from nexus_orch.releases.known import parse_release
+from nexus_orch.types import GIB, Cause, Choice, Flag
 
 V1_VARIABLE = "VLLM_USE_V1"
 """Read by 0.6.6 to 0.10: at 0 these start the V0 engine. Gone from the sources of 0.11.2."""
 
 NO_SWAP = "the swap space does nothing since the V1 engine"
-INSTEAD_OF_SWAP = "use memory.kv_offload_gib (0.14.1 and later)"
+INSTEAD_OF_SWAP = f"use memory.kv_offload_gib ({offloads_kv_blocks.span})"
 
 
 def write_text(value: Any) -> str:
@@ -86,17 +87,9 @@ class UnwritableError(ValueError):
 _parse_releases = cache(SpecifierSet)
 
 
-def find_release(engine: EngineFacts) -> Version:
-    """The release whose ways hold for an engine; a fork that calls itself anything counts as the newest known one."""
-    try:
-        return release_of(engine.version)
-    except InvalidVersion:
-        return release_of(catalogue_releases()[-1])
-
-
 @dataclass(frozen=True)
 class Way:
-    """How the releases in `releases` (on `device`, when one is named) take a setting.
+    """How the releases in `releases`, a specifier or a fact, take a setting (on `device`, when one is named).
 
     A way with `refused` says why they do not; `instead` is the remedy. Values in `silent` need no word: they are what
     vLLM does by itself. `unless` names another setting and its value that makes this one unneeded. `overridden_by` is
@@ -107,7 +100,7 @@ class Way:
     flag: str | None = None
     env: str | None = None
     write: Callable[[Any], str] = write_text
-    releases: str = ""
+    releases: Fact | str = ""
     device: Literal["cuda", "cpu"] | None = None
     silent: tuple[Any, ...] = ()
     refused: str | None = None
@@ -118,14 +111,17 @@ class Way:
     values: tuple[Any, ...] = ()
     given: tuple[str, str] | None = None
 
-    def applies(self, release: Version, device: str, value: Any, env: Mapping[str, str]) -> bool:
-        """True when this is how that release on that device takes this value under the user's `engine.env`."""
+    def applies(self, version: str, device: str, value: Any, env: Mapping[str, str]) -> bool:
+        """True when this is how that version on that device takes this value under the user's `engine.env`."""
         if self.device is not None and self.device != device:
             return False
         if self.values and value not in self.values:
             return False
         if self.given is not None and env.get(self.given[0]) != self.given[1]:
             return False
+        if isinstance(self.releases, Fact):
+            return self.releases(version)
+        release = parse_release(version)
         return not self.releases or _parse_releases(self.releases).contains(release, prereleases=True)
 
 

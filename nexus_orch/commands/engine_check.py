@@ -20,8 +20,8 @@ from nexus_orch.compose.run import compose_run
 from nexus_orch.contracts import EngineProvider
 from nexus_orch.errors import render_value
 from nexus_orch.facts.engine.installed import make_assumed_engine
-from nexus_orch.facts.options.catalogue import catalogue_releases
 from nexus_orch.plugin_manager import Plugins, load_plugins
+from nexus_orch.releases.known import known_releases
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.types import Choice, Facts, RunSpec
 from nexus_orch.view.trimmed import print_trimmed
@@ -55,7 +55,7 @@ def _check_releases(
 ) -> Iterator[Preparation]:
     """The run on its own engine first; then, planned anew for each, on the releases of the catalogue."""
     yield make_preparation(spec, facts, provider, plugins)
-    for release in catalogue_releases() if every else ():
+    for release in known_releases() if every else ():
         assumed = make_assumed_engine(str(release), cpu=facts.engine.device == "cpu")
         yield make_preparation(spec, replace(facts, engine=assumed), provider, plugins)
 

@@ -19,13 +19,14 @@ from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.plan.asked.inputs import read_inputs
 from nexus_orch.plan.release.generations import default_batching
 from nexus_orch.plugin_manager import load_plugins
+from nexus_orch.releases.known import EXAMPLE
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 
 _SIDE_KEYS = ("engine.version", "engine.python")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    which = "a release (0.25.1), the name of an installed engine or an interpreter"
+    which = f"a release ({EXAMPLE}), the name of an installed engine or an interpreter"
     parser.add_argument("before", metavar="A", help=which)
     parser.add_argument("after", metavar="B", help="the same for the other side")
     add_run_arguments(parser)

@@ -17,9 +17,10 @@ from rich.text import Text
 from nexus_orch.adapt.values import describe_type
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.engine.installed import make_assumed_engine, read_engine
-from nexus_orch.facts.options.catalogue import catalogue_flags, catalogue_releases, releases_where, render_releases
+from nexus_orch.facts.options.catalogue import catalogue_flags, releases_where, render_releases
 from nexus_orch.facts.options.record import render_flag
 from nexus_orch.install.engines.installed import Engine, choose_engine, choose_newest, read_engines
+from nexus_orch.releases.known import EXAMPLE, known_releases
 from nexus_orch.suggest import find_near
 from nexus_orch.types import EngineFacts, Flag
 from nexus_orch.view.trimmed import print_trimmed
@@ -28,7 +29,7 @@ _MOST_ELSEWHERE = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    which = "an engine's name, a release (0.32.0) or an interpreter; else the newest engine, or the newest release"
+    which = f"an engine's name, a release ({EXAMPLE}) or an interpreter; else the newest engine, or the newest release"
     parser.add_argument("which", metavar="ENGINE", nargs="?", help=which)
     parser.add_argument("--grep", metavar="TEXT", help="only options whose name, alias or choice contains this")
     parser.add_argument("--format", choices=("table", "json"), default="table")
@@ -89,7 +90,7 @@ def _choose_named(which: str, engines: Sequence[Engine]) -> Engine:
         return choose_engine(which, engines)
     except ConfigError as error:
         (problem,) = error.problems
-        releases = catalogue_releases()
+        releases = known_releases()
         near = find_near(which, releases)
         known = f"{releases[0]} to {releases[-1]}" + (f", such as {near[0]}" if near else "")
         remedy = f"{problem.remedy}; or a release ({known}), or an interpreter"
@@ -131,7 +132,7 @@ def _print_table(engine: EngineFacts, flags: list[Flag], wanted: str | None) -> 
 def _had_elsewhere(wanted: str, engine: EngineFacts) -> list[str]:
     """Options of other releases that match, for who looks for one that came or went; a few of them."""
     found: dict[str, None] = {}
-    for release in catalogue_releases():
+    for release in known_releases():
         flags = catalogue_flags(release).values()
         found |= dict.fromkeys(flag.name for flag in flags if _mentions(flag, wanted.lower()))
     missing = [name for name in found if engine.flag(name) is None]

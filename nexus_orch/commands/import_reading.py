@@ -23,9 +23,9 @@ from nexus_orch.exchange.profiles.surroundings import is_for_cpu
 from nexus_orch.exchange.start import Start
 from nexus_orch.exchange.text.server import parse_image_release
 from nexus_orch.facts.engine.installed import make_assumed_engine
-from nexus_orch.facts.options.catalogue import catalogue_releases
 from nexus_orch.facts.profiles import read_profiles
 from nexus_orch.plugin_manager import load_plugins
+from nexus_orch.releases.known import known_releases
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _read_start(start: Start, readers: _Readers) -> Imported:
 def _read_for_newest(start: Start, readers: _Readers, image: str) -> Imported:
     """The newest release that has all options and still reads all variables; a doubt about variables yields to
     options."""
-    releases = catalogue_releases()
+    releases = known_releases()
     tag = f" (the image {image} names none)" if image else ""
     newest = try_start(start, readers.make(releases[-1]))
     if not newest.problems and not newest.doubts:

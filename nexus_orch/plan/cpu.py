@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from packaging.version import Version
-
 from nexus_orch.contracts import Refusal
 from nexus_orch.errors import Problem
 from nexus_orch.plan.answer.settings import model_choices, passed_choices, serve_choices
@@ -19,8 +17,8 @@ from nexus_orch.plan.estimate.host import name_ram
 from nexus_orch.plan.release.accounting import measured
 from nexus_orch.plan.release.generations import default_batching
 from nexus_orch.plan.release.kv_cache import CacheLayout, CacheShape, make_layout
+from nexus_orch.releases.memory import cpu_counts_memory
 from nexus_orch.types import GIB, MIB, Choice, GpuEstimate, HostEstimate, Plan, Prediction
-from nexus_orch.types.releases import parse_version
 
 CPU_BLOCK_SIZE = 128
 """Tokens of a block on the CPU backend by default (platforms/cpu.py)."""
@@ -120,7 +118,7 @@ class _CpuRun:
 
     @property
     def _step_gib(self) -> float:
-        return 1.0 if parse_version(self.inputs.facts.engine.version) < Version("0.22") else KV_STEP_GIB
+        return KV_STEP_GIB if cpu_counts_memory(self.inputs.facts.engine.version) else 1.0
 
     def _whole_steps(self, size_bytes: int) -> float:
         """GiB for each worker, in whole steps, when all of them share `size_bytes`."""

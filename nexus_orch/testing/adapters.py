@@ -18,7 +18,7 @@ from nexus_orch.adapt.render import TableAdapter
 from nexus_orch.contracts import Adapter, Rendering
 from nexus_orch.errors import NexusError, Problem
 from nexus_orch.facts.engine.installed import make_assumed_engine
-from nexus_orch.facts.options.catalogue import catalogue_releases
+from nexus_orch.releases.known import known_releases
 from nexus_orch.testing.plans import MODEL_PATH, make_settings_plan
 from nexus_orch.testing.samples import MAY_BE_SILENT, SAMPLES
 from nexus_orch.testing.words import find_illegal_words
@@ -48,7 +48,7 @@ def find_broken_promises(
     if not isinstance(adapter.versions, SpecifierSet):
         yield f"versions is {adapter.versions!r}, no packaging SpecifierSet"
         return
-    known = [release for release in catalogue_releases() if adapter.versions.contains(release, prereleases=True)]
+    known = [release for release in known_releases() if adapter.versions.contains(release, prereleases=True)]
     chosen = list(releases) if releases is not None else known
     if not chosen:
         yield f"no known release is in {adapter.versions}: name some with releases=[...]"

@@ -9,6 +9,7 @@ from typing import Any
 from nexus_orch.plan.asked.target import LEAST_CONTEXT
 from nexus_orch.plan.nearby.guide import COMFORTABLE_CONTEXT, COMFORTABLE_REQUESTS, RECOMMENDED_CONTEXT
 from nexus_orch.plan.nearby.guide_rows import Breakdown, Guide, Machine, OffloadRow, RecommendedRow, SizeRow
+from nexus_orch.releases.allocator import resets_allocator
 from nexus_orch.types import GIB, WorkloadSpec
 from nexus_orch.view.words import NOTHING, render_bytes, render_columns, render_count
 
@@ -152,8 +153,8 @@ def _render_offload(rows: tuple[OffloadRow, ...]) -> str:
     machine = rows[0].machine if rows else NOTHING
     explanation = (
         "GiB on the card, weights in host RAM, and the pinned memory that they take, with the copies pinned while "
-        "loading: before vLLM 0.31 it is given out in powers of two for each tensor. Needed is the RAM of the whole "
-        "run. Pinned memory is never swapped: swap space does not help."
+        f"loading: before vLLM {resets_allocator.before} it is given out in powers of two for each tensor. Needed is "
+        "the RAM of the whole run. Pinned memory is never swapped: swap space does not help."
     )
     table = render_columns(header, lines, right=range(2, 8))
     return _titled(f"A model larger than the card: memory=hybrid on one {machine}", table, explanation)

@@ -20,7 +20,7 @@ from nexus_orch.adapt.arguments import read_arguments
 from nexus_orch.compose.run import compose_run
 from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.facts.model.model import read_model
-from nexus_orch.facts.options.catalogue import catalogue_releases
+from nexus_orch.releases.known import known_releases
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.types import Facts, ModelSpec, RunSpec
 from tests.plugins.plans import shipped_plugins
@@ -113,7 +113,7 @@ def _render_words(preparation: Preparation) -> str:
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    for release in catalogue_releases():
+    for release in known_releases():
         file = FOLDER / f"vllm-{release}.txt"
         file.write_text(render_golden(release, list(plan_profiles(release))), encoding="utf-8")
         sys.stdout.write(f"{file}\n")

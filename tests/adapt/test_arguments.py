@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from nexus_orch.adapt.arguments import Argument, Arguments, find_elsewhere, read_arguments
 from nexus_orch.adapt.config_file import insert_config, split_config, words_of_config
 from nexus_orch.facts.engine.installed import make_assumed_engine
-from nexus_orch.facts.options.catalogue import catalogue_releases
+from nexus_orch.releases.known import known_releases
 from nexus_orch.types import EngineFacts, Flag
 
 ENGINE = make_assumed_engine("0.32.0")
-RELEASES = catalogue_releases()
+RELEASES = known_releases()
 
 
 def _read(*words: str, version: str = "0.32.0") -> Arguments:

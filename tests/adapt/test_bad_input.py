@@ -101,7 +101,7 @@ REFUSED = [
     ("memory.kv_cache.dtype=nvfp4", "0.19.1", "does not know nvfp4", "0.22.1 and later of vLLM take it"),
     ("memory.kv_cache.size_gib=2", "0.9.2", "has no --kv-cache-memory-bytes", "0.10.2 and later of vLLM have it"),
     ("serve.cpu_threads_bind=0-3", "0.25.1", "only the CPU engine binds its ranks", "hardware=cpu"),
-    ("+engine.env.VLLM_USE_V1='0'", "0.25.1", "has no V0 engine", "0.10.2 or earlier"),
+    ("+engine.env.VLLM_USE_V1='0'", "0.25.1", "has no V0 engine", "use vLLM before 0.11.0"),
 ]
 
 

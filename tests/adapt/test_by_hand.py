@@ -7,9 +7,10 @@ import re
 import pytest
 
 from nexus_orch.adapt.by_hand import name_options
-from nexus_orch.facts.options.catalogue import catalogue_flags, catalogue_releases
+from nexus_orch.facts.options.catalogue import catalogue_flags
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.remedies import render_remedy
+from nexus_orch.releases.known import known_releases
 
 REMEDIES = sorted(
     {cause.remedy for cause in shipped_patterns().causes.values()}
@@ -20,7 +21,7 @@ FOREIGN = {"--gpus", "--ipc", "--shm-size", "--ulimit", "--device", "--pids-limi
 """Options of container programs and of NVIDIA's tools."""
 
 
-@pytest.mark.parametrize("release", catalogue_releases())
+@pytest.mark.parametrize("release", known_releases())
 def test_no_option_is_named_that_the_release_lacks(release: str) -> None:
     flags = catalogue_flags(release)
     aliases = {alias for flag in flags.values() for alias in flag.aliases}

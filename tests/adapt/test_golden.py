@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from nexus_orch.facts.options.catalogue import catalogue_releases
+from nexus_orch.releases.known import known_releases
 from nexus_orch.testing import find_illegal_words
 from tests.adapt.golden import FOLDER, plan_profiles, render_golden
 
 
-@pytest.mark.parametrize("release", catalogue_releases())
+@pytest.mark.parametrize("release", known_releases())
 def test_every_profile_on_every_release(release: str) -> None:
     planned = list(plan_profiles(release))
     illegal = {
@@ -24,4 +24,4 @@ def test_every_profile_on_every_release(release: str) -> None:
 
 
 def test_every_release_has_its_file_and_no_other() -> None:
-    assert {file.name for file in FOLDER.iterdir()} == {f"vllm-{release}.txt" for release in catalogue_releases()}
+    assert {file.name for file in FOLDER.iterdir()} == {f"vllm-{release}.txt" for release in known_releases()}

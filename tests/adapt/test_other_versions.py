@@ -20,12 +20,12 @@ from tests.plugins.plans import plan_of
 HYBRID = ["hardware=rtx4090", "model=qwen7b", "memory=hybrid", "memory.cpu_offload_gib=4"]
 
 ASSUMED = {
-    "0.5.1": ("v0", "0.4.3"),
-    "0.9.1": ("v1", "0.8.5.post1"),
+    "0.5.1": ("v0", "0.5.5, or of 0.4.3 where only it has one"),
+    "0.9.1": ("v1", "0.9.2, or of 0.8.5.post1 where only it has one"),
     "0.12.0rc1": ("v1", None),
-    "0.21.0": ("v2", "0.19.1"),
+    "0.21.0": ("v1", "0.22.1, or of 0.19.1 where only it has one"),
     "0.25.1+cu129": ("v2", None),
-    "0.26.0.dev123+gabc": ("v2", "0.25.1"),
+    "0.26.0.dev123+gabc": ("v2", "0.25.1, or of 0.27.1 where only it has one"),
     "0.34.0": ("v2", "0.33.0"),
     "1.0.0": ("v2", "0.33.0"),
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nexus_orch.adapt.substitutes import SUBSTITUTES
-from nexus_orch.facts.options.catalogue import catalogue_flags, catalogue_releases
+from nexus_orch.facts.options.catalogue import catalogue_flags
+from nexus_orch.releases.known import known_releases
 from tests.plugins.plans import plan_of, render
 
 TOLD = [
@@ -82,7 +83,7 @@ def test_a_swap_space_that_does_nothing_is_refused_as_extra_argument_too(
 def test_every_substitute_is_about_options_that_some_release_has() -> None:
     known = {
         name
-        for release in catalogue_releases()
+        for release in known_releases()
         for flag in catalogue_flags(release).values()
         for name in (flag.name, *flag.aliases)
     }

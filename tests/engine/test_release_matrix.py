@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from nexus_orch.facts.options.catalogue import catalogue_releases
+from nexus_orch.releases.known import known_releases
 from tools.release_matrix import FILE, RESULTS, Row, make_row, render_document, rows_of
 from tools.shipped_runs import make_run, model_names
 
@@ -43,7 +43,7 @@ def test_every_model_and_release_is_in_it() -> None:
     written = _read_results(document)
     assert {model for section, _, model in written if section == HELD} == set(model_names())
     counts = re.findall(r"^\| (\S+) +\|((?: +\d+ \|)+)$", document, re.MULTILINE)
-    assert tuple(release for release, _ in counts) == catalogue_releases()
+    assert tuple(release for release, _ in counts) == known_releases()
     for _, cells in counts:
         numbers = [int(number) for number in re.findall(r"\d+", cells)]
         assert len(numbers) == len(RESULTS) and sum(numbers) == len(written)
@@ -51,7 +51,7 @@ def test_every_model_and_release_is_in_it() -> None:
 
 def test_a_cell_has_its_reason() -> None:
     row: Row = make_row(make_run("qwen14b", "rtx4090", "hybrid"))
-    cells = dict(zip(catalogue_releases(), row.cells, strict=True))
+    cells = dict(zip(known_releases(), row.cells, strict=True))
     assert cells["0.14.1"][0] == "good"
     result, reason = cells["0.28.0"]
     assert result == "good"

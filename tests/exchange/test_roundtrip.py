@@ -22,7 +22,7 @@ from nexus_orch.exchange.imported import Imported
 from nexus_orch.exchange.profiles.reading import Reader, read_start
 from nexus_orch.exchange.text.server import parse_image_release
 from nexus_orch.facts.engine.installed import make_assumed_engine
-from nexus_orch.facts.options.catalogue import catalogue_releases
+from nexus_orch.releases.known import known_releases
 from nexus_orch.types import GIB, EngineFacts, Plan
 from tests.exchange.reading import BESIDE, tables_of
 from tests.plugins.plans import plan_of, shipped_plugins
@@ -37,7 +37,7 @@ FORMATS = {
     "kubernetes": render_kubernetes,
 }
 formats = st.sampled_from(sorted(FORMATS))
-releases = st.sampled_from(catalogue_releases())
+releases = st.sampled_from(known_releases())
 some_settings = st.fixed_dictionaries({}, optional={**VALUES, "memory.swap_gib": st.integers(0, 16)})
 ADDED = {
     "model.path",

@@ -10,7 +10,7 @@ import pytest
 from nexus_orch.adapt.settings import SETTINGS
 from nexus_orch.choose import choose_adapter
 from nexus_orch.errors import render_problems
-from nexus_orch.facts.options.catalogue import catalogue_releases
+from nexus_orch.releases.known import known_releases
 from tests.plugins.plans import plan_of, render, shipped_plugins
 
 BASE = {"model.dtype": "float16", "model.max_model_len": 4096, "memory.gpu_memory_utilization": 0.9, "serve.port": 8000}
@@ -115,10 +115,10 @@ REFUSED = [
         "float32 with model.dtype=float32",
         "unsupported_dtype",
     ),
-    Refusal("0.12.0", True, {"memory.kv_cache.dtype": "fp8"}, "falls back", "0.22.1 or later", "unsupported_dtype"),
+    Refusal("0.12.0", True, {"memory.kv_cache.dtype": "fp8"}, "falls back", "0.21.0 or later", "unsupported_dtype"),
     Refusal("0.32.0", True, {"memory.kv_cache.dtype": "bfloat16"}, "own type or in fp8", "auto", "unsupported_dtype"),
     Refusal("0.32.0", False, {"serve.cpu_threads_bind": "0-3"}, "only the CPU engine", "hardware=cpu", "cpu_binding"),
-    Refusal("0.4.3", True, {"serve.cpu_threads_bind": "0-3"}, "binds no threads", "0.5.5 or later", "cpu_binding"),
+    Refusal("0.4.3", True, {"serve.cpu_threads_bind": "0-3"}, "binds no threads", "0.5.4 or later", "cpu_binding"),
     Refusal(
         "0.33.0", False, {"memory.kv_cache.block_size": 24}, "multiple of 16", "block_size=32", "unsupported_block_size"
     ),
@@ -139,9 +139,9 @@ REFUSED = [
         "offload_unsupported",
     ),
     Refusal(
-        "0.16.0", False, {"memory.offload_backend": "prefetch"}, "UVA is the only", "0.19.1", "offload_unsupported"
+        "0.16.0", False, {"memory.offload_backend": "prefetch"}, "UVA is the only", "0.17.0", "offload_unsupported"
     ),
-    Refusal("0.12.0", False, {"memory.kv_offload_gib": 4}, "KV offload is broken", "0.14.1", "offload_unsupported"),
+    Refusal("0.12.0", False, {"memory.kv_offload_gib": 4}, "KV offload is broken", "0.14.0", "offload_unsupported"),
     Refusal("0.10.2", False, {"memory.kv_offload_gib": 4}, "no --kv-offloading-size", "0.11.2", "offload_unsupported"),
     Refusal(
         "0.12.0",
@@ -247,7 +247,7 @@ def test_ranks_on_the_cpu_engine_with_their_cores() -> None:
     assert render(by_user, "0.32.0", cpu=True).problems == ()
 
 
-@pytest.mark.parametrize("version", catalogue_releases())
+@pytest.mark.parametrize("version", known_releases())
 def test_the_api_key_is_a_secret_variable(version: str) -> None:
     rendering = render(plan_of({"serve.api_key_env": "MY_KEY"}), version)
     assert rendering.secret_env == {"VLLM_API_KEY": "MY_KEY"}
@@ -268,6 +268,6 @@ def test_who_refuses_a_range_of_releases_names_those_that_can() -> None:
     assert [key for key, way in ways if not re.search(r"vLLM (before )?0\.\d", way.instead or "")] == []
 
 
-@pytest.mark.parametrize("version", [*catalogue_releases(), "0.40.0", "0.21.0", "0.33.1.dev5+g1", "0.32.0+cpu"])
+@pytest.mark.parametrize("version", [*known_releases(), "0.40.0", "0.21.0", "0.33.1.dev5+g1", "0.32.0+cpu"])
 def test_every_release_has_exactly_one_adapter(version: str) -> None:
     assert choose_adapter(shipped_plugins().adapters(), version).name in ("v0", "v1", "v2")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nexus_orch.adapt.arguments import read_arguments
 from nexus_orch.adapt.settings import SETTINGS
 from nexus_orch.facts.engine.installed import make_assumed_engine
-from nexus_orch.facts.options.catalogue import catalogue_releases
+from nexus_orch.releases.known import known_releases
 from nexus_orch.types import Origin
 from tests.plugins.plans import plan_of, render
 
@@ -54,7 +54,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 some_settings = st.fixed_dictionaries({}, optional=VALUES)
-releases = st.sampled_from(catalogue_releases())
+releases = st.sampled_from(known_releases())
 origins: st.SearchStrategy[Origin] = st.sampled_from(["pinned", "derived", "learned"])
 
 
@@ -76,7 +76,7 @@ def test_what_is_said_is_known_to_the_engine(wanted: dict[str, Any], version: st
         assert bool(given_option.values) is (flag.kind not in ("store_true", "bool_optional"))
 
 
-@pytest.mark.parametrize("version", catalogue_releases())
+@pytest.mark.parametrize("version", known_releases())
 @pytest.mark.parametrize("cpu", [False, True], ids=["cuda", "cpu"])
 @settings(max_examples=30, deadline=None)
 @given(st.data(), origins)

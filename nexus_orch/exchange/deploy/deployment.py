@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from nexus_orch.contracts import Rendering
 from nexus_orch.exchange.text.server import HUB_ID
-from nexus_orch.facts.options.catalogue import release_of
+from nexus_orch.releases.known import release_of
 from nexus_orch.types import GIB, Command, EngineFacts, Plan, is_secret_name
 
 IMAGE = "vllm/vllm-openai"

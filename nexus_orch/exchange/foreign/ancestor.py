@@ -33,7 +33,7 @@ _SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "memory_channels": ("memory.preload.channels", int),
 }
 _WITHOUT_PLACE = {
-    "memory_offload_ratio": "the planner computes how much must go to RAM, and swapping does nothing since vLLM 0.8",
+    "memory_offload_ratio": "the planner computes how much must go to RAM, and the V1 engine has no swap space",
     "reserved_memory": "write what is to stay free in GiB: hardware.host.reserved_gib",
     "advanced_cuda_split": "set +engine.env.PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb:N if you need it",
 }

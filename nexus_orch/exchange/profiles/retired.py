@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from packaging.version import Version
-
 from nexus_orch.adapt.substitutes import find_substitute
-from nexus_orch.adapt.ways import V1_VARIABLE, find_release
+from nexus_orch.adapt.ways import V1_VARIABLE
+from nexus_orch.releases.engine import v0_on_request, v1_only
+from nexus_orch.releases.known import known_releases
 from nexus_orch.types import EngineFacts
 
 _LEAVE_OUT = "leave it out: "
-_V1_ONLY = Version("0.11")
 _BACKEND_OPTION = "--attention-backend"
 
 
@@ -48,8 +47,9 @@ def find_retired(engine: EngineFacts, name: str, values: Sequence[str]) -> str |
 
 def find_retired_variable(engine: EngineFacts, name: str) -> str | None:
     """Why a variable says nothing to this engine, None when it does."""
-    if name == V1_VARIABLE and find_release(engine) >= _V1_ONLY:
-        return "there is only the V1 engine; --release 0.10.2 is the last with both"
+    if name == V1_VARIABLE and v1_only(engine.version):
+        last = [release for release in known_releases() if v0_on_request(release)][-1]
+        return f"there is only the V1 engine; --release {last} is the last with both"
     if name == "VLLM_ATTENTION_BACKEND" and engine.flag(_BACKEND_OPTION) is not None:
         return f"releases that have {_BACKEND_OPTION} no longer read this variable"
     return None

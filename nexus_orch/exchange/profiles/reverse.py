@@ -14,7 +14,6 @@ from typing import Any, Literal
 from nexus_orch.adapt.ways import (
     Table,
     Way,
-    find_release,
     write_bytes_of_gib,
     write_kv_tiers,
     write_list,
@@ -89,13 +88,12 @@ class Reverse:
 
         Raises ValueError for a value that the way could not have written.
         """
-        release = find_release(self.engine)
         for way in next((table[key] for table in self.tables if key in table), ()):
             try:
                 value = said if way.refused is not None else READ.get(way.write, lambda text: text)(said)
             except ForeignValueError:
                 continue
-            if way.applies(release, self.engine.device, value, self.env):
+            if way.applies(self.engine.version, self.engine.device, value, self.env):
                 if way.refused is None and not isinstance(said, bool):
                     way.write(value)
                 return way, value

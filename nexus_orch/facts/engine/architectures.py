@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus_orch import data
-from nexus_orch.facts.options.catalogue import catalogue_releases, choose_release
+from nexus_orch.releases.known import known_releases, neighbours
 
 FILE = "vllm_architectures.json"
 
@@ -60,9 +60,7 @@ def _names(table: ast.Dict) -> Iterator[str]:
 def catalogue_architectures(version: str) -> frozenset[str]:
     """The architectures of this release. Between two releases that were read, those of either: which of the two names
     came first is not known."""
-    chosen = choose_release(version)
-    index = catalogue_releases().index(chosen.version)
-    around = {index} if chosen.note is None else {index, index + 1}
+    around = {known_releases().index(release) for release in neighbours(version)}
     known = data.load(FILE)["architectures"]
     return frozenset(
         name for name, spans in known.items() if any(first <= at <= last for first, last in spans for at in around)
@@ -71,7 +69,7 @@ def catalogue_architectures(version: str) -> frozenset[str]:
 
 def releases_with_architecture(name: str) -> tuple[str, ...]:
     """The releases whose registry names the architecture, oldest first."""
-    return tuple(release for release in catalogue_releases() if name in catalogue_architectures(release))
+    return tuple(release for release in known_releases() if name in catalogue_architectures(release))
 
 
 def make_architecture_catalogue(found: Mapping[str, frozenset[str]], releases: Sequence[str]) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from nexus_orch.facts.engine.architectures import catalogue_architectures, find_
 from nexus_orch.facts.engine.notes import make_notes
 from nexus_orch.facts.engine.syntax import check_syntax
 from nexus_orch.facts.options.cache import EngineSources, read_cached_sources, write_cached_sources
-from nexus_orch.facts.options.catalogue import catalogue_flags, catalogue_releases, choose_release, release_of
+from nexus_orch.facts.options.catalogue import catalogue_flags, note_assumed
 from nexus_orch.paths import cache_dir
+from nexus_orch.releases.known import EXAMPLE, known_releases, neighbours, release_of
 from nexus_orch.types import Device, EngineFacts
 
 _PYTHONS = ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe")
@@ -79,7 +80,7 @@ def make_assumed_engine(version: str | None = None, *, cpu: bool = False) -> Eng
     or when no known release satisfies the specifier.
     """
     wanted = parse_wanted_version(version)
-    releases = catalogue_releases()
+    releases = known_releases()
     allowed = [release for release in releases if wanted.contains(Version(release), prereleases=True)]
     if version and version[0].isdigit() and not allowed:
         allowed = [version]
@@ -87,7 +88,7 @@ def make_assumed_engine(version: str | None = None, *, cpu: bool = False) -> Eng
         remedy = f"known releases: {releases[0]} to {releases[-1]}"
         raise ConfigError(Problem("no known release", key="engine.version", value=version, remedy=remedy))
     chosen = allowed[-1]
-    note = choose_release(chosen).note
+    note = note_assumed(chosen)
     return EngineFacts(
         version=chosen,
         device="cpu" if cpu else "cuda",
@@ -111,7 +112,7 @@ def parse_wanted_version(text: str | None) -> SpecifierSet:
     try:
         return SpecifierSet(specifier)
     except InvalidSpecifier:
-        remedy = 'a release ("0.32.0") or a specifier (">=0.30,<0.33")'
+        remedy = f'a release ("{EXAMPLE}") or a specifier ("<={EXAMPLE}")'
         raise ConfigError(Problem("this is no version", key="engine.version", value=text, remedy=remedy)) from None
 
 
@@ -272,7 +273,7 @@ def read_sources(root: Path, version: str, python: Path | None = None) -> tuple[
     except FlagsUnreadableError as error:
         if python is not None and isinstance(error.__cause__, SyntaxError):
             check_syntax(python, error.__cause__)
-        release = choose_release(version).version
+        release = neighbours(version)[0]
         note = f"the options could not be read from {root} ({error}); those of vLLM {release} are assumed"
         return EngineSources(catalogue_flags(version), architectures), (note,)
     sources = EngineSources(flags, architectures)

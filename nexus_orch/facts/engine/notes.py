@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from packaging.version import InvalidVersion, Version
 
-from nexus_orch.facts.options.catalogue import catalogue_releases, choose_release, release_of
+from nexus_orch.releases.known import known_releases, neighbours, release_of
 
 _PLATFORMS = ("rocm", "xpu", "tpu", "neuron", "hpu")
 _NAMES = re.compile(r"vllm([-_]cpu.*)?")
@@ -35,13 +35,13 @@ def _fork_notes(name: str, version: str) -> Iterator[str]:
 
 def _version_notes(version: str) -> Iterator[str]:
     """How a release is treated that lies between the known ones, or after them, or before its own release."""
-    releases = catalogue_releases()
+    releases = known_releases()
     try:
         parsed, release = Version(version), release_of(version)
     except InvalidVersion:
         yield f"{version!r} is no version that can be read"
         return
-    known = choose_release(version).version
+    known = neighbours(version)[0]
     if release > Version(releases[-1]):
         yield f"vLLM {version} is newer than {releases[-1]}, the newest release that was checked"
     elif release not in map(Version, releases):

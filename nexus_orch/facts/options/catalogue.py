@@ -7,73 +7,71 @@ Source: read with `nexus_orch.facts.options.source` from the source files in the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from nexus_orch import data
 from nexus_orch.facts.options.record import parse_flag, render_flag
+from nexus_orch.releases.known import CATALOGUE, is_known, is_readable, known_releases, neighbours
 from nexus_orch.types import Flag
-
-FILE = "vllm_flags.json"
-
-
-@dataclass(frozen=True)
-class CatalogueRelease:
-    """The release whose options stand for a version. `note` says so when it is not that very version."""
-
-    version: str
-    note: str | None = None
 
 
 @cache
-def catalogue_releases() -> tuple[str, ...]:
-    """The releases that the catalogue holds, oldest first."""
-    return tuple(data.load(FILE)["releases"])
-
-
-def choose_release(version: str) -> CatalogueRelease:
-    """The newest release that is not newer than `version` (its oldest one for versions before that)."""
-    releases = catalogue_releases()
-    try:
-        wanted = release_of(version)
-    except InvalidVersion:
-        return CatalogueRelease(releases[-1], f"{version!r} is no version; taken for the newest known, {releases[-1]}")
-    older = [release for release in releases if Version(release).release <= wanted.release]  # 0.8.5: 0.8.5.post1
-    chosen = older[-1] if older else releases[0]
-    if Version(chosen) == wanted:
-        return CatalogueRelease(chosen)
-    return CatalogueRelease(chosen, f"the options of vLLM {version} are assumed to be those of {chosen}")
-
-
-def release_of(version: str) -> Version:
-    """The release that a version belongs to: without local part, and `.dev` or `rc` as the release they lead to.
-
-    Raises InvalidVersion.
-    """
-    parsed = Version(version)
-    return Version(parsed.base_version + (f".post{parsed.post}" if parsed.post is not None else ""))
+def note_assumed(version: str) -> str | None:
+    """What is assumed about the options of a version that was not read; None for one that was."""
+    nearest, *others = neighbours(version)
+    if not is_readable(version):
+        return f"{version!r} is no version; taken for the newest known, {nearest}"
+    if is_known(version):
+        return None
+    others_too = f", or of {others[0]} where only it has one" if others else ""
+    return f"the options of vLLM {version} are assumed to be those of {nearest}{others_too}"
 
 
 @cache
 def catalogue_flags(version: str) -> Mapping[str, Flag]:
-    """The options that `vllm serve` has in this version by their long names; see `choose_release`."""
-    index = catalogue_releases().index(choose_release(version).version)
+    """The options that `vllm serve` has in this version by their long names. Of a version that was not read, those of
+    the nearest known release, and what only the one on its other side has: whether it came before or after is not
+    known, and who asks for it is not refused."""
+    nearest, *others = map(_flags_of, neighbours(version))
+    flags = dict(nearest)
+    for other in others:
+        spellings = {spelling for flag in flags.values() for spelling in (flag.name, *flag.aliases)}
+        for name, flag in other.items():
+            if name in flags:
+                flags[name] = _with_values(flags[name], flag)
+            elif spellings.isdisjoint((name, *flag.aliases)):
+                flags[name] = flag
+    return MappingProxyType(flags)
+
+
+def _with_values(flag: Flag, other: Flag) -> Flag:
+    """The option with the values that either release takes."""
+    if not flag.choices or not other.choices:
+        return replace(flag, choices=(), known_values=tuple(dict.fromkeys((*flag.known_values, *other.known_values))))
+    return replace(flag, choices=tuple(dict.fromkeys((*flag.choices, *other.choices))))
+
+
+@cache
+def _flags_of(release: str) -> Mapping[str, Flag]:
+    """The options of a known release."""
+    index = known_releases().index(release)
     flags = {}
-    for name, spans in data.load(FILE)["flags"].items():
+    for name, spans in data.load(CATALOGUE)["flags"].items():
         for span in spans:
             if span["from"] <= index <= span["to"]:
                 flags[name] = parse_flag(name, {key: value for key, value in span.items() if key not in ("from", "to")})
-    return MappingProxyType(flags)
+    return flags
 
 
 def releases_where(name: str, holds: Callable[[Flag], bool] = lambda flag: True) -> tuple[str, ...]:
     """The releases that have an option of that name or alias for which `holds`, oldest first."""
     found = []
-    for release in catalogue_releases():
+    for release in known_releases():
         flags = catalogue_flags(release)
         flag = flags.get(name) or next((flag for flag in flags.values() if name in flag.aliases), None)
         if flag is not None and holds(flag):
@@ -83,7 +81,7 @@ def releases_where(name: str, holds: Callable[[Flag], bool] = lambda flag: True)
 
 def render_releases(found: Sequence[str]) -> str:
     """Some of the catalogue's releases in words: "0.19.1 and later", "0.9.2 to 0.12.0", "no release"."""
-    releases = catalogue_releases()
+    releases = known_releases()
     spans: list[list[int]] = []
     for index in (releases.index(release) for release in found):
         if spans and spans[-1][1] == index - 1:

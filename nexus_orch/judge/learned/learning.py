@@ -97,9 +97,10 @@ RULES = (
     ReuseRule(
         PASS_PEAK,
         (*PLACE, *KERNELS, *BATCH),
+        # seen with vLLM 0.25.1
         "one forward pass of the whole batch, or compiling it: another batch has another peak, and so has an eager "
         "start; what compiling took is planned again, though later starts need not do it; the context counts "
-        "only where a whole prompt is profiled (V0): on an H100 with vLLM 0.25.1 it changed nothing",
+        "only where a whole prompt is profiled (V0): on an H100 with the V1 engine it changed nothing",
         lambda measurement: measurement.overhead_bytes,
     ),
     ReuseRule(

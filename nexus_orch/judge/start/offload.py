@@ -1,8 +1,7 @@
 """Offload is asserted, not hoped: a start that was to keep weights in host RAM must show in its log that it does.
 
-Releases from 0.19.1 print what they offload and are silent when they offload nothing; before, the weights that stay on
-the card tell it. 0.22.1 to 0.25.1 never install the offloader in their second model runner (measured on an H100: both
-back ends loaded all weights on the card).
+Newer releases print what they offload and are silent when they offload nothing; before, the weights that stay on the
+card tell it. Some never install the offloader in their second model runner (`nexus_orch.releases`).
 """
 
 from __future__ import annotations
@@ -11,17 +10,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from packaging.version import InvalidVersion, Version
-
 from nexus_orch.judge.log.conclusion import conclude
 from nexus_orch.judge.log.measured import RankMeasured
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.reading import LogReading
+from nexus_orch.releases.engine import second_runner_ignores_weights
+from nexus_orch.releases.host_ram import tells_what_it_offloads
+from nexus_orch.releases.known import is_readable, parse_release
 from nexus_orch.types import GIB, Cause, Failed, Plan, Proof
 
-PROOF_SINCE = Version("0.19.1")
-"""The first of the 18 releases that were read which prints "Total CPU offloaded parameters"."""
-DEAF_RUNNER_SINCE, DEAF_RUNNER_UNTIL = Version("0.22.1"), Version("0.25.1")
 TOLERANCE = 0.1
 """How far what was offloaded may be from what was planned, as a fraction of the plan. A choice, not a measurement: the
 starts in docs/measurements.md were exact to the two digits that vLLM prints."""
@@ -80,12 +77,12 @@ def judge_offload(reading: LogReading, expected: Expected | None = None) -> Fail
     expected = expected or Expected()
     measured = reading.measured
     is_planned = any(expected.offloaded_bytes)
-    version = _parse_version(reading.measured.engine_version)
-    if version is None or not (
-        is_planned or measured.requested_offload_bytes or measured.requested_prefetch_group_size
-    ):
+    version = measured.engine_version
+    if version is None or not is_readable(version):
         return None
-    if version < _told_since(expected.proof):
+    if not (is_planned or measured.requested_offload_bytes or measured.requested_prefetch_group_size):
+        return None
+    if not _tells(version, expected.proof):
         return _judge_by_weights(reading, expected) if is_planned else None
     if any(measured.of_ranks("offloaded_bytes")):
         return _judge_amount(reading, expected) if is_planned and _is_loaded(reading) else None
@@ -96,11 +93,11 @@ def judge_offload(reading: LogReading, expected: Expected | None = None) -> Fail
     return None
 
 
-def _told_since(proof: Proof | None) -> Version:
-    """The first release whose log tells what is offloaded; without a plan, by the offloaders of vLLM itself."""
+def _tells(version: str, proof: Proof | None) -> bool:
+    """Whether the log of this release tells what is offloaded; without a plan, by the offloaders of vLLM itself."""
     if proof is None:
-        return PROOF_SINCE
-    return Version(proof.since or "0")
+        return tells_what_it_offloads(version)
+    return proof.since is None or parse_release(version) >= parse_release(proof.since)
 
 
 def _judge_amount(reading: LogReading, expected: Expected) -> Failed | None:
@@ -160,8 +157,8 @@ def _is_loaded(reading: LogReading) -> bool:
     return reading.is_up or bool(reading.measured.of_ranks("kv_cache_bytes"))
 
 
-def _is_deaf(reading: LogReading, version: Version) -> bool:
-    return reading.measured.model_runner == "V2" and DEAF_RUNNER_SINCE <= version <= DEAF_RUNNER_UNTIL
+def _is_deaf(reading: LogReading, version: str) -> bool:
+    return reading.measured.model_runner == "V2" and second_runner_ignores_weights(version)
 
 
 def _follows_from_full_card(cause: Cause) -> bool:
@@ -182,10 +179,3 @@ def _follows_from_full_card(cause: Cause) -> bool:
 
 def _gib(count: float) -> str:
     return f"{count / GIB:.2f}"
-
-
-def _parse_version(text: str | None) -> Version | None:
-    try:
-        return None if text is None else Version(text)
-    except InvalidVersion:
-        return None

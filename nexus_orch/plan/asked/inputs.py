@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from packaging.version import Version
-
 from nexus_orch.errors import Problem
 from nexus_orch.plan.asked.fixed import FixedSettings
 from nexus_orch.plan.model.architecture import Architecture
@@ -18,8 +16,8 @@ from nexus_orch.plan.model.quantization import choose_scheme
 from nexus_orch.plan.model.tensors import choose_architecture
 from nexus_orch.plan.release.generations import Generation, choose_generation
 from nexus_orch.plan.release.weights import RankWeights, WeightLayout
+from nexus_orch.releases.models import OBEYS_CACHE_TYPE
 from nexus_orch.types import Choice, Facts, Lesson, RunSpec, Variation
-from nexus_orch.types.releases import parse_version
 
 BLOCK_MULTIPLE = 8
 """V0 accepted blocks of 8, 16 and 32 tokens; FlashAttention and later releases want multiples of 16."""
@@ -66,12 +64,9 @@ class Inputs:
 
     @property
     def stored_kv_dtype(self) -> str | None:
-        """The type of keys and values that the checkpoint asks for, where this release obeys it: ModelOpt's from 0.14
-        (vllm/utils/torch_utils.py, resolve_kv_cache_dtype_string), that of compressed-tensors from 0.15
-        (attention/layer.py)."""
-        first = {"modelopt": Version("0.14"), "compressed-tensors": Version("0.15")}.get(self.scheme.method or "")
-        obeyed = first is not None and parse_version(self.facts.engine.version) >= first
-        return self.scheme.kv_cache_dtype if obeyed else None
+        """The type of keys and values that the checkpoint asks for, where this release obeys it."""
+        fact = OBEYS_CACHE_TYPE.get(self.scheme.method or "")
+        return self.scheme.kv_cache_dtype if fact is not None and fact(self.facts.engine.version) else None
 
     def generation(self, *, offloading: bool = False) -> Generation:
         """The accounting rules of this engine for this model."""

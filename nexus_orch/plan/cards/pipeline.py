@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from packaging.version import Version
-
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.cards.partition import LEAST_GAIN, choose_partition
 from nexus_orch.plan.cards.pipeline_memory import make_pipeline_memory
 from nexus_orch.plan.cards.unlike import are_unlike
 from nexus_orch.plan.release.weights import stage_sizes
-from nexus_orch.types.releases import parse_version
+from nexus_orch.releases.models import layers_rest_in_the_middle
 
 PARTITION_VARIABLE = "VLLM_PP_LAYER_PARTITION"
 
 
 def release_partition(inputs: Inputs, stages: int) -> tuple[int, ...]:
-    """Layers on each stage as this release deals them out by itself. The change of the rule lies between 0.7.3 and
-    0.8.5."""
-    old = parse_version(inputs.facts.engine.version) < Version("0.8")
-    return stage_sizes(len(inputs.architecture.layers), stages, rest_last=old)
+    """How this release deals out the layers by itself."""
+    rest_last = not layers_rest_in_the_middle(inputs.facts.engine.version)
+    return stage_sizes(len(inputs.architecture.layers), stages, rest_last=rest_last)
 
 
 def with_partition(inputs: Inputs, parallelism: Parallelism) -> Parallelism:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from packaging.version import Version
-
 from nexus_orch.plan.model.architecture import Architecture
 from nexus_orch.plan.model.formats import WHOLE_ROW, Format, Scheme
 from nexus_orch.plan.model.parameters import count_parameters
+from nexus_orch.releases.models import reads_gguf_by_plugin
 from nexus_orch.types import GIB, CheckpointFacts, Facts
-from nexus_orch.types.releases import parse_version
 
 GGUF = "gguf"
-PLUGIN_FROM = Version("0.24")
-"""The format left vLLM's own code with 0.24; since then it comes with a plugin (config/load.py of 0.23 and 0.24)."""
 
 
 def choose_gguf_scheme(architecture: Architecture, checkpoint: CheckpointFacts | None) -> Scheme | None:
@@ -30,10 +26,10 @@ def gguf_notes(facts: Facts) -> tuple[str, ...]:
     if checkpoint is None or checkpoint.format != GGUF:
         return ()
     notes = [f"GGUF weights are planned from the bytes of their tensors ({checkpoint.total_bytes / GIB:.2f} GiB)"]
-    if parse_version(facts.engine.version) >= PLUGIN_FROM:
+    if reads_gguf_by_plugin(facts.engine.version):
         notes.append(
-            f"vLLM {facts.engine.version} reads GGUF only with a plugin ({PLUGIN_FROM} and later); without it, take "
-            "the model's safetensors or an AWQ, GPTQ or FP8 checkpoint"
+            f"vLLM {facts.engine.version} reads GGUF only with a plugin ({reads_gguf_by_plugin.span}); without it, "
+            "take the model's safetensors or an AWQ, GPTQ or FP8 checkpoint"
         )
     if len(checkpoint.files) > 1 and not all("-of-" in name for name in checkpoint.files):
         notes.append(f"the folder holds {len(checkpoint.files)} GGUF files, counted together: vLLM loads one of them")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from packaging.version import Version
-
 from nexus_orch.errors import Problem
 from nexus_orch.plan.model.formats import (
     FP8_BLOCK,
@@ -18,7 +16,8 @@ from nexus_orch.plan.model.formats import (
     Format,
     Scheme,
 )
-from nexus_orch.types.releases import parse_version
+from nexus_orch.releases.fact import Fact
+from nexus_orch.releases.models import converts_to_mxfp4
 
 _ROUNDED = Format(8, 128, scale_bytes=2)
 """RTN rounds to 8 bits in groups of 128 unless RTN_NUM_BITS says 4 (quantization/rtn.py, 0.9 to 0.14)."""
@@ -40,7 +39,7 @@ ONLINE: Mapping[str, Scheme] = {
 """The names of all releases (vllm/config/quantization.py, _ONLINE_SHORTHANDS, and the methods of their own before it).
 Which release has which name is said by its `--quantization` option."""
 
-_FIRST: Mapping[str, Version] = {"mxfp4": Version("0.28")}
+_FIRST: Mapping[str, Fact] = {"mxfp4": converts_to_mxfp4}
 """A name that was there before for checkpoints alone."""
 
 
@@ -49,9 +48,9 @@ def online_scheme(name: str, version: str | None) -> Scheme | Problem:
     method = name.lower()
     first = _FIRST.get(method)
     scheme = ONLINE.get(method)
-    if scheme is not None and (first is None or version is None or parse_version(version) >= first):
+    if scheme is not None and (first is None or version is None or first(version)):
         return scheme
-    since = f" ({first} and later convert one with it)" if first is not None else ""
+    since = f" ({first.span} convert one with it)" if first is not None else ""
     return Problem(
         f'quantization "{name}" cannot be planned: the checkpoint is not quantized, and what converts one while it is '
         f"loaded is {', '.join(sorted(set(ONLINE) - {method}))}{since}",

@@ -9,10 +9,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 from nexus_orch.contracts import CardPass, CardWork
+from nexus_orch.releases.host_ram import tells_what_it_offloads
 from nexus_orch.types import Proof
 
-_TOLD_SINCE = "0.19.1"
-"""The first of the 18 releases that were read which prints what it offloads ("Total CPU offloaded parameters")."""
 _BACKEND = "memory.offload_backend"
 _REMEDY = "set memory.offload_backend={}, or tell the planner with memory.cpu_offload_gib what is wanted"
 
@@ -22,7 +21,7 @@ class Uva:
 
     proof = Proof(
         "uva",
-        since=_TOLD_SINCE,
+        since=tells_what_it_offloads.since,
         asked="memory.cpu_offload_gib",
         instead=((_BACKEND, "prefetch"),),
         remedy=_REMEDY.format("prefetch"),
@@ -54,7 +53,9 @@ class Uva:
 class Prefetch:
     """Whole layers are copied to a buffer on the card while the layers before them are computed."""
 
-    proof = Proof("prefetch", since=_TOLD_SINCE, instead=((_BACKEND, "uva"),), remedy=_REMEDY.format("uva"))
+    proof = Proof(
+        "prefetch", since=tells_what_it_offloads.since, instead=((_BACKEND, "uva"),), remedy=_REMEDY.format("uva")
+    )
     way = "copying ahead"
 
     def moved_bytes(self, each: CardPass) -> int:

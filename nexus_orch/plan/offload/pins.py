@@ -8,6 +8,7 @@ from nexus_orch.contracts import Need
 from nexus_orch.errors import Problem, render_value
 from nexus_orch.plan.offload.parameters import RankParts, find_unmatched, main_segments
 from nexus_orch.plan.release.offloading import has_prefetch
+from nexus_orch.releases.host_ram import prefetches
 from nexus_orch.types import GIB, Facts, RunSpec
 
 PARAMS_KEY = "memory.offload_params"
@@ -25,7 +26,7 @@ def _judge_params(needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Iterato
         return
     if not has_prefetch(facts):
         yield Problem(
-            f"vLLM {facts.engine.version} cannot choose which parameters it offloads (0.19.1 and later can)",
+            f"vLLM {facts.engine.version} cannot choose which parameters it offloads ({prefetches.span} can)",
             PARAMS_KEY,
             list(wanted),
             spec.origin(PARAMS_KEY),

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from packaging.version import Version
-
 from nexus_orch.plan.model.architecture import Architecture
 from nexus_orch.plan.release.kv_cache import CacheRules
+from nexus_orch.releases import engine as engines
+from nexus_orch.releases import host_ram, memory
 from nexus_orch.types import GIB, EngineFacts
-from nexus_orch.types.releases import parse_version
 
 SamplerKind = Literal["sorted", "fused", "greedy"]
 """What the sampler allocates in the profile: a full sort for top-k and top-p, a fused kernel, or an argmax."""
@@ -30,36 +29,31 @@ class Generation:
     both_graph_kinds: bool
     """Graphs are captured piecewise and in full."""
     fine_graph_sizes: bool
-    """Capture sizes go in steps of 8 up to 512 (before 0.11.2), not of 16 from 256 on."""
+    """Capture sizes go in steps of 8 up to 512, not of 16 from 256 on."""
     whole_segments: bool
     """See `nexus_orch.plan.release.weights.allocated_bytes`."""
     largest_batches: bool
-    """Cards of 160 GiB and more take 16,384 tokens at once by default (seen in 0.32.0)."""
+    """Cards of 160 GiB and more take 16,384 tokens at once by default."""
     profiles_prompt: bool
     """Without chunked prefill the profile runs one prompt of max_model_len tokens (V0)."""
     pool_reserved: bool
-    """The prefetch offloader's static pool is counted when the KV cache is sized (from 0.28: free memory is compared);
-    before, it comes on top of the budget."""
+    """The prefetch offloader's static pool is counted when the KV cache is sized; else it is on top of the budget."""
     times_kernels: bool
     """See `nexus_orch.plan.release.accounting.compiling_bytes`."""
     offload_ignored: bool
-    """The V2 runner of 0.22.1 to 0.25.1 ignores every weight offloader without a word."""
+    """The model runner ignores every weight offloader without a word."""
     cache: CacheRules
 
 
-_V2_MOE_FROM_0_25 = frozenset({"deepseek_v2", "deepseek_v3", "qwen2_moe", "granitemoe"})
-
-
-def has_v2_runner(version: Version, architecture: Architecture, *, quantized: bool) -> bool:
-    """Whether this release runs the model on its V2 model runner when VLLM_USE_V2_MODEL_RUNNER is not set
-    (vllm/config/vllm.py of 0.22.1, 0.25.1 and 0.30)."""
-    if version >= parse_version("0.30"):
-        return True
-    if version >= parse_version("0.25"):
-        return architecture.model_type in _V2_MOE_FROM_0_25 or not (architecture.is_moe or architecture.is_hybrid)
-    if version >= parse_version("0.22"):
-        return architecture.model_type == "qwen3" and not quantized
-    return False
+def has_v2_runner(engine: EngineFacts, architecture: Architecture, *, quantized: bool) -> bool:
+    """Whether this release runs the model on its V2 model runner when VLLM_USE_V2_MODEL_RUNNER is not set."""
+    return engines.has_second_runner(
+        engine.version,
+        architecture.model_type,
+        is_moe=architecture.is_moe,
+        is_hybrid=architecture.is_hybrid,
+        is_quantized=quantized,
+    )
 
 
 def choose_generation(
@@ -70,61 +64,65 @@ def choose_generation(
     offloading: bool = False,
     v2_runner: bool | None = None,
 ) -> Generation:
-    """The rules for this engine and model. A run that offloads on 0.22.1 to 0.25.1 needs the V1 runner, which the
-    adapter sets (VLLM_USE_V2_MODEL_RUNNER=0): it is planned with that runner's rules. `v2_runner` is what the user
-    chose himself by that variable."""
-    version = parse_version(engine.version)
+    """The rules for this engine and model. Where the V2 runner ignores offloading, a run that offloads is planned for
+    the V1 runner, which the adapter asks for (VLLM_USE_V2_MODEL_RUNNER=0). `v2_runner` is what the user chose himself
+    by that variable."""
+    version = engine.version
     if engine.device == "cpu":
         return _cpu(version)
-    v0 = version < parse_version("0.8")
-    v2 = has_v2_runner(version, architecture, quantized=quantized) if v2_runner is None else v2_runner and not v0
-    ignored = v2 and parse_version("0.22") <= version < parse_version("0.28")
+    v0 = engines.v0_by_default(version)
+    v2 = has_v2_runner(engine, architecture, quantized=quantized) if v2_runner is None else v2_runner and not v0
+    ignored = v2 and engines.second_runner_ignores_weights(version)
     if ignored and offloading:
         v2 = False
     return _gpu(version, v0=v0, v2=v2, ignored=ignored and v2)
 
 
 @cache
-def _gpu(version: Version, *, v0: bool, v2: bool, ignored: bool) -> Generation:
+def _gpu(version: str, *, v0: bool, v2: bool, ignored: bool) -> Generation:
+    reserves_graphs = memory.second_runner_reserves_graphs if v2 else memory.first_runner_reserves_graphs
     return Generation(
         name="V0" if v0 else "V2 runner" if v2 else "V1 runner",
-        default_utilization=0.92 if version >= Version("0.22") else 0.9,
+        default_utilization=_default_utilization(version),
         sampler=_sampler(version, v2),
-        graphs_reserved=version >= Version("0.30") or (version >= Version("0.22") and not v2),
-        both_graph_kinds=version >= Version("0.10.2"),
-        fine_graph_sizes=version < Version("0.11.2"),
-        whole_segments=version >= Version("0.20"),
-        largest_batches=version >= Version("0.32"),
+        graphs_reserved=reserves_graphs(version),
+        both_graph_kinds=memory.captures_both_kinds(version),
+        fine_graph_sizes=not memory.captures_wide_steps(version),
+        whole_segments=memory.runs_torch_2_11(version),
+        largest_batches=memory.takes_largest_batches(version),
         profiles_prompt=v0,
-        pool_reserved=version >= Version("0.28"),
-        times_kernels=version >= Version("0.20"),
+        pool_reserved=host_ram.reserves_pool(version),
+        times_kernels=memory.runs_torch_2_11(version),
         offload_ignored=ignored,
         cache=_cache_rules(version),
     )
 
 
-def _sampler(version: Version, v2: bool) -> SamplerKind:
-    """Sorted up to 0.15, fused from 0.16 (a Triton kernel for top-k, top-p); the V2 runner up to 0.32 skips top-k and
-    top-p while profiling. FlashInfer's sampler (used up to 0.11.0 where it is installed) is fused as well: the plan
-    cannot see it and keeps to the safe side."""
-    if v2 and version < Version("0.33"):
+def _default_utilization(version: str) -> float:
+    return 0.92 if memory.takes_92_percent(version) else 0.9
+
+
+def _sampler(version: str, v2: bool) -> SamplerKind:
+    """FlashInfer's sampler (used up to 0.11.0 where it is installed) is fused as well: the plan cannot see it and keeps
+    to the safe side."""
+    if v2 and not memory.second_runner_profiles_sampler(version):
         return "greedy"
-    return "fused" if version >= Version("0.16") else "sorted"
+    return "fused" if memory.samples_fused(version) else "sorted"
 
 
-def _cache_rules(version: Version) -> CacheRules:
+def _cache_rules(version: str) -> CacheRules:
     return CacheRules(
-        hybrid=version >= Version("0.9"),
-        even_groups=version >= Version("0.12"),
-        null_block=version >= Version("0.30"),
-        tokens_by_concurrency=version >= Version("0.22"),
+        hybrid=memory.groups_layers(version),
+        even_groups=memory.evens_groups(version),
+        null_block=memory.keeps_null_block(version),
+        tokens_by_concurrency=memory.tells_tokens_by_concurrency(version),
     )
 
 
-def _cpu(version: Version) -> Generation:
+def _cpu(version: str) -> Generation:
     return Generation(
         name="CPU",
-        default_utilization=0.92 if version >= Version("0.22") else 0.9,
+        default_utilization=_default_utilization(version),
         sampler="greedy",
         graphs_reserved=False,
         both_graph_kinds=False,

@@ -7,19 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from nexus_orch.releases.allocator import TORCH_THAT_PINS_EXACTLY, asks_for_exact_torch, resets_allocator
 from nexus_orch.types import KIB, MIB, EngineFacts
-from nexus_orch.types.releases import parse_version
 
 ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 """Where torch reads the options of its allocators, the old name and the one that torch 2.9 brought."""
-
-FORGETS = SpecifierSet(">=0.20,<0.31")
-"""v1/worker/gpu_worker.py: `_scoped_allocator_max_split` resets every other option of the allocator while the weights
-are loaded; it is missing in 0.19.1, there from 0.22.1 to 0.30.0, and keeps the other options from 0.31.0 on. Those of
-CUDA alone (c10/cuda/CUDAAllocatorConfig.cpp) are kept by torch itself."""
 
 MAX_CACHED_MIB = 16
 _OPTION = "pinned_max_cached_size_mb"
@@ -29,9 +23,6 @@ two nor kept when it is freed. torch 2.13 on an H200 (bench/hybrid/pinned.py, 24
 take 6.79 GB and leave 3 MB, copied from at 55.3 GB/s; without it 12.89 GB, all of which stay, at 54.8 GB/s. The smaller
 ones stay rounded: torch 2.13 could hand out too small a block where blocks that are kept are not
 (pytorch/pytorch#192722)."""
-EXACT_SINCE = Version("2.13")
-_TORCH_2_13 = SpecifierSet(">=0.27.1")
-"""Releases that ask for torch 2.13 or later."""
 
 HOST_PAGE_BYTES = 4 * KIB
 PAGE_ENTRY_BYTES = 8
@@ -77,21 +68,11 @@ def choose_pinning(engine: EngineFacts, env: Mapping[str, str]) -> Pinning:
 def can_pin_exactly(engine: EngineFacts) -> bool:
     """Whether torch knows the option, which it refuses otherwise, and vLLM lets it be: of an engine that is installed
     by its torch, of an assumed one by the torch that the release asks for."""
-    if forgets_options(engine):
+    if resets_allocator(engine.version):
         return False
     if engine.source == "catalogue":
-        return _release_of(engine) in _TORCH_2_13
-    return engine.torch is not None and Version(engine.torch) >= EXACT_SINCE
-
-
-def forgets_options(engine: EngineFacts) -> bool:
-    """Whether vLLM resets the allocator's options while it loads the weights."""
-    return _release_of(engine) in FORGETS
-
-
-def _release_of(engine: EngineFacts) -> Version:
-    """Builds between releases count as the release that they lead to."""
-    return Version(parse_version(engine.version).base_version)
+        return asks_for_exact_torch(engine.version)
+    return engine.torch is not None and Version(engine.torch) >= TORCH_THAT_PINS_EXACTLY
 
 
 def _find_max_cached(options: str) -> float:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from packaging.version import Version
-
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.model.architecture import Architecture
+from nexus_orch.releases.models import narrow_cache_on_all_cards
 from nexus_orch.types import Choice, Facts
-from nexus_orch.types.releases import parse_version
 
 NARROW_TYPE = "fp8"
-SINCE = Version("0.11.2")
-"""The first release that chooses an attention backend which reads 8 bits; before, a release took FlashAttention by
-default and refused them on cards before Hopper (platforms/cuda.py of 0.10.2 and 0.11.2)."""
 
 
 def refuse_narrow_cache(architecture: Architecture, facts: Facts) -> str | None:
@@ -26,8 +21,8 @@ def refuse_narrow_cache(architecture: Architecture, facts: Facts) -> str | None:
     """
     if facts.engine.device == "cpu" or not facts.machine.gpus:
         return "a CPU engine has no such cache"
-    if parse_version(facts.engine.version) < SINCE:
-        return f"releases before {SINCE} refuse it on some cards"
+    if not narrow_cache_on_all_cards(facts.engine.version):
+        return f"releases before {narrow_cache_on_all_cards.since} refuse it on some cards"
     lacking = next((gpu.name for gpu in facts.machine.gpus if not gpu.supports_fp8), None)
     if lacking is not None:
         return f"{lacking} does not compute in 8 bits"

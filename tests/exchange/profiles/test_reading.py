@@ -9,7 +9,8 @@ import pytest
 
 from nexus_orch.errors import ConfigError
 from nexus_orch.exchange.profiles.reading import try_start
-from nexus_orch.facts.options.catalogue import catalogue_flags, catalogue_releases
+from nexus_orch.facts.options.catalogue import catalogue_flags
+from nexus_orch.releases.known import known_releases
 from nexus_orch.types.numbers import read_human_number
 from tests.exchange.reading import read, reader_of, start_in, told
 
@@ -241,7 +242,7 @@ def test_numbers_that_vllm_does_not_read(text: str) -> None:
         read_human_number(text)
 
 
-@pytest.mark.parametrize("version", catalogue_releases())
+@pytest.mark.parametrize("version", known_releases())
 def test_each_option_of_each_release_is_read_or_passed_on(version: str) -> None:
     """No option of any release stops the import or is lost without a word."""
     for flag in catalogue_flags(version).values():

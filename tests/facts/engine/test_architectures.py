@@ -15,7 +15,7 @@ from nexus_orch.facts.engine.architectures import (
     releases_with_architecture,
 )
 from nexus_orch.facts.engine.installed import read_engine
-from nexus_orch.facts.options.catalogue import catalogue_releases
+from nexus_orch.releases.known import known_releases
 from tests.engine.sources import write_metadata, write_package
 
 REGISTRY = """
@@ -57,10 +57,10 @@ def test_an_installed_engine_says_what_it_knows_and_keeps_it(tmp_path: Path) -> 
 
 
 def test_the_catalogue_knows_every_release() -> None:
-    counts = [len(catalogue_architectures(release)) for release in catalogue_releases()]
+    counts = [len(catalogue_architectures(release)) for release in known_releases()]
     assert counts[0] == 45 and min(counts) == 45 and counts[-1] == 415
     assert releases_with_architecture("Qwen3ForCausalLM")[0] == "0.8.5.post1"
-    assert releases_with_architecture("LlamaForCausalLM") == catalogue_releases()
+    assert releases_with_architecture("LlamaForCausalLM") == known_releases()
 
 
 def test_between_two_releases_either_may_have_it() -> None:

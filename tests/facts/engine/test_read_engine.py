@@ -134,7 +134,7 @@ def test_sources_that_cannot_be_read_fall_back_to_the_catalogue_with_a_note(tmp_
     root = write_package(tmp_path, {"engine/arg_utils.py": "def broken(:\n"})
     write_metadata(root, "vllm", "0.26.0")
     engine = read_engine(root)
-    assert engine.flags == catalogue_flags("0.25.1")
+    assert engine.flags == catalogue_flags("0.26.0")
     note, _ = engine.notes
     assert "engine/arg_utils.py, line 1" in note and "those of vLLM 0.25.1 are assumed" in note
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -9,14 +10,13 @@ from packaging.version import Version
 
 from nexus_orch.facts.options.catalogue import (
     catalogue_flags,
-    catalogue_releases,
-    choose_release,
     make_catalogue,
-    release_of,
+    note_assumed,
     releases_where,
     render_releases,
 )
 from nexus_orch.facts.options.record import render_flag
+from nexus_orch.releases.known import known_releases
 
 SPELLINGS = {"0.28.0": 384, "0.30.0": 405, "0.31.0": 420, "0.32.0": 428}
 """How many option strings the real parsers of these releases have, --help aside."""
@@ -37,7 +37,7 @@ HISTORY = {
 
 
 def test_the_releases_are_in_order() -> None:
-    releases = catalogue_releases()
+    releases = known_releases()
     assert len(releases) == 21
     assert (releases[0], releases[-1]) == ("0.4.3", "0.33.0")
     assert list(releases) == sorted(releases, key=Version)
@@ -88,40 +88,49 @@ def test_a_value_has_a_history_too() -> None:
     assert not releases_where("--kv-cache-dtype", lambda flag: "float32" in (flag.choices or flag.known_values))
 
 
+@pytest.mark.parametrize("version", ["0.32.0", "0.32.0+cpu", "0.8.5.post1", "0.33.0rc1"])
+def test_nothing_is_assumed_of_a_release_that_was_read(version: str) -> None:
+    assert note_assumed(version) is None
+
+
 @pytest.mark.parametrize(
-    ("version", "chosen", "has_note"),
+    ("version", "nearest", "other"),
     [
-        ("0.32.0", "0.32.0", False),
-        ("0.32.0+cpu", "0.32.0", False),
-        ("0.8.5.post1", "0.8.5.post1", False),
-        ("0.8.5", "0.8.5.post1", True),
-        ("0.8.4", "0.7.3", True),
-        ("0.26.0", "0.25.1", True),
-        ("0.33.1.dev12+g0a1b2c3", "0.33.0", True),
-        ("0.33.0rc1", "0.33.0", False),
-        ("1.0", "0.33.0", True),
-        ("0.1.0", "0.4.3", True),
-        ("main", "0.33.0", True),
+        ("0.8.5", "0.8.5.post1", "0.7.3"),
+        ("0.8.4", "0.8.5.post1", "0.7.3"),
+        ("0.10.1", "0.10.2", "0.9.2"),
+        ("0.21.0", "0.22.1", "0.19.1"),
+        ("0.26.0", "0.25.1", "0.27.1"),
     ],
 )
-def test_the_nearest_release_that_is_not_newer(version: str, chosen: str, has_note: bool) -> None:
-    release = choose_release(version)
-    assert (release.version, release.note is not None) == (chosen, has_note)
+def test_between_two_releases_the_nearer_one_counts_and_the_other_where_only_it_has_an_option(
+    version: str, nearest: str, other: str
+) -> None:
+    note = f"the options of vLLM {version} are assumed to be those of {nearest}, or of {other} where only it has one"
+    assert note_assumed(version) == note
+    near, far, assumed = (catalogue_flags(release) for release in (nearest, other, version))
+    assert set(near) <= set(assumed) <= {*near, *far}
+    for name, flag in assumed.items():
+        values = (*flag.choices, *flag.known_values)
+        assert replace(flag, choices=(), known_values=()) == replace(
+            near.get(name) or far[name], choices=(), known_values=()
+        )
+        assert not flag.choices or set(near.get(name, flag).choices) | set(far.get(name, flag).choices) <= set(values)
+
+
+@pytest.mark.parametrize(
+    ("version", "chosen"),
+    [("0.33.1.dev12+g0a1b2c3", "0.33.0"), ("1.0", "0.33.0"), ("0.1.0", "0.4.3"), ("main", "0.33.0")],
+)
+def test_at_the_ends_there_is_one_neighbour(version: str, chosen: str) -> None:
+    assert (note_assumed(version) or "").endswith(chosen)
     assert dict(catalogue_flags(version)) == dict(catalogue_flags(chosen))
 
 
-def test_release_of_a_build() -> None:
-    assert [str(release_of(text)) for text in ("0.9.2+cu128", "0.9.2rc1.dev3", "0.8.5.post1")] == [
-        "0.9.2",
-        "0.9.2",
-        "0.8.5.post1",
-    ]
-
-
 def test_writing_the_catalogue_again_gives_the_same_spans() -> None:
-    by_release = {release: dict(catalogue_flags(release)) for release in catalogue_releases()}
+    by_release = {release: dict(catalogue_flags(release)) for release in known_releases()}
     again = make_catalogue(by_release)
-    assert again["releases"] == list(catalogue_releases())
+    assert again["releases"] == list(known_releases())
     for release, flags in by_release.items():
         index = again["releases"].index(release)
         for name, flag in flags.items():

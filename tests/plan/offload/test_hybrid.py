@@ -18,7 +18,7 @@ Q14, MOE = "Qwen/Qwen2.5-14B-Instruct", "Qwen/Qwen3-30B-A3B"
 @pytest.mark.parametrize(
     ("model", "version", "settings", "wsl", "word"),
     [
-        (Q14, "0.4.3", {}, False, "0.5.5"),
+        (Q14, "0.4.3", {}, False, "0.5.3"),
         ("Qwen/Qwen2.5-14B-Instruct-AWQ", "0.11.2", {}, False, "awq"),
         ("ai21labs/Jamba-v0.1", "0.12.0", {}, False, "Mamba"),
         (Q14, "0.16.0", {}, True, "WSL"),

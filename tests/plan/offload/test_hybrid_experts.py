@@ -79,7 +79,7 @@ def test_a_name_that_matches_nothing_gets_the_nearest(wanted: tuple[str, ...], w
 def test_releases_that_cannot_choose_say_so() -> None:
     settings = {"memory.strategy": "hybrid", "memory.offload_params": ("experts",), "memory.cpu_offload_gib": 8.0}
     plan = _moe(settings, version="0.16.0")
-    assert any("0.19.1 and later can" in problem.message for problem in plan.problems)
+    assert any("0.17.0 and later can" in problem.message for problem in plan.problems)
 
 
 @pytest.mark.parametrize("backend", ["uva", "prefetch"])

@@ -108,7 +108,7 @@ def test_a_folder_is_refused_before_0_22() -> None:
     plan = _plan({**HYBRID, "memory.kv_offload_dir": "/data/kv"}, version="0.19.1")
     (problem,) = render(plan, "0.19.1").problems
     assert problem.key == "memory.kv_offload_dir"
-    assert "0.22.1 or later" in str(problem.remedy)
+    assert "0.22.0 or later" in str(problem.remedy)
 
 
 @pytest.mark.parametrize(("version", "share"), [("0.32.0", 1.0), ("0.25.1", 1.9 / 2)])

@@ -1,0 +1,87 @@
+"""How memory is accounted for: the budget, the profile, CUDA graphs, the KV cache."""
+
+from __future__ import annotations
+
+from nexus_orch.releases.fact import Fact
+
+# The budget
+
+takes_92_percent = Fact(
+    "gpu_memory_utilization is 0.92 by default, before 0.9",
+    since="0.20.0",
+    source="config/cache.py",
+)
+cpu_counts_memory = Fact(
+    "the CPU engine takes gpu_memory_utilization and kv_cache_memory_bytes; before, VLLM_CPU_KVCACHE_SPACE alone",
+    since="0.20.0",
+    source="v1/worker/cpu_worker.py; platforms/cpu.py",
+)
+takes_largest_batches = Fact(
+    "cards of 160 GiB and more take 16,384 tokens at once by default",
+    since="0.32.0",
+    source="engine/arg_utils.py: get_batch_defaults",
+)
+
+# The profile
+
+samples_fused = Fact(
+    "top-k and top-p are one fused kernel; before, all logits are sorted",
+    since="0.16.0",
+    source="v1/sample/ops/topk_topp_triton.py",
+)
+second_runner_profiles_sampler = Fact(
+    "the second model runner profiles top-k and top-p; before, it profiles an argmax",
+    since="0.33.0",
+    source="v1/worker/gpu/model_runner.py: _dummy_sampler_run",
+)
+runs_torch_2_11 = Fact(
+    "torch is 2.11 or later, which does not split the last 2 MiB of a large tensor and times kernels while it compiles",
+    since="0.20.0",
+    source="the requirements of the wheel; measured on H100 and H200 with 0.25.1, and not seen with 0.17.1",
+)
+
+# CUDA graphs
+
+captures_both_kinds = Fact(
+    "graphs are captured piecewise and in full",
+    since="0.10.2",
+    source="config/compilation.py: CUDAGraphMode.FULL_AND_PIECEWISE",
+)
+captures_wide_steps = Fact(
+    "the sizes that are captured go in steps of 16 from 256 on; before, in steps of 8",
+    since="0.11.1",
+    source="config/vllm.py: _set_cudagraph_sizes",
+)
+first_runner_reserves_graphs = Fact(
+    "the first model runner keeps the estimated graphs out of the KV cache; before, they come on top of the budget",
+    since="0.20.0",
+    source="envs.py: VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS is False in 0.19.1 and True in 0.20.0",
+)
+second_runner_reserves_graphs = Fact(
+    "the second model runner keeps the estimated graphs out of the KV cache",
+    since="0.30.0",
+    source="v1/worker/gpu/model_runner.py: profile_cudagraph_memory, which returns 0 before",
+)
+
+# The KV cache
+
+groups_layers = Fact(
+    "layers of different kinds get groups of their own in the KV cache; before, all count as full attention",
+    since="0.9.1",
+    source="v1/core/kv_cache_utils.py: _get_kv_cache_config_uniform_page_size",
+)
+evens_groups = Fact(
+    "kinds of layers that differ by less than half in number are padded to the larger one",
+    since="0.12.0",
+    source="v1/core/kv_cache_utils.py: max_num_layers",
+)
+keeps_null_block = Fact(
+    "one block of the KV cache is kept aside when it is checked what fits",
+    since="0.30.0",
+    source="v1/core/kv_cache_utils.py: get_kv_cache_configs",
+)
+tells_tokens_by_concurrency = Fact(
+    "the log prints the KV cache as concurrency times max_model_len; before, as blocks over groups",
+    since="0.20.1",
+    source="v1/core/kv_cache_utils.py: _report_kv_cache_config",
+)
