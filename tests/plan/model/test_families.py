@@ -87,11 +87,11 @@ def test_a_model_type_has_the_parameters_that_transformers_gives_it(name: str) -
     assert architecture.is_guess == any("does not know the model type" in note for note in architecture.notes)
 
 
-def _weights_gib(config: dict[str, Any]) -> float:
+def _weights_gib(config: dict[str, Any], *, whole_segments: bool = False) -> float:
     scheme = choose_scheme(config)
     assert isinstance(scheme, Scheme)
     architecture = parse_architecture(config)
-    return WeightLayout(architecture, scheme, 2, 1, 1, whole_segments=False).stages[0].total_bytes / GIB
+    return WeightLayout(architecture, scheme, 2, 1, 1, whole_segments=whole_segments).stages[0].total_bytes / GIB
 
 
 def test_exaone4_is_what_a_launch_loaded() -> None:
@@ -117,6 +117,26 @@ def test_gemma_with_embeddings_for_each_layer() -> None:
     without_cache = [layer for layer in architecture.layers if layer.cache is None]
     assert len(without_cache) == 18
     assert not any("qkv_proj" in p.name or "k_norm" in p.name for p in without_cache[0].parameters)
+
+
+def test_gemma_that_sees_and_hears_is_what_a_launch_loaded() -> None:
+    """vLLM 0.28.0 printed 9.81 GiB for gemma-4-E4B-it-qat-w4a16-ct; transformers makes 7,941,100,832 parameters."""
+    sees = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 16, "head_dim": 64, "patch_size": 16}
+    config = {
+        "model_type": "gemma4",
+        "text_config": GEMMA_E4B,
+        "vision_config": {**sees, "position_embedding_size": 10240},
+        "audio_config": {"hidden_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 8},
+    }
+    assert count_parameters(parse_architecture(config)).total == 7_941_100_832
+    weights = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": True}
+    quantization = {
+        "quant_method": "compressed-tensors",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
+        "ignore": ["lm_head", "re:.*vision_tower.*", "re:.*audio_tower.*", "re:.*per_layer.*"],
+    }
+    found = _weights_gib({**config, "quantization_config": quantization}, whole_segments=True)
+    assert found == pytest.approx(9.81, rel=0.005)
 
 
 def test_gemma_3n_counts_its_streams() -> None:

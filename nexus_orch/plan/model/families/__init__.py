@@ -9,7 +9,7 @@ from typing import Any
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.plan.model.architecture import Architecture, Layer, Parameter
 from nexus_orch.plan.model.config_reader import ConfigReader
-from nexus_orch.plan.model.families import blocks, convolution, dense, gemma, generic, hybrid, sparse, vision
+from nexus_orch.plan.model.families import audio, blocks, convolution, dense, gemma, generic, hybrid, sparse, vision
 from nexus_orch.suggest import suggest, suggest_or_list
 
 FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
@@ -210,17 +210,21 @@ def _assemble(outer: ConfigReader, text: ConfigReader, model_type: str, layers: 
 def _vision(outer: ConfigReader, hidden: int, model_type: str) -> dict[str, Any]:
     """Towers for pictures and sound, and what is not known of them."""
     section, notes = outer.section("vision_config"), []
+    named = outer.text("model_type") or model_type
     found: tuple[Parameter, ...] = ()
     if section is not None:
-        tower = vision.TOWERS.get(outer.text("model_type") or model_type)
+        tower = vision.TOWERS.get(named)
         found = tuple(tower(section, hidden, outer) if tower else vision.usual_tower(section, hidden))
-        named = outer.text("model_type") or model_type
         if tower is None and found:
             notes.append(f"the vision tower of {named} is not known: its weights are estimated by its sizes")
         elif tower is None:
             notes.append(f"the vision tower of {named} is not known: its weights are not counted")
-    if outer.section("audio_config") is not None:
-        notes.append("the audio tower is not known: its weights are not counted")
+    sound = outer.section("audio_config")
+    if sound is not None:
+        hears = audio.TOWERS.get(named)
+        found += tuple(hears(sound, hidden)) if hears else ()
+        if hears is None:
+            notes.append(f"the audio tower of {named} is not known: its weights are not counted")
     return {"vision": found, "notes": tuple(notes)}
 
 

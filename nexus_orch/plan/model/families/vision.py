@@ -9,7 +9,7 @@ from nexus_orch.plan.model.config_reader import ConfigReader
 from nexus_orch.plan.model.families import blocks
 
 
-def _tower(name: str, copies: int, sizes: Iterator[Parameter]) -> Iterator[Parameter]:
+def tower_of(name: str, copies: int, sizes: Iterator[Parameter]) -> Iterator[Parameter]:
     """The parameters of `copies` equal blocks, kept apart: each is allocated on its own."""
     parameters = tuple(sizes)
     for index in range(copies):
@@ -53,7 +53,7 @@ def qwen2_5_vl(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> 
     hidden, width = vision.integer("hidden_size"), vision.integer("intermediate_size")
     yield Parameter("visual.patch_embed", hidden, _patch_inputs(vision))
     block = _block(hidden, width, gated=True, bias=True, layer_norm=False)
-    yield from _tower("visual.blocks", vision.integer("depth", maximum=500), block)
+    yield from tower_of("visual.blocks", vision.integer("depth", maximum=500), block)
     yield blocks.vector("visual.merger.ln_q", hidden)
     yield from _merger("visual.merger", hidden, vision)
 
@@ -68,7 +68,7 @@ def qwen2_vl(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> It
         "visual.patch_embed", hidden, vision.integer("in_channels", "in_chans", default=3) * frames * patch**2
     )
     block = _block(hidden, width, gated=False, bias=True, layer_norm=True)
-    yield from _tower("visual.blocks", vision.integer("depth", maximum=500), block)
+    yield from tower_of("visual.blocks", vision.integer("depth", maximum=500), block)
     yield from _layer_norm("visual.merger.ln_q", hidden)
     merged = hidden * vision.integer("spatial_merge_size", default=2) ** 2
     yield from blocks.column_linear("visual.merger.fc1", merged, merged, bias=True)
@@ -89,7 +89,7 @@ def glm4v(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> Itera
         *blocks.mlp(hidden, out),
         *blocks.norms(hidden, ("norm1", "norm2")),
     ]
-    yield from _tower("visual.blocks", vision.integer("depth", maximum=500), iter(block))
+    yield from tower_of("visual.blocks", vision.integer("depth", maximum=500), iter(block))
     yield from blocks.norms(hidden, ("visual.post_conv_layernorm", "visual.post_layernorm"))
     yield Parameter("visual.downsample", out, hidden * vision.integer("spatial_merge_size", default=2) ** 2)
     yield from blocks.column_linear("visual.merger.proj", out, out)
@@ -105,7 +105,7 @@ def usual_tower(vision: ConfigReader, text_hidden: int) -> Iterator[Parameter]:
     hidden, depth = (int(size) for size in sizes if size is not None)
     width = _first(vision, "intermediate_size", "mlp_dim") or 4 * hidden
     gated = vision.config.get("hidden_act") == "silu"
-    yield from _tower("vision.layers", depth, _block(hidden, width, gated=gated, bias=True, layer_norm=True))
+    yield from tower_of("vision.layers", depth, _block(hidden, width, gated=gated, bias=True, layer_norm=True))
     merge = _first(vision, "spatial_merge_size", "merge_size") or 1
     yield Parameter("projector.linear_1", text_hidden, hidden * merge**2)
     yield Parameter("projector.linear_2", text_hidden, text_hidden)
@@ -132,7 +132,7 @@ def qwen3_vl(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> It
     yield blocks.vector("visual.patch_embed.bias", hidden)
     yield Parameter("visual.pos_embed", vision.integer("num_position_embeddings"), hidden)
     block = _block(hidden, width, gated=False, bias=True, layer_norm=True)
-    yield from _tower("visual.blocks", vision.integer("depth", maximum=500), block)
+    yield from tower_of("visual.blocks", vision.integer("depth", maximum=500), block)
     yield from _layer_norm("visual.merger.norm", hidden)
     yield from _merger("visual.merger", hidden, vision)
     merged = hidden * vision.integer("spatial_merge_size", default=2) ** 2
@@ -148,7 +148,7 @@ def gemma3(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> Iter
     yield blocks.vector("vision.patch_embed.bias", hidden)
     yield Parameter("vision.pos_embed", _patches(vision), hidden)
     block = _block(hidden, width, gated=False, bias=True, layer_norm=True)
-    yield from _tower("vision.layers", vision.integer("num_hidden_layers", maximum=500), block)
+    yield from tower_of("vision.layers", vision.integer("num_hidden_layers", maximum=500), block)
     yield from _layer_norm("vision.post_layernorm", hidden)
     yield Parameter("projector.mm_input_projection", hidden, text_hidden)
     yield blocks.vector("projector.mm_soft_emb_norm", hidden)
@@ -165,7 +165,7 @@ def gemma4(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> Iter
         *blocks.norms(hidden, ("n1", "n2", "n3", "n4")),
         *blocks.norms(head, ("q_norm", "k_norm")),
     ]
-    yield from _tower("vision.layers", vision.integer("num_hidden_layers", maximum=500), iter(block))
+    yield from tower_of("vision.layers", vision.integer("num_hidden_layers", maximum=500), iter(block))
     yield Parameter("projector", text_hidden, hidden)
 
 
@@ -174,7 +174,7 @@ def mistral3(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> It
     yield Parameter("vision.patch_conv", hidden, _patch_inputs(vision))
     yield blocks.vector("vision.ln_pre", hidden)
     block = _block(hidden, width, gated=True, bias=False, layer_norm=False)
-    yield from _tower("vision.layers", vision.integer("num_hidden_layers", maximum=500), block)
+    yield from tower_of("vision.layers", vision.integer("num_hidden_layers", maximum=500), block)
     yield blocks.vector("projector.norm", hidden)
     merge = config.integer("spatial_merge_size", default=2) ** 2
     yield Parameter("projector.patch_merger", hidden, merge * hidden)
@@ -191,7 +191,7 @@ def llama4(vision: ConfigReader, text_hidden: int, config: ConfigReader) -> Iter
     for name in ("layernorm_pre", "layernorm_post"):
         yield from _layer_norm(f"vision.{name}", hidden)
     block = _block(hidden, width, gated=False, bias=True, layer_norm=True)
-    yield from _tower("vision.layers", vision.integer("num_hidden_layers", maximum=500), block)
+    yield from tower_of("vision.layers", vision.integer("num_hidden_layers", maximum=500), block)
     inner, out = vision.integer("projector_input_dim"), vision.integer("projector_output_dim")
     yield from blocks.column_linear("vision.adapter.fc1", width, inner)
     yield from blocks.row_linear("vision.adapter.fc2", inner, out)
