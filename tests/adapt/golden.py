@@ -52,7 +52,7 @@ class Planned:
 
 @cache
 def _machine(name: str) -> tuple[RunSpec, Facts]:
-    """A run on that machine and its facts; the model is put in later, which Hydra would take 115 times as long for."""
+    """A run on that machine and its facts; the model is put in later, which Hydra would compose for each of them."""
     spec = compose_run(["model=qwen7b", *MACHINES[name][0]])
     return spec, read_facts(spec, shipped_plugins())[0]
 
