@@ -227,7 +227,7 @@ def test_a_pinned_name_that_reads_the_checkpoint_is_no_contradiction(
 @pytest.mark.parametrize(
     ("stored", "version", "runs"),
     [
-        ({"quant_method": "auto-round"}, "0.9.0", False),
+        ({"quant_method": "auto-round"}, "0.8.5.post1", False),
         ({"quant_method": "auto-round"}, "0.24.0", True),
         ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, "0.16.0", False),
         ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, "0.24.0", True),
