@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+SHOWN_GONE = 3
+"""More missing distributions are counted, not named."""
 
 
 def find_site_packages(environment: Path) -> Path:
@@ -16,6 +23,38 @@ def find_site_packages(environment: Path) -> Path:
     for found in sorted(environment.glob("lib/python3.*/site-packages")):
         return found
     raise FileNotFoundError(f"no site-packages in {environment}")
+
+
+def find_damage(python: Path, requirements: Iterable[str]) -> str | None:
+    """What an environment that was whole has lost since, in words; None when nothing is known to be missing.
+
+    `requirements` are those that were installed into the environment of the interpreter `python`. Looked for are the
+    interpreter, the record of each distribution, and the packages of vLLM and torch.
+    """
+    if not python.is_file():
+        return "its python is missing"
+    wanted = {
+        canonicalize_name(requirement.name)
+        for requirement in map(Requirement, requirements)
+        if requirement.marker is None or requirement.marker.evaluate()
+    }
+    if not wanted:
+        return None
+    try:
+        site_packages = find_site_packages(python.parent.parent)
+    except FileNotFoundError:
+        return "its site-packages are missing"
+    there = {canonicalize_name(found.name.partition("-")[0]) for found in site_packages.glob("*.dist-info")}
+    gone = sorted(wanted - there)
+    gone += [name for name in ("torch", "vllm") if name in there and not _can_be_imported(site_packages / name)]
+    if not gone:
+        return None
+    more = f" and {len(gone) - SHOWN_GONE} more" if len(gone) > SHOWN_GONE else ""
+    return f"it lacks {', '.join(gone[:SHOWN_GONE])}{more}"
+
+
+def _can_be_imported(folder: Path) -> bool:
+    return (folder / "__init__.py").is_file() or folder.with_suffix(".py").is_file()
 
 
 def remove_torn_installs(environment: Path) -> tuple[str, ...]:

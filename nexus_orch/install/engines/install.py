@@ -43,7 +43,7 @@ def install_engine(
     force: bool = False,
     reporter: Reporter | None = None,
 ) -> Engine:
-    """Make the environment of a recipe, or go on with an unfinished one, or return the ready one.
+    """Make the environment of a recipe, or go on with an unfinished one, make a broken one anew, or return the ready.
 
     `python` is the interpreter to make it with (None: the one that runs nexus_orch), `indexes` are package indexes to
     ask besides pip's own, `force` starts from nothing. Raises ConfigError for an unsuitable Python or a folder that is
@@ -62,8 +62,8 @@ def install_engine(
             return engine
         workshop = Workshop(folder, told, indexes)
         installation = Installation(recipe, choose_base_python(python, recipe.requires_python), workshop)
-        if engine is not None and force:
-            discard_folder(folder)
+        if engine is not None and (force or engine.state == "broken"):
+            discard_folder(folder)  # the steps of a damaged one are done by its journal, and no longer in its folder
         (folder / ENGINE_FILE).unlink(missing_ok=True)
         workshop.check_disk(recipe.disk_bytes)
         try:

