@@ -45,8 +45,12 @@ def find_damage(python: Path, requirements: Iterable[str]) -> str | None:
     except FileNotFoundError:
         return "its site-packages are missing"
     there = {canonicalize_name(found.name.partition("-")[0]) for found in site_packages.glob("*.dist-info")}
-    gone = sorted(wanted - there)
-    gone += [name for name in ("torch", "vllm") if name in there and not _can_be_imported(site_packages / name)]
+    gone: list[str] = sorted(wanted - there)
+    gone += [
+        name
+        for name in ("torch", "vllm")
+        if canonicalize_name(name) in there and not _can_be_imported(site_packages / name)
+    ]
     if not gone:
         return None
     more = f" and {len(gone) - SHOWN_GONE} more" if len(gone) > SHOWN_GONE else ""
