@@ -20,6 +20,8 @@ from nexus_orch.types import CheckpointFacts, ModelFacts, ModelSpec
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tokenizer_config.json", "*.tiktoken")
 _CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+_MODELOPT_FILE = "hf_quant_config.json"
+"""Where ModelOpt before 0.31 told the quantization (vllm/transformers_utils/config.py)."""
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
 
 
@@ -151,7 +153,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
                 cause="model_not_found",
             )
         )
-    return read_json_object(file)
+    config = read_json_object(file)
+    beside = folder / _MODELOPT_FILE
+    if config.get("quantization_config") is None and beside.is_file():
+        config["quantization_config"] = {"quant_method": "modelopt", **read_json_object(beside)}
+    return config
 
 
 def _has_chat_template(folder: Path) -> bool | None:

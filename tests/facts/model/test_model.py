@@ -130,6 +130,15 @@ def test_a_folder_without_weights_is_planned_and_says_so(tmp_path: Path) -> None
     assert any("planned from config.json alone" in note for note in found.notes)
 
 
+def test_the_quantization_may_stand_in_a_file_beside(tmp_path: Path) -> None:
+    """ModelOpt before 0.31 writes hf_quant_config.json."""
+    folder = write_model(tmp_path / "m")
+    told = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}}
+    (folder / "hf_quant_config.json").write_text(json.dumps(told), encoding="utf-8")
+    config = read_model(ModelSpec(path=str(folder)), {}).config
+    assert config["quantization_config"] == {"quant_method": "modelopt", **told}
+
+
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "music").mkdir()
     causes = [problem.cause for problem in problems_of(ModelSpec(path=str(tmp_path / "music")))]
