@@ -21,6 +21,9 @@ from nexus_orch.types import Choice, EngineFacts, Flag, Plan
 Guard = Callable[[Plan, EngineFacts], Part]
 """A rule over several settings, such as a variable that one of them needs."""
 
+VARIABLES = "engine.env."
+"""With this begin the keys of choices that are variables of the engine."""
+
 PLUGIN_SETTINGS = "plugin."
 """With this begin the keys of settings that plugins add."""
 
@@ -47,6 +50,7 @@ class TableAdapter:
             choice = plan.choice(key)
             if choice is not None and choice.value is not None:
                 parts.append(_render_setting(choice, ways, plan, engine))
+        parts.append(_render_variables(plan))
         parts += [guard(plan, engine) for guard in self.guards]
         parts.append(self._refuse_unknown(plan))
         said = {flag: key for part in parts for flag, key in part.said.items()}
@@ -175,6 +179,23 @@ def _find_way(choice: Choice, ways: tuple[Way, ...], plan: Plan, engine: EngineF
     """The way of this release and device for the choice, if it has one."""
     version, env = engine.version, plan.spec.engine.env
     return next((way for way in ways if way.applies(version, engine.device, choice.value, env)), None)
+
+
+def _render_variables(plan: Plan) -> Part:
+    """The variables that the plan itself sets, for the sake of a strategy. One that the user sets to something else is
+    a contradiction."""
+    part, own = Part(), plan.spec.engine.env
+    for choice in plan.choices:
+        if not choice.key.startswith(VARIABLES):
+            continue
+        name, value = choice.key.removeprefix(VARIABLES), str(choice.value)
+        if own.get(name, value) == value:
+            part.env[name], part.said[name] = value, choice.key
+            continue
+        origin = plan.spec.origin(choice.key) or plan.spec.origin("engine.env")
+        remedy = f"{choice.key}={value}, or another memory.strategy than {plan.loader}"
+        part.problems.append(Problem(choice.reason, choice.key, own[name], origin, remedy))
+    return part
 
 
 def _render_setting(choice: Choice, ways: tuple[Way, ...], plan: Plan, engine: EngineFacts) -> Part:

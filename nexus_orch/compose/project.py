@@ -36,7 +36,7 @@ def split_project(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
 def find_project(explicit: Path | None = None) -> Path | None:
     """The user's project folder as an absolute path: `explicit`, else NEXUS_PROJECT, else None.
 
-    Raises ConfigError when the folder is missing, unreadable or holds no `conf/`.
+    Raises ConfigError when the folder is missing, unreadable, or holds neither `conf/` nor `plugins/`.
     """
     if explicit is not None:
         return _checked(explicit, _OPTION, "command line")
@@ -57,6 +57,8 @@ def _checked(project: Path, key: str, origin: str) -> Path:
     try:
         next(conf.iterdir(), None)
     except FileNotFoundError as error:
+        if (folder / "plugins").is_dir():
+            return folder.resolve()
         remedy = f"make {conf} with groups of your own, for example conf/hardware/mine.yaml"
         raise ConfigError(Problem("the project has no conf folder", key, project, origin, remedy)) from error
     except OSError as error:

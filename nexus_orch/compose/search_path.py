@@ -43,7 +43,7 @@ def find_search_path(project: Path | None, plugin_conf_dirs: Sequence[Path], ext
         raise ConfigError(Problem("there is no such folder", "--config-dir", extra, "command line", "name a folder"))
     own = find_project(project)
     plugins = check_conf_dirs(plugin_conf_dirs)
-    overlays = plugins if own is None else (own / "conf", *plugins)
+    overlays = plugins if own is None or not (own / "conf").is_dir() else (own / "conf", *plugins)
     return SearchPath(shipped.conf_dir(), overlays, None if extra is None else extra.resolve())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,7 +48,8 @@ class Placement:
     """Where a loader puts the weights, for each GPU in the order of the needs.
 
     `static_pool_bytes` is device memory that the offload mechanism itself takes. `choices` are the settings that bring
-    the placement about (memory.cpu_offload_gib, memory.offload_backend ...), each with its reason.
+    the placement about (memory.cpu_offload_gib, memory.offload_backend ...), each with its reason; a key such as
+    `engine.env.VLLM_NAME` is a variable of the engine.
     """
 
     offloaded_bytes: tuple[int, ...]
@@ -76,9 +77,23 @@ class Placement:
     mechanism: Mechanism | None = None
     """How what is offloaded comes to the cards. Without it nothing is known of the speed, and a launch is not asked to
     prove anything."""
+    needs_eager: str | None = None
+    """Why it works without CUDA graphs only, in one sentence; None where it works with them."""
     honours: tuple[str, ...] = ()
     """Pinned settings that it does justice to although none of its choices names them; any other that no choice names
     is refused."""
+
+    @property
+    def per_card(self) -> Mapping[str, Sequence[object]]:
+        """What has one entry for each GPU, by name; all but the first two may be empty."""
+        return {
+            "offloaded_bytes": self.offloaded_bytes,
+            "static_pool_bytes": self.static_pool_bytes,
+            "active_offloaded_bytes": self.active_offloaded_bytes,
+            "page_table_bytes": self.page_table_bytes,
+            "idle_bytes": self.idle_bytes,
+            "copied_layer_bytes": self.copied_layer_bytes,
+        }
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def _complete(
         told = {"context_too_long"} if any(p.cause == "context_exceeds_model" for p in problems) else set()
         problems += [problem for problem in found if problem.cause not in told]
     host = settled.host
-    remedy = None if settled.fits_host else find_host_remedy(inputs, taken, loaders[taken.loader], host)
+    remedy = None if settled.fits_host else find_host_remedy(inputs, taken, loaders, host)
     problems += [*judge_host(inputs, host, remedy), *settled.placement.problems]
     return Plan(
         spec=inputs.fixed.original,

@@ -72,7 +72,14 @@ class _Trial:
     def run(self, samples: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         for key, sample in samples.items():
             yield from (f"{key}: {broken}" for broken in self._try_setting(key, sample))
-        for check in (self._try_model, self._try_secret, self._try_unknown_setting, self._try_extra_args):
+        checks = (
+            self._try_model,
+            self._try_secret,
+            self._try_variable,
+            self._try_unknown_setting,
+            self._try_extra_args,
+        )
+        for check in checks:
             yield from check()
 
     def _try_setting(self, key: str, sample: Mapping[str, Any]) -> Iterator[str]:
@@ -118,6 +125,12 @@ class _Trial:
             yield "serve.api_key_env: secret_env does not copy the variable that holds the key"
         if not rendering.secret_env.keys() <= rendering.secrets:
             yield "serve.api_key_env: the engine's variable is not among the secrets"
+
+    def _try_variable(self) -> Iterator[str]:
+        key = "engine.env.NO_VARIABLE_OF_VLLM"
+        rendering = yield from self._render(make_settings_plan({key: "1"}, "derived"))
+        if rendering is not None and rendering.env.get("NO_VARIABLE_OF_VLLM") != "1":
+            yield f"{key}: a variable that the plan sets is not handed on"
 
     def _try_unknown_setting(self) -> Iterator[str]:
         key = "plugin.no_such_setting"

@@ -1,12 +1,13 @@
-"""What would make a run fit into the host's RAM, each tried out: another mechanism, a shorter context, more cards."""
+"""What would make a run fit into the host's RAM, each tried out: another mechanism or strategy, a shorter
+context, more cards."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from nexus_orch.contracts import Loader
-from nexus_orch.plan.answer.remedies import find_more_cards, name_ways
+from nexus_orch.plan.answer.remedies import find_more_cards, find_strategy, name_ways
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.search.trials import LoaderTrial, try_variation
 from nexus_orch.plan.search.variations import Base, let_go, vary
@@ -16,13 +17,15 @@ BACKEND = "memory.offload_backend"
 SHORTEST_CONTEXT = 1024
 
 
-def find_host_remedy(inputs: Inputs, failed: LoaderTrial, loader: Loader, estimate: HostEstimate) -> str:
+def find_host_remedy(inputs: Inputs, failed: LoaderTrial, loaders: Mapping[str, Loader], estimate: HostEstimate) -> str:
     """One sentence with the ways to fit into the host's RAM that were found; more RAM is one where the run takes more
     than there is."""
+    loader = loaders[failed.loader]
     base = Base(inputs.fixed.original, inputs.facts)
     contexts = vary("context", base, _halves(failed))
     backend = _first(inputs, loader, let_go(base, [(BACKEND,)]))  # reading in place takes no copies while loading
-    ways = [backend, _first(inputs, loader, contexts), find_more_cards(inputs, loader, _fits)]
+    ways = [backend, find_strategy(inputs, failed, loaders), _first(inputs, loader, contexts)]
+    ways.append(find_more_cards(inputs, loader, _fits))
     short = estimate.required_bytes - estimate.available_bytes
     if short > 0:
         total = inputs.facts.machine.host.ram_total_bytes + short

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from nexus_orch.contracts import Loader, name_strategy
 from nexus_orch.plan.asked.inputs import Inputs
-from nexus_orch.plan.search.strategy import list_by_order
+from nexus_orch.plan.search.strategy import contradicts, list_by_order
 from nexus_orch.plan.search.trials import LoaderTrial, try_variation
 from nexus_orch.plan.search.variations import Base, vary
 from nexus_orch.types import GIB
@@ -17,7 +17,7 @@ NOTHING_HELPS = "choose a smaller or more strongly quantized model"
 def find_remedies(inputs: Inputs, failed: LoaderTrial, loaders: Mapping[str, Loader]) -> str:
     """One sentence with the changes that were found to make the run fit; a plain hint when there is none."""
     more = find_more_cards(inputs, loaders[failed.loader], lambda tried: tried.is_comfortable)
-    return name_ways([more, _shorter(failed), _another(inputs, failed, loaders)])
+    return name_ways([more, _shorter(failed), find_strategy(inputs, failed, loaders)])
 
 
 def name_ways(ways: list[str | None]) -> str:
@@ -49,12 +49,13 @@ def _shorter(failed: LoaderTrial) -> str | None:
     return f"max_model_len <= {longest:,}"
 
 
-def _another(inputs: Inputs, failed: LoaderTrial, loaders: Mapping[str, Loader]) -> str | None:
-    """Another loader that keeps part of the weights in host RAM, with its price."""
+def find_strategy(inputs: Inputs, failed: LoaderTrial, loaders: Mapping[str, Loader]) -> str | None:
+    """Another strategy that keeps part of the weights in host RAM and fits, as an override with its price."""
     others = [loader for loader in list_by_order(loaders) if loader.name != failed.loader]
     for loader in others:
         (variation,) = vary("strategy", Base(inputs.spec, inputs.facts), [loader.name])
-        if loader.supports(inputs.varied(variation).spec, inputs.facts) is not None:
+        changed = inputs.varied(variation)
+        if contradicts(loader, changed.spec) or loader.supports(changed.spec, inputs.facts) is not None:
             continue
         tried = try_variation(inputs, variation, loader)
         surely = tried is not None and tried.fits and not tried.settled.is_borderline

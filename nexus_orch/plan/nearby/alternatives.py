@@ -9,6 +9,7 @@ from nexus_orch.contracts import Loader
 from nexus_orch.errors import ConfigError
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plan.model.tensors import choose_architecture
+from nexus_orch.plan.search.strategy import contradicts
 from nexus_orch.plan.search.variations import Base, let_go, letting_go, other_formats, vary
 from nexus_orch.types import GIB, Alternative, Facts, ModelFacts, Plan, RunSpec, Variation
 
@@ -138,7 +139,9 @@ def _variations(
     yield from let_go(base)
     yield from _other_context(base, draw)
     for variation in vary("strategy", base, [name for name in loaders if name != _plan_of(base).loader]):
-        yield letting_go(variation, base, OFFLOAD_PINS)
+        changed = letting_go(variation, base, OFFLOAD_PINS)
+        if not contradicts(loaders[changed.values["memory.strategy"]], changed.apply(base.spec, base.facts)[0]):
+            yield changed
     narrower = [*vary("narrow_cache", base), *vary("narrow_weights", base)]
     yield from (variation for variation in narrower if variation.is_open(base.spec))
     yield from other_formats(base, siblings)

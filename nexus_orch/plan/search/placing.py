@@ -101,10 +101,22 @@ def _place_within(draft: Draft, loader: Loader, highest: float, offer: _Offer) -
 def _ask(draft: Draft, loader: Loader, highest: float, outside_bytes: int) -> _Offer:
     utilization = _choose_utilization(draft, highest, outside_bytes)
     offered = loader.offer(draft.needs(float(utilization.value)), draft.inputs.spec, draft.inputs.facts)
-    if not offered:
-        message = f"the loader {loader.name} supports this run and offers no way to place its weights"
-        raise PluginError(Problem(message, "memory.strategy", loader.name, remedy="return at least one placement"))
+    fault = _find_fault(offered, len(draft.gpus))
+    if fault is not None:
+        remedy = "mend the plugin; nexus_orch.testing.check_loader tries out what a loader promises"
+        raise PluginError(Problem(f"the loader {loader.name} {fault}", "memory.strategy", loader.name, remedy=remedy))
     return _Offer(outside_bytes, utilization, offered)
+
+
+def _find_fault(offered: Sequence[Placement], cards: int) -> str | None:
+    """Why these placements cannot be used for so many cards."""
+    if not offered:
+        return "supports this run and offers no way to place its weights"
+    for way in offered:
+        for name, per_card in way.per_card.items():
+            if len(per_card) != cards and (per_card or name in ("offloaded_bytes", "static_pool_bytes")):
+                return f"offers a placement whose {name} has {len(per_card)} entries for {cards} cards"
+    return None
 
 
 def _place_one(draft: Draft, placement: Placement, utilization: Choice) -> Settled:

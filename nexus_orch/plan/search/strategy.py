@@ -11,7 +11,7 @@ from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.search.trials import LoaderTrial, SearchSpace, try_loader
 from nexus_orch.suggest import suggest_or_list
-from nexus_orch.types import Choice
+from nexus_orch.types import Choice, RunSpec
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,20 @@ def choose_loader(inputs: Inputs, parallelism: Parallelism, loaders: Mapping[str
             refused[loader.name] = refusal
             continue
         tried.append(try_loader(space, loader))
-        if tried[-1].is_comfortable:
+        if tried[-1].is_comfortable and tried[-1].settled.fits_host:
             break
-    best = next((a for a in tried if a.is_comfortable), None) or next((a for a in tried if a.fits), None)
-    chosen = best or (tried[0] if tried else None)
+    chosen = _best(tried)
     name = chosen.loader if chosen else candidates[0].name if candidates else "none"
     choice = inputs.fixed.choice("memory.strategy", name, _reason(chosen, tried, refused))
     return LoaderChoice(chosen, choice, refused, tuple(a for a in tried if a is not chosen))
+
+
+def _best(tried: Sequence[LoaderTrial]) -> LoaderTrial | None:
+    """The first that surely provides what is wanted, if it can within the host's RAM too; else the first that provides
+    anything, else the first."""
+    surely = [one for one in tried if one.is_comfortable]
+    within_ram = [one for one in surely if one.settled.fits_host]
+    return next(iter((*within_ram, *surely, *(one for one in tried if one.fits), *tried)), None)
 
 
 def find_pinned(inputs: Inputs, loaders: Mapping[str, Loader]) -> Loader | None:
@@ -60,6 +67,11 @@ def _name_offloading(inputs: Inputs, candidates: Sequence[Loader]) -> str | None
     """The first strategy that may leave weights in host RAM and can serve the run, as an override."""
     able = (loader for loader in candidates if loader.offloads and not loader.supports(inputs.spec, inputs.facts))
     return next(map(name_strategy, able), None)
+
+
+def contradicts(loader: Loader, spec: RunSpec) -> bool:
+    """Whether the run could not name this strategy beside what is pinned in it."""
+    return any(rule.broken(spec) for rule in loader.rules)
 
 
 def list_by_order(loaders: Mapping[str, Loader]) -> list[Loader]:

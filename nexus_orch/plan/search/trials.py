@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from nexus_orch.contracts import Loader
+from nexus_orch.errors import Problem
+from nexus_orch.plan.asked.fixed import FixedSettings
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.asked.target import make_target
 from nexus_orch.plan.cards.choose import choose_parallelism
@@ -184,8 +186,12 @@ def _try(space: SearchSpace, loader: Loader, rung: Rung) -> LoaderTrial:
     settled, *others = place_weights(space.draft(batching, eager=bool(pinned)), loader, rung.share)
     found = LoaderTrial(loader.name, settled, batching.choices, tuple(others))
     if pinned is not None:
-        return replace(found, choices=(*batching.choices, fixed.choice(EAGER, pinned, "")))
+        return _with_pinned_graphs(replace(found, choices=(*batching.choices, fixed.choice(EAGER, pinned, ""))), fixed)
     without = space.draft(batching, eager=True)
+    if settled.placement.needs_eager is not None:
+        eager, *others = place_weights(without, loader, rung.share)
+        needed = eager.placement.needs_eager or settled.placement.needs_eager
+        return LoaderTrial(loader.name, eager, (*batching.choices, fixed.choice(EAGER, True, needed)), tuple(others))
     # Llama-3.1-8B in 18.6 GB: with graphs some weights leave at the engine's own share of the card, none at a larger
     # one. So what offloads is compared with a run without graphs at the largest share only.
     offloads_for_good = settled.offloads and rung.is_largest_share
@@ -199,6 +205,18 @@ def _try(space: SearchSpace, loader: Loader, rung: Rung) -> LoaderTrial:
     if reason is None:
         return found
     return LoaderTrial(loader.name, eager, (*batching.choices, fixed.choice(EAGER, True, reason)), tuple(others))
+
+
+def _with_pinned_graphs(found: LoaderTrial, fixed: FixedSettings) -> LoaderTrial:
+    """The trial, with a mistake where CUDA graphs are pinned and its placement does without them only."""
+    placement = found.settled.placement
+    if placement.needs_eager is None or fixed.spec.memory.enforce_eager:
+        return found
+    problem = Problem(
+        placement.needs_eager, EAGER, False, fixed.problem_origin(EAGER), f"{EAGER}=auto", is_mistake=True
+    )
+    placement = replace(placement, problems=(*placement.problems, problem))
+    return replace(found, settled=replace(found.settled, placement=placement))
 
 
 def _lets_wait(settled: Settled) -> bool:
