@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from bench.field import logs
+from bench.field import launches, logs
 
-SUBJECTS: dict[str, Callable[[], int]] = {"logs": logs.main}
+SUBJECTS: dict[str, Callable[[], int]] = {"logs": logs.main, "launches": launches.main}
 """Each prints its table and gives the number of cases that are not fully right."""
 
 

@@ -6,20 +6,21 @@ from __future__ import annotations
 from nexus_orch.adapt.offload_guards import gives, offloads_weights
 from nexus_orch.adapt.ways import Part
 from nexus_orch.errors import Problem
-from nexus_orch.plan.release.pinning import ALLOCATOR_VARIABLES, EXACTLY, can_pin_exactly
-from nexus_orch.releases.allocator import connector_refuses_segments, resets_allocator
+from nexus_orch.plan.release.pinning import (
+    ALLOCATOR_VARIABLES,
+    CONNECTORS,
+    EXACTLY,
+    EXPANDABLE,
+    can_pin_exactly,
+    grows_segments,
+)
+from nexus_orch.releases.allocator import connector_refuses_segments
 from nexus_orch.types import Choice, EngineFacts, Plan
 
 VARIABLE = ALLOCATOR_VARIABLES[0]
 """torch 2.9 brought PYTORCH_ALLOC_CONF, but its CUDA allocator read `expandable_segments` from the old name only
 (pytorch/pytorch#183387). Later ones take both: the old name is the one that every release understands."""
 
-EXPANDABLE = "expandable_segments:True"
-_LAYOUT_IS_FIXED = ("--enable-sleep-mode", "--enable-cumem-allocator", "--data-parallel-size")
-"""Options that do not go with expandable segments: vLLM's own memory pool (device_allocator/cumem.py asserts it before
-0.22), and ranks that share graph buffers."""
-
-_CONNECTORS = ("--kv-transfer-config", "--kv-offloading-size")
 
 IN_PARALLEL = "pinned_use_cuda_host_register:True,pinned_num_register_threads:8"
 """6.4 GB are pinned in 1.3 s so, in 3.1 s otherwise, and copied from as fast (54.9 and 55.3 GB/s; torch 2.11 on an
@@ -51,17 +52,14 @@ def guard_allocator(plan: Plan, engine: EngineFacts) -> Part:
 
 
 def _may_grow(plan: Plan, engine: EngineFacts) -> bool:
-    """Whether expandable segments are sound and have an effect. Not measured here.
-
-    With several tensor-parallel ranks vLLM's all-reduce cannot share such memory and dies (vllm-project/vllm#42609);
-    WSL's driver does not offer it to all; a KV connector is refused with it.
-    """
-    return (
-        not resets_allocator(engine.version)
-        and (plan.settings.get("serve.tensor_parallel") or 1) == 1
-        and not plan.settings.get("memory.pin_host")
-        and not _has_connector(plan, engine)
-        and not any(gives(plan, engine, option) for option in _LAYOUT_IS_FIXED)
+    """Whether the plan counts on expandable segments."""
+    return grows_segments(
+        engine,
+        plan.spec.engine.env,
+        plan.spec.serve.extra_args,
+        tensor_parallel=plan.settings.get("serve.tensor_parallel") or 1,
+        is_wsl=bool(plan.settings.get("memory.pin_host")),
+        has_connector=_has_connector(plan, engine),
     )
 
 
@@ -85,4 +83,4 @@ def _judge(plan: Plan, engine: EngineFacts, variable: str) -> Part:
 
 def _has_connector(plan: Plan, engine: EngineFacts) -> bool:
     by_plan = plan.settings.get("memory.kv_offload_gib") or plan.settings.get("memory.kv_offload_dir")
-    return bool(by_plan) or any(gives(plan, engine, option) for option in _CONNECTORS)
+    return bool(by_plan) or any(gives(plan, engine, option) for option in CONNECTORS)

@@ -14,8 +14,8 @@ from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.asked.target import LEAST_CONTEXT
 from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.estimate.host import name_ram
-from nexus_orch.plan.release.accounting import measured
 from nexus_orch.plan.release.generations import default_batching
+from nexus_orch.plan.release.kept import measured
 from nexus_orch.plan.release.kv_cache import CacheLayout, CacheShape, make_layout
 from nexus_orch.releases.memory import cpu_counts_memory
 from nexus_orch.types import GIB, MIB, Choice, GpuEstimate, HostEstimate, Plan, Prediction

@@ -36,7 +36,7 @@ second_runner_for_dense = Fact(
 )
 second_runner_for_all = Fact(
     "the second model runner is chosen for all models",
-    since="0.30.0",
+    since="0.29.0",
     source="config/vllm.py: use_v2_model_runner without a list of models",
 )
 _second_runner_unquantized = Fact(

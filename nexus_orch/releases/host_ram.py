@@ -64,11 +64,6 @@ pins_twice = Fact(
     source='model_executor/model_loader/utils.py: device_loading_context, empty_like(device="cpu", pin_memory=...); '
     "offloader/prefetch.py: _cpu_storage, post_init. Read, not measured",
 )
-reserves_pool = Fact(
-    "the buffers of what is prefetched are counted when the KV cache is sized; before, they come on top of the budget",
-    since="0.28.0",
-    source="v1/worker/gpu_worker.py: free memory before and after the profile is compared",
-)
 
 # KV blocks
 

@@ -17,13 +17,25 @@ cpu_counts_memory = Fact(
     source="v1/worker/cpu_worker.py; platforms/cpu.py",
 )
 takes_largest_batches = Fact(
-    "cards of 160 GiB and more take 16,384 tokens at once by default",
-    since="0.32.0",
-    source="engine/arg_utils.py: get_batch_defaults",
+    "cards of 160 GiB and more take 16,384 tokens at once by default, and data-center Blackwell captures graphs of up "
+    "to 1,024",
+    since="0.28.0",
+    source="engine/arg_utils.py: get_batch_defaults; config/vllm.py: _set_cudagraph_sizes",
 )
 
 # The profile
 
+compares_free_memory = Fact(
+    "all that is taken when the profile is over counts against the KV cache, whoever took it; before, PyTorch's peak "
+    "and what lies outside PyTorch",
+    since="0.27.0",
+    source="utils/mem_utils.py: memory_profiling, total_consumed",
+)
+makes_handles_first = Fact(
+    "the handles of cuBLAS and their workspace are made before free memory is looked at",
+    since="0.33.0",
+    source="v1/worker/gpu_worker.py: init_device",
+)
 samples_fused = Fact(
     "top-k and top-p are one fused kernel; before, all logits are sorted",
     since="0.16.0",
@@ -52,6 +64,11 @@ captures_wide_steps = Fact(
     since="0.11.1",
     source="config/vllm.py: _set_cudagraph_sizes",
 )
+captures_own_sizes = Fact(
+    "the largest batch of requests, and of tokens, has a graph of its own where it lies between the steps",
+    since="0.29.0",
+    source="config/vllm.py: _set_cudagraph_sizes",
+)
 first_runner_reserves_graphs = Fact(
     "the first model runner keeps the estimated graphs out of the KV cache; before, they come on top of the budget",
     since="0.20.0",
@@ -59,7 +76,7 @@ first_runner_reserves_graphs = Fact(
 )
 second_runner_reserves_graphs = Fact(
     "the second model runner keeps the estimated graphs out of the KV cache",
-    since="0.30.0",
+    since="0.29.0",
     source="v1/worker/gpu/model_runner.py: profile_cudagraph_memory, which returns 0 before",
 )
 

@@ -172,6 +172,9 @@ class EngineFacts:
     """The models that its registry names ("LlamaForCausalLM"); None when that is not known."""
     torch: str | None = None
     """The version of the PyTorch that is installed beside it; None when that is not known."""
+    flashinfer: bool | None = None
+    """Whether FlashInfer is installed beside it; None when that is not known. Every release since 0.11.1 for CUDA asks
+    for it (requirements/cuda.txt), so that an assumed engine has it."""
 
     def flag(self, name: str) -> Flag | None:
         """The flag of that name or alias ("--max-model-len"), or None when this release lacks it."""

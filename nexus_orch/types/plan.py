@@ -30,7 +30,8 @@ class GpuEstimate:
 
     `budget` is what the engine may use (total x gpu_memory_utilization); `weights` what stays on the device and
     `offloaded` what does not; `headroom` is the budget's rest after all others, negative when it does not fit.
-    `page_table` is the part of `non_torch` that maps the offloaded weights' pinned host memory.
+    `page_table` is the part of `non_torch` that maps the offloaded weights' pinned host memory, `kept` the part that
+    PyTorch holds: the sampler's state and the workspace of experts, which releases from 0.27 on count so.
     """
 
     total_bytes: int
@@ -44,6 +45,7 @@ class GpuEstimate:
     static_pool_bytes: int
     headroom_bytes: int
     page_table_bytes: int = 0
+    kept_bytes: int = 0
     index: int | None = field(default=None, compare=False)
     """The card's number, NVML's where it is in this machine; None for the CPU. Equal cards differ in it."""
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nexus_orch.adapt.allocator import EXPANDABLE, IN_PARALLEL, VARIABLE, guard_allocator
+from nexus_orch.adapt.allocator import IN_PARALLEL, VARIABLE, guard_allocator
 from nexus_orch.facts.engine.installed import make_assumed_engine
-from nexus_orch.plan.release.pinning import EXACTLY
+from nexus_orch.plan.release.pinning import EXACTLY, EXPANDABLE
 from tests.plugins.plans import plan_of, render
 
 OFFLOAD = {"memory.cpu_offload_gib": 4.5}

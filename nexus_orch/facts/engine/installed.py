@@ -67,6 +67,7 @@ def read_engine(path: str | Path) -> EngineFacts:
         notes=(*notes, *make_notes(distribution.name, distribution.version)),
         architectures=sources.architectures,
         torch=find_torch(root),
+        flashinfer=has_flashinfer(root),
     )
 
 
@@ -94,6 +95,7 @@ def make_assumed_engine(version: str | None = None, *, cpu: bool = False) -> Eng
         device="cpu" if cpu else "cuda",
         source="catalogue",
         flags=catalogue_flags(chosen),
+        flashinfer=None if cpu else True,
         notes=() if note is None else (note,),
         architectures=catalogue_architectures(chosen),
     )
@@ -230,6 +232,19 @@ def find_torch(root: Path) -> str | None:
         with suppress(InvalidVersion):
             return str(Version(_read_metadata(folders[0] / "METADATA").get("Version", "")))
     return None
+
+
+def has_flashinfer(root: Path) -> bool | None:
+    """Whether FlashInfer lies beside the package, where the installer of vLLM puts it. None where the environment also
+    sees the packages of the system, which are not looked at."""
+    site = root.parent
+    if (site / "flashinfer" / "__init__.py").is_file():
+        return True
+    for folder in site.parents[:4]:
+        with suppress(OSError):
+            settings = (folder / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace").lower()
+            return None if re.search(r"^include-system-site-packages\s*=\s*true", settings, re.MULTILINE) else False
+    return False
 
 
 def _owns_package(folder: Path) -> bool:

@@ -20,6 +20,7 @@ from nexus_orch.judge.learned.case import (
     make_machine_key,
     make_model_key,
 )
+from nexus_orch.judge.log.balance import find_peak_bytes
 from nexus_orch.types import COMPILED_PEAK, GIB, PASS_PEAK, Facts, GpuEstimate, Lesson, Plan
 
 if TYPE_CHECKING:  # a plan needs what was learned, not the patterns of engine logs
@@ -204,15 +205,27 @@ def _measure_card(plan: Plan, measured: Measured) -> dict[str, int | None]:
     divided = plan.settings.get("serve.pipeline_parallel", 1) != 1
     is_profiled = plan.spec.memory.kv_cache.size_gib is None and not divided and cache is not None
     kept = card.weights_bytes if card.offloaded_bytes or weights is None else weights
-    overhead = card.budget_bytes - kept - (cache or 0) - _reserved_bytes(card, graphs) - card.page_table_bytes
-    outside = _whole(measured.of_engine("non_torch_bytes"))
+    overhead: int | None = (
+        card.budget_bytes - kept - (cache or 0) - _reserved_bytes(card, graphs) - card.page_table_bytes
+    )
+    overhead = overhead if is_profiled and overhead is not None and overhead > 0 else None
     return {
         "weights_bytes": None if divided else weights,  # the stages of a pipeline differ: no number is all ranks'
-        "overhead_bytes": overhead if is_profiled and overhead > 0 else None,
-        "non_torch_bytes": None if outside is None else max(0, outside - card.page_table_bytes),
+        "overhead_bytes": overhead,
+        "non_torch_bytes": _outside_bytes(card, measured.numbers(), overhead),
         "cuda_graph_bytes": graphs,
         "kv_cache_bytes": cache,
     }
+
+
+def _outside_bytes(card: GpuEstimate, numbers: Mapping[str, float], overhead: int | None) -> int | None:
+    """Bytes outside PyTorch: as printed, else what the printed peak leaves of the overhead, whose digits are exact.
+    Page tables and what PyTorch keeps are planned for each run by themselves."""
+    printed = numbers.get("non_torch_bytes")
+    if printed is not None:
+        return max(0, int(printed) - card.page_table_bytes - card.kept_bytes)
+    peak = find_peak_bytes(numbers) if "consumed_bytes" in numbers else None
+    return None if peak is None or overhead is None else max(0, overhead - int(peak) - card.kept_bytes)
 
 
 def _cache_bytes(plan: Plan, card: GpuEstimate, measured: Measured) -> int | None:
@@ -243,12 +256,14 @@ def _reserved_bytes(card: GpuEstimate, graphs: int | None) -> int:
 
 
 def _split_overhead(lessons: Sequence[Lesson], plan: Plan) -> list[Lesson]:
-    """The activation peak is what remains of the overhead: without the measured memory outside PyTorch, else the plan's
-    own estimate of it."""
-    planned = plan.per_gpu[0].non_torch_bytes - plan.per_gpu[0].page_table_bytes if plan.per_gpu else 0
+    """The activation peak is what remains of the overhead: without what PyTorch keeps, and the measured memory outside
+    PyTorch, else the plan's own estimate of it."""
+    card = plan.per_gpu[0] if plan.per_gpu else None
+    kept = 0 if card is None else card.kept_bytes
+    planned = 0 if card is None else card.non_torch_bytes - card.page_table_bytes - kept
     outside = next((lesson.value for lesson in lessons if lesson.key == "measured.non_torch_bytes"), planned)
     return [
-        Lesson(lesson.key, max(0, lesson.value - outside), lesson.source)
+        Lesson(lesson.key, max(0, lesson.value - outside - kept), lesson.source)
         if lesson.key == _ACTIVATION.quantity
         else lesson
         for lesson in lessons

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from nexus_orch.judge.log.balance import find_other_bytes, find_peak_bytes
 from nexus_orch.types import GpuEstimate, GpuSample, HostEstimate, HostSample, Metric, Plan
 
 SINGLE_SPEED = "tokens_per_second"
@@ -95,13 +96,32 @@ def _device(cards: Sequence[GpuEstimate], numbers: Mapping[str, float], footprin
         ("weights in host RAM", "offloaded_bytes"),
         ("offload buffer", "static_pool_bytes"),
         ("KV cache", "kv_cache_bytes"),
-        ("activations", "activation_bytes"),
-        ("CUDA graphs", "cuda_graph_bytes"),
-        ("other", "non_torch_bytes"),
     ):
         yield Comparison(name, None if fullest is None else getattr(fullest, key), numbers.get(key), "bytes")
+    yield from _profile(fullest, numbers)
     if footprint.gpus:
         yield Comparison("GPU memory", max(map(_taken_bytes, cards), default=None), footprint.gpu_growth_bytes, "bytes")
+
+
+def _profile(card: GpuEstimate | None, numbers: Mapping[str, float]) -> Iterator[Comparison]:
+    """What vLLM found when it profiled the card. The graphs that it reserves before the KV cache is sized are an
+    estimate of its own; what they really take is known later and decides nothing."""
+    peak, other, graphs = None, None, None
+    pool = 0
+    if card is not None:
+        peak, other, graphs, pool = (
+            card.activation_bytes,
+            card.non_torch_bytes,
+            card.cuda_graph_bytes,
+            card.static_pool_bytes,
+        )
+    yield Comparison("activation peak", peak, find_peak_bytes(numbers), "bytes")
+    reserved = numbers.get("cuda_graph_estimate_bytes")
+    if reserved is not None:
+        yield Comparison("CUDA graphs, reserved", graphs, reserved, "bytes")
+        graphs = None
+    yield Comparison("CUDA graphs", graphs, numbers.get("cuda_graph_bytes"), "bytes")
+    yield Comparison("other", other, find_other_bytes(numbers, pool), "bytes")
 
 
 def _taken_bytes(card: GpuEstimate) -> int:

@@ -68,10 +68,10 @@ def _judge_free(settled: Settled) -> list[Problem]:
 def _judge_card(settled: Settled, card: int, remedy: str) -> Problem | None:
     """The first problem of one card while weights are loaded, the model is profiled and the KV cache is sized."""
     draft, gpu = settled.draft, settled.draft.gpus[card]
-    weights = draft.kept_bytes(card, settled.placement.offloaded_bytes[card])
+    weights = draft.kept_bytes(card, settled.placement)
     free, fixed = draft.account.free_bytes[card], draft.account.fixed_bytes[card]
     where = f"GPU {gpu.index} ({gpu.name})"
-    if weights + draft.account.non_torch_bytes[card] > free:
+    if weights + draft.other_bytes(card, settled.placement) > free:
         message = f"{weights / GIB:.2f} GiB of weights do not fit on {where}, which has {free / GIB:.2f} GiB free"
         return Problem(message, key="memory.strategy", remedy=remedy, cause="weights_oom")
     if weights + fixed > free:

@@ -77,6 +77,7 @@ class Inputs:
             quantized=self.scheme.method is not None,
             offloading=offloading,
             v2_runner=None if chosen is None else chosen.strip().lower() in ("1", "true"),
+            flashinfer_sampler=self.spec.engine.env.get("VLLM_USE_FLASHINFER_SAMPLER", "1").strip() != "0",
         )
 
     @cached_property
@@ -103,9 +104,15 @@ class Inputs:
         return self.weight_layout(1, 1, whole_segments=False).stages[0]
 
     def weight_layout(
-        self, tensor_parallel: int, pipeline_parallel: int, *, whole_segments: bool, partition: tuple[int, ...] = ()
+        self,
+        tensor_parallel: int,
+        pipeline_parallel: int,
+        *,
+        whole_segments: bool,
+        partition: tuple[int, ...] = (),
+        expandable: bool = False,
     ) -> WeightLayout:
-        key = (tensor_parallel, pipeline_parallel, whole_segments, partition)
+        key = (tensor_parallel, pipeline_parallel, whole_segments, partition, expandable)
         if key not in self._layouts:
             self._layouts[key] = WeightLayout(
                 self.architecture,
@@ -116,12 +123,13 @@ class Inputs:
                 whole_segments,
                 self.checkpoint_scale,
                 partition,
+                expandable,
             )
         return self._layouts[key]
 
     @cached_property
-    def _layouts(self) -> dict[tuple[int, int, bool, tuple[int, ...]], WeightLayout]:
-        """Weight layouts by the way in which the model is divided: a plan tries each with many settings."""
+    def _layouts(self) -> dict[tuple[int, int, bool, tuple[int, ...], bool], WeightLayout]:
+        """One for each way to divide the model, which a plan tries with many settings."""
         return {}
 
 

@@ -9,17 +9,23 @@ from functools import cached_property
 
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.release.accounting import (
-    Batch,
     Doubt,
     Peak,
     activation_bytes,
     compiling_bytes,
-    cuda_graph_bytes,
     kv_doubt,
     learn_peak,
-    non_torch_bytes,
 )
 from nexus_orch.plan.release.generations import Generation
+from nexus_orch.plan.release.graphs import cuda_graph_bytes
+from nexus_orch.plan.release.kept import (
+    Batch,
+    fused_exchange_bytes,
+    kept_bytes,
+    non_torch_bytes,
+    sampler_state_bytes,
+    top_k_buffer_bytes,
+)
 from nexus_orch.types import COMPILED_PEAK, MIB, PASS_PEAK, GpuFacts
 
 FREE_MARGIN_BYTES = 64 * MIB
@@ -59,8 +65,9 @@ class CardAccount:
     def peak(self) -> Peak:
         """Peak memory while vLLM profiles, per card."""
         cache_gib = self.inputs.spec.memory.kv_cache.size_gib
+        buffer = top_k_buffer_bytes(self.inputs.architecture, self.generation, self.batch)
         compiling = tuple(
-            0 if self.eager else compiling_bytes(embedding, self.generation, gpu, cache_gib)
+            0 if self.eager else compiling_bytes(embedding, buffer, self.generation, gpu, cache_gib)
             for embedding, gpu in zip(self.compiled_embedding_bytes, self.gpus, strict=True)
         )
         one_pass = activation_bytes(self.inputs.architecture, self.generation, self.batch, self.gpus[0])
@@ -75,7 +82,12 @@ class CardAccount:
         learned = self.inputs.fixed.quantity("measured.cuda_graph_bytes")
         if learned is not None and not self.eager:
             return learned
-        return cuda_graph_bytes(self.inputs.architecture, self.generation, self.batch, eager=self.eager)
+        return cuda_graph_bytes(self.inputs.architecture, self.generation, self.batch, self.gpus[0], eager=self.eager)
+
+    @property
+    def reserved_graph_bytes(self) -> int:
+        """The part of it that is kept out of the KV cache: all or nothing."""
+        return self.graph_bytes if self.generation.graphs_reserved else 0
 
     @cached_property
     def peak_and_graph_bytes(self) -> int:
@@ -83,24 +95,46 @@ class CardAccount:
         return max(self.peak.bytes) + self.graph_bytes
 
     @cached_property
-    def non_torch_bytes(self) -> tuple[int, ...]:
-        """Memory outside PyTorch on each card."""
+    def other_bytes(self) -> tuple[int, ...]:
+        """What stays taken on each card beside weights, KV cache and graphs: memory outside PyTorch, and from 0.27 on
+        the sampler's state and the workspace of experts."""
         learned = self.inputs.fixed.quantity("measured.non_torch_bytes")
-        if learned is not None:
-            return (learned,) * len(self.gpus)
-        experts = self.inputs.architecture.is_moe
-        return tuple(non_torch_bytes(gpu, self.generation, len(self.gpus), experts=experts) for gpu in self.gpus)
+        return tuple(
+            kept + (self._outside_torch_bytes(gpu) if learned is None else learned)
+            for kept, gpu in zip(self.kept_bytes, self.gpus, strict=True)
+        )
+
+    def _outside_torch_bytes(self, gpu: GpuFacts) -> int:
+        architecture, generation = self.inputs.architecture, self.generation
+        outside = non_torch_bytes(gpu, generation, len(self.gpus), experts=architecture.is_moe)
+        if self.eager or self.inputs.facts.engine.flashinfer is False:
+            return outside
+        return outside + fused_exchange_bytes(architecture, generation, self.batch, gpu)
+
+    @cached_property
+    def kept_bytes(self) -> tuple[int, ...]:
+        """What PyTorch keeps on each card after the profile, where that counts against the KV cache."""
+        architecture, generation = self.inputs.architecture, self.generation
+        kept = {samples: kept_bytes(architecture, generation, self.batch, samples=samples) for samples in (False, True)}
+        return tuple(kept[self._samples(card)] for card in range(len(self.gpus)))
+
+    def _samples(self, card: int) -> bool:
+        """Whether the card belongs to the last stage, which alone samples."""
+        return card >= len(self.gpus) - self.batch.tensor_parallel
 
     @cached_property
     def fixed_bytes(self) -> tuple[int, ...]:
         """Memory that the engine counts inside its budget of each card, beside weights and KV cache."""
-        graphs = self.graph_bytes if self.generation.graphs_reserved else 0
-        return tuple(peak + other + graphs for peak, other in zip(self.peak.bytes, self.non_torch_bytes, strict=True))
+        graphs = self.reserved_graph_bytes
+        return tuple(peak + other + graphs for peak, other in zip(self.peak.bytes, self.other_bytes, strict=True))
 
     @cached_property
     def outside_bytes(self) -> int:
         """Memory that the engine takes on each card on top of its budget, wherever the weights lie."""
-        return (0 if self.generation.graphs_reserved else self.graph_bytes) + self._workspace_bytes
+        state = 0
+        if not self.generation.free_compared:
+            state = sampler_state_bytes(self.inputs.architecture, self.generation, self.batch)
+        return (0 if self.generation.graphs_reserved else self.graph_bytes) + self._workspace_bytes + state
 
     @property
     def _workspace_bytes(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nexus_orch.plan.asked.inputs import Inputs
-from nexus_orch.plan.release.accounting import measured
+from nexus_orch.plan.release.kept import measured
 from nexus_orch.types import GpuFacts
 
 ALL_REDUCES_PER_LAYER = 2
@@ -45,6 +45,11 @@ class Cost:
     """Seconds that cards wait for each other over one token of a long prompt."""
     token_exchange: float
     """Seconds that cards wait for each other over one token of an answer, alone."""
+
+
+def nvlink_all_reduce_seconds() -> float:
+    """One all-reduce of a few tokens between cards that NVLink joins, by vLLM's own kernel inside a CUDA graph."""
+    return float(measured("throughput")["nvlink_all_reduce_seconds"])
 
 
 def has_nvlink(gpus: Sequence[GpuFacts]) -> bool:
@@ -131,11 +136,13 @@ def _work_seconds(stage: PipelineStage, read_bytes: float, operations: float) ->
 
 
 def _exchange_seconds(inputs: Inputs, stage: PipelineStage, tokens: int, times: float) -> float | None:
-    """Seconds of all-reduces in a stage without NVLink; beside the weights, what NVLink takes is little enough to leave
-    out."""
+    """All-reduces of a stage. Over NVLink each is a short one: what its bytes take beyond that is little beside the
+    weights."""
     cards = len(stage.gpus)
-    if cards == 1 or has_nvlink(stage.gpus):
+    if cards == 1:
         return 0.0
+    if has_nvlink(stage.gpus):
+        return times * nvlink_all_reduce_seconds()
     bandwidth = bus_bandwidth(stage.gpus)
     if bandwidth is None:
         return None

@@ -9,8 +9,8 @@ from nexus_orch.plan.asked.target import Target, make_target
 from nexus_orch.plan.cards.account import CardAccount, budget_bytes
 from nexus_orch.plan.cards.partition import PipelineMemory
 from nexus_orch.plan.model.architecture import AttentionCache, Layer
-from nexus_orch.plan.release.accounting import Batch
 from nexus_orch.plan.release.generations import default_batching
+from nexus_orch.plan.release.kept import Batch
 from nexus_orch.plan.release.kv_cache import state_bytes, token_bytes
 from nexus_orch.types import GpuFacts
 

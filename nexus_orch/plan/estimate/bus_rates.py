@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nexus_orch.plan.asked.fixed import FixedSettings
-from nexus_orch.plan.release.accounting import measured
+from nexus_orch.plan.release.kept import measured
 from nexus_orch.plan.release.weights import WeightLayout
 from nexus_orch.types import COPY_RATE, LAYER_READS, READ_RATE, GpuFacts, LayerRead
 

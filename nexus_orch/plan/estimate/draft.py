@@ -14,11 +14,12 @@ from nexus_orch.plan.cards.account import CardAccount, budget_bytes
 from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.estimate.bus_rates import BusRates, layer_matrices, read_rates
 from nexus_orch.plan.offload.kv_tier import kv_page_table_bytes
-from nexus_orch.plan.release.accounting import Batch
 from nexus_orch.plan.release.generations import Generation
+from nexus_orch.plan.release.kept import Batch, measured
 from nexus_orch.plan.release.kv_cache import CacheLayout, CacheShape, make_layout
+from nexus_orch.plan.release.pinning import grows_segments
 from nexus_orch.plan.release.weights import WeightLayout
-from nexus_orch.types import GIB, GpuFacts
+from nexus_orch.types import GIB, MIB, GpuFacts
 
 DEFAULT_BLOCK_SIZE = 16
 HIGHEST_UTILIZATION = 0.97
@@ -44,11 +45,20 @@ class Draft:
 
     @cached_property
     def weights(self) -> WeightLayout:
+        return self._layout(expandable=False)
+
+    @cached_property
+    def expandable_weights(self) -> WeightLayout:
+        """The weights where torch's segments grow."""
+        return self._layout(expandable=True)
+
+    def _layout(self, *, expandable: bool) -> WeightLayout:
         return self.inputs.weight_layout(
             self.parallelism.tensor_parallel,
             self.parallelism.pipeline_parallel,
             whole_segments=self.generation.whole_segments,
             partition=self.parallelism.partition,
+            expandable=expandable,
         )
 
     @cached_property
@@ -99,29 +109,53 @@ class Draft:
 
     @cached_property
     def weights_bytes(self) -> tuple[int, ...]:
-        """Bytes of all weights of each card's rank, wherever they will lie. What was measured is the fullest rank's."""
-        computed = [self.weights.stages[self.stage_of(card)].total_bytes for card in range(len(self.gpus))]
+        """All weights of each card's rank, wherever they will lie."""
+        return self._weights_bytes(self.weights)
+
+    def _weights_bytes(self, layout: WeightLayout) -> tuple[int, ...]:
+        """The same by one way of the allocator. What was measured is the fullest rank's."""
+        computed = [layout.stages[self.stage_of(card)].total_bytes for card in range(len(self.gpus))]
         learned = self.inputs.fixed.quantity("measured.weights_bytes")
         if learned is None:
             return tuple(computed)
-        fullest = max(stage.total_bytes for stage in self.weights.stages)
+        fullest = max(stage.total_bytes for stage in layout.stages)
         return tuple(learned * size // fullest for size in computed)
 
-    def freed_bytes(self, card: int, offloaded: int) -> int:
-        """Device memory that offloading so many bytes of parameters frees: what the allocator added goes with them."""
-        stage = self.weights.stages[self.stage_of(card)]
-        return offloaded * stage.layers_bytes // stage.plain_bytes if stage.plain_bytes else 0
+    def grows_segments(self, placement: Placement) -> bool:
+        """Whether torch's segments grow in a run with this placement, as the adapter has them, and it is known what
+        that changes: from 0.31 on, as measured with 0.33.0. Releases before 0.20 have them too."""
+        spec, facts = self.inputs.spec, self.inputs.facts
+        if not self.generation.free_compared or not any(placement.offloaded_bytes):
+            return False
+        return grows_segments(
+            facts.engine,
+            spec.engine.env,
+            spec.serve.extra_args,
+            tensor_parallel=self.parallelism.tensor_parallel,
+            is_wsl=facts.machine.is_wsl,
+            has_connector=bool(placement.kv_offload_bytes or spec.memory.kv_offload_gib or spec.memory.kv_offload_dir),
+        )
 
-    def kept_bytes(self, card: int, offloaded: int) -> int:
-        """Bytes of the weights that stay on this card when `offloaded` bytes of parameters leave it."""
-        return max(0, self.weights_bytes[card] - self.freed_bytes(card, offloaded))
+    def kept_bytes(self, card: int, placement: Placement) -> int:
+        """The weights that stay on this card: what the allocator added to those that leave it goes with them."""
+        layout = self.expandable_weights if self.grows_segments(placement) else self.weights
+        stage, offloaded = layout.stages[self.stage_of(card)], placement.offloaded_bytes[card]
+        freed = offloaded * stage.layers_bytes // stage.plain_bytes if stage.plain_bytes else 0
+        return max(0, self._weights_bytes(layout)[card] - freed)
+
+    def other_bytes(self, card: int, placement: Placement) -> int:
+        """What stays taken on this card beside weights, KV cache and graphs, once the weights are placed."""
+        tables = placement.page_table_bytes[card] if placement.page_table_bytes else 0
+        grows = self.grows_segments(placement) and self.inputs.fixed.quantity("measured.non_torch_bytes") is None
+        mapped = measured("non_torch")["expandable"] * MIB if grows else 0
+        return self.account.other_bytes[card] + tables + mapped
 
     def outside_bytes(self, placement: Placement | None = None) -> int:
         """Bytes that are taken on each card on top of the budget, once the weights are placed."""
         taken = self.account.outside_bytes
         if placement is None:
             return taken
-        pool = 0 if self.generation.pool_reserved else max(placement.static_pool_bytes, default=0)
+        pool = 0 if self.generation.free_compared else max(placement.static_pool_bytes, default=0)
         memory = self.inputs.spec.memory
         asked = placement.kv_offload_bytes or int((memory.kv_offload_gib or 0) * GIB)
         tiered = memory.kv_offload_dir is not None
@@ -173,19 +207,19 @@ class Draft:
             active_parameter_bytes=stage.active_parameter_bytes,
             tower_bytes=stage.tower_bytes,
             context_cache_bytes=self.context_cache_bytes[self.stage_of(card)],
-            pool_reserved=self.generation.pool_reserved,
+            pool_reserved=self.generation.free_compared,
         )
 
 
 def kv_bytes(draft: Draft, budgets: Sequence[int], placement: Placement) -> tuple[int, ...]:
-    """Bytes of the KV cache that the engine will size on each card; negative where nothing is left."""
-    reserved = draft.generation.pool_reserved
-    tables = placement.page_table_bytes or (0,) * len(draft.gpus)
+    """The KV cache that the engine will size on each card; negative where nothing is left."""
+    reserved, account = draft.generation.free_compared, draft.account
     return tuple(
         budgets[card]
-        - draft.kept_bytes(card, placement.offloaded_bytes[card])
-        - draft.account.fixed_bytes[card]
-        - tables[card]
+        - draft.kept_bytes(card, placement)
+        - account.peak.bytes[card]
+        - draft.other_bytes(card, placement)
+        - account.reserved_graph_bytes
         - (placement.static_pool_bytes[card] if reserved else 0)
         for card in range(len(draft.gpus))
     )

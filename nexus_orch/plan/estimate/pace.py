@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nexus_orch.contracts import CardPass, CardWork, Mechanism, Placement, used_share
+from nexus_orch.plan.cards.interconnect import ALL_REDUCES_PER_LAYER, has_nvlink, nvlink_all_reduce_seconds
 from nexus_orch.plan.estimate.bus_rates import BusRates
 from nexus_orch.plan.estimate.draft import Draft
-from nexus_orch.plan.release.accounting import measured
+from nexus_orch.plan.release.kept import measured
 from nexus_orch.plan.release.kv_cache import CacheLayout
 from nexus_orch.plan.release.weights import RankWeights
 
@@ -180,18 +181,26 @@ class Pace:
         work = self.draft.inputs.spec.workload
         length = min(work.input_tokens + work.output_tokens // 2, self.draft.target.request_tokens)
         caches = min(requests, self.draft.requests) * _cache_bytes(self.draft.caches[self.draft.stage_of(card)], length)
+        waiting = self._constants["waiting_seconds_per_layer"] + self._exchange_seconds_per_layer
         return CardWork(
             in_graph=not self.draft.eager and tokens <= requests,
             weights_bytes=self._used_bytes(card, tokens),
             fixed_bytes=stage.active_fixed_bytes,
             cache_bytes=caches,
             bytes_per_second=gpu.memory_bandwidth_bytes_per_second * self._constants["hbm_efficiency"],
-            waiting_seconds=len(stage.layer_bytes) * self._constants["waiting_seconds_per_layer"],
+            waiting_seconds=len(stage.layer_bytes) * waiting,
             arithmetic_seconds=arithmetic,
             launch_seconds=self._launch_seconds(card),
             routing_seconds=self._routing_seconds(card),
             layer_seconds=self._constants["layer_seconds"],
         )
+
+    @cached_property
+    def _exchange_seconds_per_layer(self) -> float:
+        """What the ranks of a stage wait for each other in a layer, over NVLink."""
+        tensor = self.draft.parallelism.tensor_parallel
+        joined = tensor > 1 and has_nvlink(self.draft.gpus[:tensor])
+        return ALL_REDUCES_PER_LAYER * nvlink_all_reduce_seconds() if joined else 0.0
 
     def _arithmetic_seconds(self, card: int, tokens: int) -> float | None:
         """Seconds of the layers' products for `tokens` tokens."""

@@ -207,18 +207,18 @@ class Settled:
         offloaded, pool = placement.offloaded_bytes[card], placement.static_pool_bytes[card]
         cache = draft.caches[draft.stage_of(card)]
         taken = min(max(0, self.kv[card]), self.num_blocks * cache.block_bytes) if cache.block_bytes else 0
-        tables = placement.page_table_bytes[card] if placement.page_table_bytes else 0
         return GpuEstimate(
             total_bytes=draft.gpus[card].total_bytes,
             budget_bytes=self.budgets[card],
-            weights_bytes=draft.kept_bytes(card, offloaded),
+            weights_bytes=draft.kept_bytes(card, placement),
             offloaded_bytes=offloaded,
             kv_cache_bytes=taken,
             activation_bytes=draft.account.peak.bytes[card],
-            non_torch_bytes=draft.account.non_torch_bytes[card] + tables,
+            non_torch_bytes=draft.other_bytes(card, placement),
             cuda_graph_bytes=draft.account.graph_bytes,
             static_pool_bytes=pool,
             headroom_bytes=self.kv[card] - taken,
-            page_table_bytes=tables,
+            kept_bytes=draft.account.kept_bytes[card],
+            page_table_bytes=placement.page_table_bytes[card] if placement.page_table_bytes else 0,
             index=draft.gpus[card].index,
         )

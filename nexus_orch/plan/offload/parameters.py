@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from nexus_orch.contracts import Need
-from nexus_orch.plan.release.pinning import Pinning
+from nexus_orch.plan.release.pinning import Pinning, page_table_bytes
 from nexus_orch.suggest import suggest
 
 EXPERTS = ("experts",)
@@ -104,6 +104,11 @@ class Moved:
     """The part of `bytes` that no token of text reads."""
     kept_bytes: int = 0
     """Pinned bytes that stay with torch of a copy that is freed; 0 where none is made."""
+
+    def mapped_bytes(self, copies: int) -> int:
+        """What mapping it takes on the card when it was pinned so many times: what stays of the freed copies is mapped
+        too. Five launches of 0.33.0 on H200 cards agree with one set where nothing stays (tests/data/h200_033.json)."""
+        return self.page_table_bytes + (copies - 1) * page_table_bytes(self.kept_bytes)
 
 
 @dataclass(frozen=True, eq=False)

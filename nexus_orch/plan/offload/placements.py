@@ -80,6 +80,6 @@ def _placement(moved: Sequence[Moved], pools: tuple[int, ...], *, copies: int = 
         pinned,
         pinned,
         active_offloaded_bytes=tuple(each.active_bytes for each in moved),
-        page_table_bytes=tuple(copies * each.page_table_bytes for each in moved),
+        page_table_bytes=tuple(each.mapped_bytes(copies) for each in moved),
         idle_bytes=tuple(each.idle_bytes for each in moved),
     )

@@ -48,9 +48,8 @@ class _Row:
 def choose_grouping(ranks: Sequence[RankParts], *, amount_bytes: int | None = None, copies: int = 1) -> Grouping | None:
     """The grouping that offloads least and frees each rank's target after its pool; None when there is none.
 
-    `copies` is how many times the offloaded weights are pinned at once: each copy is mapped on the card, and it is not
-    known whether the driver gives the tables back with it. `amount_bytes` asks instead for that many offloaded bytes on
-    each rank, whatever they free.
+    `copies` is how many times the offloaded weights are pinned at once (see `Moved.mapped_bytes`). `amount_bytes` asks
+    instead for that many offloaded bytes on each rank, whatever they free.
     """
     targets: dict[StageParts, int] = {}
     for rank in ranks:
@@ -90,7 +89,7 @@ def _make_grouping(row: _Row, ranks: Sequence[RankParts], stages: Iterable[Stage
 def _freed(row: _Row, copies: int, *, pool_reserved: bool) -> tuple[int, ...]:
     """Bytes that the card of each stage gains."""
     return tuple(
-        moved.bytes - copies * moved.page_table_bytes - (pool if pool_reserved else 0)
+        moved.bytes - moved.mapped_bytes(copies) - (pool if pool_reserved else 0)
         for moved, pool in zip(row.moved, row.pools, strict=True)
     )
 

@@ -9,11 +9,12 @@ from typing import Literal
 from nexus_orch.plan.model.architecture import Architecture
 from nexus_orch.plan.release.kv_cache import CacheRules
 from nexus_orch.releases import engine as engines
-from nexus_orch.releases import host_ram, memory
+from nexus_orch.releases import memory
 from nexus_orch.types import GIB, EngineFacts
 
-SamplerKind = Literal["sorted", "fused", "greedy"]
-"""What the sampler allocates in the profile: a full sort for top-k and top-p, a fused kernel, or an argmax."""
+SamplerKind = Literal["sorted", "fused", "greedy", "in_place", "flashinfer"]
+"""What the sampler allocates in the profile: a full sort for top-k and top-p, a fused kernel, an argmax, a copy in
+float32 that is worked on in place, or FlashInfer's probabilities beside that copy."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,23 @@ class Generation:
     """CUDA graphs are estimated and kept out of the KV cache; else they come on top of the budget."""
     both_graph_kinds: bool
     """Graphs are captured piecewise and in full."""
+    captures_own_sizes: bool
+    """The largest batch is captured even where it lies between the steps."""
     fine_graph_sizes: bool
     """Capture sizes go in steps of 8 up to 512, not of 16 from 256 on."""
     whole_segments: bool
     """See `nexus_orch.plan.release.weights.allocated_bytes`."""
     largest_batches: bool
-    """Cards of 160 GiB and more take 16,384 tokens at once by default."""
+    """Cards of 160 GiB and more take 16,384 tokens at once by default, and capture graphs of up
+    to 1,024 on data-center Blackwell."""
     profiles_prompt: bool
     """Without chunked prefill the profile runs one prompt of max_model_len tokens (V0)."""
-    pool_reserved: bool
-    """The prefetch offloader's static pool is counted when the KV cache is sized; else it is on top of the budget."""
+    free_compared: bool
+    """Everything that is still taken after the profile counts when the KV cache is sized, whoever took it: the prefetch
+    offloader's pool, the sampler's state, the workspace of experts. Before, what is not PyTorch's peak or outside
+    PyTorch comes on top of the budget."""
+    handles_first: bool
+    """The handles of cuBLAS and its workspace are there before vLLM looks at the card, so that nobody counts them."""
     times_kernels: bool
     """See `nexus_orch.plan.release.accounting.compiling_bytes`."""
     offload_ignored: bool
@@ -63,10 +71,11 @@ def choose_generation(
     quantized: bool,
     offloading: bool = False,
     v2_runner: bool | None = None,
+    flashinfer_sampler: bool = True,
 ) -> Generation:
     """The rules for this engine and model. Where the V2 runner ignores offloading, a run that offloads is planned for
     the V1 runner, which the adapter asks for (VLLM_USE_V2_MODEL_RUNNER=0). `v2_runner` is what the user chose himself
-    by that variable."""
+    by that variable, `flashinfer_sampler` whether FlashInfer samples where it is installed."""
     version = engine.version
     if engine.device == "cpu":
         return _cpu(version)
@@ -75,23 +84,26 @@ def choose_generation(
     ignored = v2 and engines.second_runner_ignores_weights(version)
     if ignored and offloading:
         v2 = False
-    return _gpu(version, v0=v0, v2=v2, ignored=ignored and v2)
+    samples = flashinfer_sampler and engine.flashinfer is not False
+    return _gpu(version, v0=v0, v2=v2, ignored=ignored and v2, flashinfer=samples)
 
 
 @cache
-def _gpu(version: str, *, v0: bool, v2: bool, ignored: bool) -> Generation:
+def _gpu(version: str, *, v0: bool, v2: bool, ignored: bool, flashinfer: bool) -> Generation:
     reserves_graphs = memory.second_runner_reserves_graphs if v2 else memory.first_runner_reserves_graphs
     return Generation(
         name="V0" if v0 else "V2 runner" if v2 else "V1 runner",
         default_utilization=_default_utilization(version),
-        sampler=_sampler(version, v2),
+        sampler=_sampler(version, v2, flashinfer),
         graphs_reserved=reserves_graphs(version),
         both_graph_kinds=memory.captures_both_kinds(version),
+        captures_own_sizes=memory.captures_own_sizes(version),
         fine_graph_sizes=not memory.captures_wide_steps(version),
         whole_segments=memory.runs_torch_2_11(version),
         largest_batches=memory.takes_largest_batches(version),
         profiles_prompt=v0,
-        pool_reserved=host_ram.reserves_pool(version),
+        free_compared=memory.compares_free_memory(version),
+        handles_first=memory.makes_handles_first(version),
         times_kernels=memory.runs_torch_2_11(version),
         offload_ignored=ignored,
         cache=_cache_rules(version),
@@ -102,11 +114,13 @@ def _default_utilization(version: str) -> float:
     return 0.92 if memory.takes_92_percent(version) else 0.9
 
 
-def _sampler(version: str, v2: bool) -> SamplerKind:
-    """FlashInfer's sampler (used up to 0.11.0 where it is installed) is fused as well: the plan cannot see it and keeps
-    to the safe side."""
+def _sampler(version: str, v2: bool, flashinfer: bool) -> SamplerKind:
+    """FlashInfer's sampler of the first runner (used up to 0.11.0 where it is installed) is fused as well: the plan
+    keeps to the safe side."""
     if v2 and not memory.second_runner_profiles_sampler(version):
         return "greedy"
+    if v2:
+        return "flashinfer" if flashinfer else "in_place"
     return "fused" if memory.samples_fused(version) else "sorted"
 
 
@@ -126,11 +140,13 @@ def _cpu(version: str) -> Generation:
         sampler="greedy",
         graphs_reserved=False,
         both_graph_kinds=False,
+        captures_own_sizes=False,
         fine_graph_sizes=False,
         whole_segments=False,
         largest_batches=False,
         profiles_prompt=False,
-        pool_reserved=True,
+        free_compared=True,
+        handles_first=False,
         times_kernels=False,
         offload_ignored=True,
         cache=_cache_rules(version),

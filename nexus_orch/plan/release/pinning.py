@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.version import Version
@@ -23,6 +23,12 @@ two nor kept when it is freed. torch 2.13 on an H200 (bench/hybrid/pinned.py, 24
 take 6.79 GB and leave 3 MB, copied from at 55.3 GB/s; without it 12.89 GB, all of which stay, at 54.8 GB/s. The smaller
 ones stay rounded: torch 2.13 could hand out too small a block where blocks that are kept are not
 (pytorch/pytorch#192722)."""
+
+EXPANDABLE = "expandable_segments:True"
+_LAYOUT_IS_FIXED = ("--enable-sleep-mode", "--enable-cumem-allocator", "--data-parallel-size")
+"""Options that do not go with expandable segments: vLLM's own memory pool (device_allocator/cumem.py asserts it before
+0.22), and ranks that share graph buffers."""
+CONNECTORS = ("--kv-transfer-config", "--kv-offloading-size")
 
 HOST_PAGE_BYTES = 4 * KIB
 PAGE_ENTRY_BYTES = 8
@@ -54,7 +60,12 @@ class Pinning:
         outside PyTorch grows by 26 MiB for 13 GiB pinned and by 114 MiB for 57 GiB. A tensor smaller than its entry
         frees nothing.
         """
-        return min(size, self.pinned_bytes(size) // HOST_PAGE_BYTES * PAGE_ENTRY_BYTES)
+        return min(size, page_table_bytes(self.pinned_bytes(size)))
+
+
+def page_table_bytes(pinned: int) -> int:
+    """Device memory that maps so much pinned host memory."""
+    return pinned // HOST_PAGE_BYTES * PAGE_ENTRY_BYTES
 
 
 def choose_pinning(engine: EngineFacts, env: Mapping[str, str]) -> Pinning:
@@ -63,6 +74,34 @@ def choose_pinning(engine: EngineFacts, env: Mapping[str, str]) -> Pinning:
         return Pinning()
     told = [env[name] for name in ALLOCATOR_VARIABLES if name in env] or [EXACTLY]
     return Pinning(max(map(_find_max_cached, told)))
+
+
+def grows_segments(
+    engine: EngineFacts,
+    env: Mapping[str, str],
+    extra_args: Sequence[str],
+    *,
+    tensor_parallel: int,
+    is_wsl: bool,
+    has_connector: bool,
+) -> bool:
+    """Whether a run that keeps weights in host RAM has segments of the card's memory that grow: what the user says of
+    the allocator stands, else they are asked for where they are sound and have an effect.
+
+    With several tensor-parallel ranks vLLM's all-reduce cannot share such memory and dies (vllm-project/vllm#42609);
+    WSL's driver does not offer it to all; a KV connector is refused with it.
+    """
+    given = [env[name] for name in ALLOCATOR_VARIABLES if name in env]
+    if given:
+        return EXPANDABLE in given[0]
+    options = {word.partition("=")[0] for word in extra_args}
+    stands_against = any(options & _names_of(engine, option) for option in (*_LAYOUT_IS_FIXED, *CONNECTORS))
+    return not (resets_allocator(engine.version) or tensor_parallel > 1 or is_wsl or has_connector or stands_against)
+
+
+def _names_of(engine: EngineFacts, option: str) -> set[str]:
+    flag = engine.flag(option)
+    return {option} if flag is None else {option, *flag.aliases}
 
 
 def can_pin_exactly(engine: EngineFacts) -> bool:

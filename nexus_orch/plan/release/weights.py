@@ -72,14 +72,17 @@ class _LayerWeights:
     active: tuple[int, ...]
 
 
-def allocated_bytes(size: int, *, whole_segments: bool) -> int:
+def allocated_bytes(size: int, *, whole_segments: bool, expandable: bool = False) -> int:
     """Bytes that PyTorch counts for a tensor of `size` bytes.
+
+    `expandable`: segments that grow are split exactly; Qwen2.5-14B offloaded on an H200 (vLLM 0.33.0) printed the plain
+    sum.
 
     `whole_segments`: torch 2.11 and later (vLLM 0.20) do not split the last 2 MiB of a large tensor; seen with
     Qwen2.5-7B on an H100, where 42 MiB more than with torch 2.8 are counted, 1.5 MiB for each o_proj.
     """
     rounded = -(-size // ALLOCATION_UNIT) * ALLOCATION_UNIT
-    if rounded < SEGMENT_ALLOCATION:
+    if rounded < SEGMENT_ALLOCATION or expandable:
         return rounded
     segment = -(-rounded // SEGMENT_UNIT) * SEGMENT_UNIT
     return segment if whole_segments or segment - rounded <= SMALL_ALLOCATION else rounded
@@ -111,6 +114,8 @@ class WeightLayout:
     """Bytes of the checkpoint's layers over the computed ones, where its tensor headers are known."""
     partition: tuple[int, ...] = ()
     """Layers on each pipeline stage; empty for equal ones."""
+    expandable: bool = False
+    """See `allocated_bytes`."""
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -195,4 +200,4 @@ class WeightLayout:
         return self.scheme.tensor_bytes(parameter, self.tensor_parallel, self.dtype_bytes, layer)
 
     def _allocated(self, size: int) -> int:
-        return allocated_bytes(size, whole_segments=self.whole_segments)
+        return allocated_bytes(size, whole_segments=self.whole_segments, expandable=self.expandable)

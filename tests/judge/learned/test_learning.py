@@ -273,7 +273,7 @@ def test_the_plan_is_told_what_was_learned() -> None:
     lessons = choose_lessons([_measure(plan)], plan, _facts())
     (sentence,) = render_lessons((*lessons, Lesson("serve.port", 8001, "8000 is taken")))
     assert sentence.startswith("learned: weights ")
-    assert "memory outside PyTorch 0.25 GiB, " in sentence and "CUDA graphs 0.33 GiB" in sentence
+    assert "memory outside PyTorch 0.09 GiB, " in sentence and "CUDA graphs 0.33 GiB" in sentence
     assert sentence.endswith("(measured here on 2026-11-23 with vLLM 0.32.0)")
 
 
