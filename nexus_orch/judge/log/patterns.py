@@ -46,9 +46,10 @@ class Signature:
     """A line that is evidence of a failure. `rank` is the tier's place: the smaller, the more telling.
 
     `by_stage` names the cause where the same message means different things at different stages of a start ("ready"
-    stands for the time after it). `context` holds texts of which the traceback above the line must contain one, `file`
-    is a pattern for the file of its innermost frame. `remedy` may name groups of the pattern in braces, and pieces that
-    hold for some releases only (see `judge.log.remedies`); without one the cause's own remedy holds.
+    stands for the time after it); at those of `not_at` the line shows nothing. `context` holds texts of which the
+    traceback above the line must contain one, `file` is a pattern for the file of its innermost frame. `remedy` may
+    name groups of the pattern in braces, and pieces that hold for some releases only (see `judge.log.remedies`);
+    without one the cause's own remedy holds.
 
     A hint is no failure: it stands beside one and tells more of it than the exception does. `is_routine` lines are
     looked for among what is logged at INFO and WARNING, too; `is_wait` lines show that something is waited for.
@@ -63,6 +64,7 @@ class Signature:
     context: tuple[str, ...] = ()
     file: re.Pattern[str] | None = None
     remedy: str | None = None
+    not_at: tuple[str, ...] = ()
     is_hint: bool = False
     is_routine: bool = False
     is_wait: bool = False
@@ -169,6 +171,7 @@ def _make_signature(entry: Mapping[str, Any]) -> Signature:
         context=tuple(entry.get("context", ())),
         file=None if "file" not in entry else re.compile(entry["file"]),
         remedy=entry.get("remedy"),
+        not_at=tuple(entry.get("not_at", ())),
         is_hint=entry.get("is_hint", False),
         is_routine=entry.get("is_routine", False),
         is_wait=entry.get("is_wait", False),

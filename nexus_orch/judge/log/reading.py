@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from nexus_orch.judge.log.evidence import Evidence, outlive, shorten
 from nexus_orch.judge.log.lines import LogRecord, is_quoted, parse_line
 from nexus_orch.judge.log.measured import Measured, measure
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.repeats import Repeats, note_repeat
-from nexus_orch.judge.log.signatures import Evidence, add_evidence, outlive, shorten
+from nexus_orch.judge.log.signatures import add_evidence
 from nexus_orch.judge.log.stages import advance
 from nexus_orch.types import Starting
 

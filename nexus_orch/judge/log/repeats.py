@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nexus_orch.judge.log.evidence import shorten
 from nexus_orch.judge.log.lines import LogRecord
-from nexus_orch.judge.log.signatures import shorten
 
 REMEMBERED_LINES = 64
 STALLED_SECONDS = 180

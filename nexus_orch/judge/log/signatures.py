@@ -9,22 +9,38 @@ server is up what its own process says of a request is not the engine's. Memory 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
+from nexus_orch.judge.log.evidence import (
+    MAX_ALIKE,
+    MAX_ERRORS,
+    MAX_EVIDENCE_CHARACTERS,
+    MAX_MATCHES,
+    MAX_TRACES,
+    SYMPTOM,
+    Evidence,
+    Match,
+    shorten,
+)
 from nexus_orch.judge.log.lines import LogRecord
-from nexus_orch.judge.log.patterns import TIERS, Patterns, Signature, shipped_patterns
-from nexus_orch.judge.log.tracebacks import TRACEBACK, Trace, add_frame, is_exception, is_marker, open_trace
+from nexus_orch.judge.log.patterns import Patterns, Signature, shipped_patterns
+from nexus_orch.judge.log.remedies import fill_remedy
+from nexus_orch.judge.log.statements import begin_statement, end_statement, follow_statement
+from nexus_orch.judge.log.tracebacks import (
+    TRACEBACK,
+    Trace,
+    add_frame,
+    close_trace,
+    is_exception,
+    is_marker,
+    open_trace,
+    tells_draft,
+)
 from nexus_orch.types import Cause, Stage
 
-MAX_MATCHES = 6
-MAX_ERRORS = 4
-MAX_TRACES = 64
-MAX_EVIDENCE_CHARACTERS = 600
 RETRACTED_LINES = 30
 """A signal to the process group kills the engine core before the server says that it was told to stop: releases up to
 0.19 then print "Engine core proc ... died unexpectedly" some lines too early."""
-SYMPTOM = TIERS.index("symptom")
 
 # Says that something failed, and that the reason stands elsewhere.
 _HOLLOW = (
@@ -51,6 +67,8 @@ _TELLING = re.compile(
     r"|is terminated unexpectedly|^Aborted|CUDA error|HIP error|Xid "
 )
 
+_DIGITS = re.compile(r"\d+")
+_DRAFT_LOADS = ("Loading drafter model", "Loading draft model")
 # What Python and its libraries warn of is no failure, however it reads.
 _WARNING = re.compile(r"\b[A-Z]?\w*Warning: |^\[notice\]|^WARNING\b|\bWARNING: |^(?:ERROR: )?pip's ")
 
@@ -74,68 +92,26 @@ _ENGINE_MODULE = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Match:
-    """One line that shows a cause; `line` is the number of lines that were read until it."""
-
-    cause: Cause
-    rank: int
-    """Index into `TIERS`: smaller is more telling."""
-    text: str
-    remedy: str
-    line: int
-    name: str = ""
-    """The signature's."""
-    served: Match | None = None
-    """What the line means if the server turns out to have been up: an excerpt may begin long after a start."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a log has shown so far."""
-
-    matches: tuple[Match, ...] = ()
-    """The most telling one first."""
-    hints: tuple[Match, ...] = ()
-    """Lines that tell more of a failure, and are none by themselves."""
-    errors: tuple[str, ...] = ()
-    """The first exceptions that no signature knows."""
-    telling: tuple[str, ...] = ()
-    """The first other lines that say that something failed."""
-    outlived: tuple[str, ...] = ()
-    """What looked like a failure before the server came up all the same."""
-    requests: tuple[str, ...] = ()
-    """What the server said of requests while it was up."""
-    last_lines: tuple[str, ...] = ()
-    """The last lines of any kind."""
-    told_to_stop: bool = False
-    traces: Mapping[str, Trace] = field(default_factory=dict)
-    """The traceback that each process is writing."""
-    line: int = 0
-
-    @property
-    def best(self) -> Match | None:
-        """The most telling match, the first of its kind; None when nothing points to a failure."""
-        return self.matches[0] if self.matches else None
-
-    @property
-    def is_empty(self) -> bool:
-        """True while nothing has shown a failure."""
-        return not (self.matches or self.errors or self.telling)
-
-
 def add_evidence(evidence: Evidence, record: LogRecord, stage: Stage, *, is_up: bool) -> Evidence:
     """Add what one line shows. `stage` and `is_up` tell when it came: an allocator's message names no purpose."""
-    table = shipped_patterns()
+    trace = _trace_of(evidence, record)
     evidence = replace(evidence, line=evidence.line + 1)
-    if record.is_code:
-        return _set_trace(evidence, record, add_frame(_trace_of(evidence, record), record))
+    if record.is_code and (trace.in_code or record.message.startswith("  File ")):
+        ended = end_statement(evidence.statements, record.process or "")
+        return _set_trace(replace(evidence, statements=ended), record, add_frame(trace, record))
     message = record.message
     if not message.strip() or is_marker(message):
         return evidence
     evidence = replace(evidence, last_lines=(*evidence.last_lines, record.text)[-MAX_ERRORS:])
-    if table.markers.told_to_stop.match(message):
-        return _stop(evidence, by_signal=table.markers.told_by_signal.match(message) is not None)
+    markers = shipped_patterns().markers
+    if markers.told_to_stop.match(message):
+        return _stop(evidence, by_signal=markers.told_by_signal.match(message) is not None)
+    return _add_message(evidence, record, stage, is_up=is_up)
+
+
+def _add_message(evidence: Evidence, record: LogRecord, stage: Stage, *, is_up: bool) -> Evidence:
+    table = shipped_patterns()
+    message = record.message
     if TRACEBACK in message:
         evidence = _set_trace(evidence, record, open_trace())
         if message.startswith(TRACEBACK):
@@ -144,13 +120,23 @@ def add_evidence(evidence: Evidence, record: LogRecord, stage: Stage, *, is_up: 
     if is_aftermath or table.markers.not_evidence.match(message):
         return evidence
     moment = _tell_moment(_trace_of(evidence, record), stage, is_up=is_up)
-    return _judge_message(evidence, record, moment, table, is_up=is_up)
+    judged = _judge_message(_note_draft(evidence, message), record, moment, table, is_up=is_up)
+    if _count_shown(judged) != _count_shown(evidence):
+        return replace(judged, statements=begin_statement(judged.statements, record, shorten(record.text)))
+    if not judged.statements.open:
+        return judged
+    return replace(judged, statements=follow_statement(judged.statements, record))
 
 
-def outlive(evidence: Evidence) -> Evidence:
-    """The evidence once the server has come up: what was seen before did not keep it from that."""
-    said = (*(match.text for match in evidence.matches), *evidence.errors)
-    return replace(evidence, matches=(), hints=(), errors=(), telling=(), outlived=said[:MAX_ERRORS])
+def _count_shown(evidence: Evidence) -> tuple[int, ...]:
+    return (len(evidence.matches), len(evidence.hints), len(evidence.errors), len(evidence.telling))
+
+
+def _note_draft(evidence: Evidence, message: str) -> Evidence:
+    """A draft model is loaded behind the served one, and the figures of both are told at the end."""
+    if not evidence.is_drafting:
+        return replace(evidence, is_drafting=True) if message.startswith(_DRAFT_LOADS) else evidence
+    return replace(evidence, is_drafting=False) if message.startswith("Model loading took") else evidence
 
 
 def _tell_moment(trace: Trace, stage: Stage, *, is_up: bool) -> str:
@@ -171,8 +157,8 @@ def _judge_message(evidence: Evidence, record: LogRecord, moment: str, table: Pa
     trace = _trace_of(evidence, record)
     found = _find_match(evidence, record, trace, moment, table)
     is_end = is_exception(trace, record.message)
-    if trace.is_open and trace.lines > 0 and is_end:
-        evidence = _set_trace(evidence, record, replace(trace, is_open=False))
+    if is_end and trace.in_code:
+        evidence = _set_trace(evidence, record, close_trace(trace))
     if found is None:
         return evidence if record.is_routine else _note(evidence, record, is_exception=is_end, is_up=is_up)
     signature, match = found
@@ -193,10 +179,19 @@ def _find_match(
         if literal not in message or (found is not None and signature.rank >= found[0].rank):
             continue
         values = _parse_values(signature, message, trace)
-        if values is not None:
+        if values is not None and moment not in signature.not_at:
             cause = signature.by_stage.get(moment, signature.cause)
-            remedy = table.remedy(cause) if signature.remedy is None else signature.remedy.format_map(values)
-            match = Match(cause, signature.rank, shorten(record.text), remedy, evidence.line, signature.name)
+            remedy = table.remedy(cause) if signature.remedy is None else fill_remedy(signature.remedy, values)
+            match = Match(
+                cause,
+                signature.rank,
+                shorten(record.text),
+                remedy,
+                evidence.line,
+                signature.name,
+                _DIGITS.sub("#", message.strip())[:MAX_EVIDENCE_CHARACTERS],
+                is_draft=evidence.is_drafting or trace.is_draft or tells_draft(message),
+            )
             if signature.by_stage and moment == Stage.STARTING:
                 ready = signature.by_stage.get("ready", signature.cause)
                 match = replace(match, served=replace(match, cause=ready, remedy=table.remedy(ready)))
@@ -217,8 +212,9 @@ def _parse_values(signature: Signature, message: str, trace: Trace) -> dict[str,
 
 
 def _keep(matches: tuple[Match, ...], found: Match) -> tuple[Match, ...]:
-    """The first match of each signature, the most telling `MAX_MATCHES` of them."""
-    if any(match.name == found.name and match.cause == found.cause for match in matches):
+    """The first matches of each signature, the most telling `MAX_MATCHES` of them."""
+    alike = [match for match in matches if match.name == found.name and match.cause == found.cause]
+    if len(alike) == MAX_ALIKE or any(match.said == found.said for match in alike):
         return matches
     kept = sorted((*matches, found), key=lambda match: (match.rank, match.line))
     return tuple(kept[:MAX_MATCHES])
@@ -245,12 +241,22 @@ def _note(evidence: Evidence, record: LogRecord, *, is_exception: bool, is_up: b
         return evidence
     if is_up and not _is_of_engine(record):
         return _add_request(evidence, record) if is_exception or is_told else evidence
-    name = "errors" if is_exception else "telling"
-    known: tuple[str, ...] = getattr(evidence, name)
+    return _keep_unknown(evidence, record, is_exception=is_exception)
+
+
+def _keep_unknown(evidence: Evidence, record: LogRecord, *, is_exception: bool) -> Evidence:
+    """Keep the line if it is among the first of its kind, and says what none of them said."""
+    message = record.message.strip()
+    known = evidence.errors if is_exception else evidence.telling
     if len(known) == MAX_ERRORS or any(message in text for text in known):
         return evidence
     kept = (*known, shorten(record.text))
-    return replace(evidence, errors=kept) if is_exception else replace(evidence, telling=kept)
+    if not is_exception:
+        return replace(evidence, telling=kept)
+    if known:
+        return replace(evidence, errors=kept)
+    is_draft = evidence.is_drafting or _trace_of(evidence, record).is_draft or tells_draft(message)
+    return replace(evidence, errors=kept, error_line=evidence.line, is_draft_error=is_draft)
 
 
 def _add_request(evidence: Evidence, record: LogRecord) -> Evidence:
@@ -273,11 +279,3 @@ def _trace_of(evidence: Evidence, record: LogRecord) -> Trace:
 def _set_trace(evidence: Evidence, record: LogRecord, trace: Trace) -> Evidence:
     kept = evidence.traces if len(evidence.traces) < MAX_TRACES else {}
     return replace(evidence, traces={**kept, record.process or "": trace})
-
-
-def shorten(text: str) -> str:
-    """A line as it is shown: at most `MAX_EVIDENCE_CHARACTERS`, the cut made visible."""
-    clean = text.strip()
-    if len(clean) <= MAX_EVIDENCE_CHARACTERS:
-        return clean
-    return clean[: MAX_EVIDENCE_CHARACTERS - 4] + " ..."

@@ -49,6 +49,25 @@ _STAGES: tuple[tuple[Stage, tuple[str, ...]], ...] = (
     ),
 )
 
+# Frames and classes of draft models (v1/spec_decode/, v1/worker/gpu/spec_decode/, model_executor/models/*_eagle*.py,
+# *_mtp.py, medusa.py; the proposers of releases before 0.11). The scorer of those is the served model.
+_DRAFT_FRAMES = (
+    "drafter.",
+    "draft_model",
+    "proposer_worker.",
+    "v1/spec_decode/",
+    "gpu/spec_decode/",
+    "eagle.py",
+    "eagle3.py",
+    "_mtp.py",
+    "/medusa.py",
+    "mlp_speculator.py",
+    "config/speculative.py",
+)
+_DRAFT_CLASS = re.compile(
+    r"\b(?:\w*(?:Eagle3?|EAGLE3?|Medusa|Speculator|DFlash|DraftModel)(?:[A-Z]\w*|\b)|\w+MTP(?:[A-Z]\w*|\b))"
+)
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -61,6 +80,10 @@ class Trace:
     stage_index: int = len(_STAGES)
     contexts: frozenset[str] = frozenset()
     """Contexts of signatures that it has gone through."""
+    in_code: bool = True
+    """True while an indented line is a source line; behind the exception it is a further line of its message."""
+    is_draft: bool = False
+    """True when it runs through the draft model of speculative decoding."""
 
     @property
     def stage(self) -> Stage | None:
@@ -86,7 +109,19 @@ def add_frame(trace: Trace, record: LogRecord) -> Trace:
         file=trace.file if frame is None else frame["file"].replace("\\", "/"),
         stage_index=min(found, trace.stage_index),
         contexts=trace.contexts | contexts,
+        in_code=True,
+        is_draft=trace.is_draft or any(word in message for word in _DRAFT_FRAMES),
     )
+
+
+def close_trace(trace: Trace) -> Trace:
+    """The traceback once its exception has come."""
+    return replace(trace, is_open=trace.is_open and trace.lines == 0, in_code=False)
+
+
+def tells_draft(message: str) -> bool:
+    """True for a message that names the class of a draft model."""
+    return _DRAFT_CLASS.search(message) is not None
 
 
 def is_exception(trace: Trace, message: str) -> bool:

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from nexus_orch.data import load
+from nexus_orch.judge.log.evidence import Evidence, Match
 from nexus_orch.judge.log.important import is_important
 from nexus_orch.judge.log.lines import parse_line
 from nexus_orch.judge.log.measured import Measured, RankMeasured, measure
 from nexus_orch.judge.log.patterns import TIERS, shipped_patterns
 from nexus_orch.judge.log.remedies import render_remedy
-from nexus_orch.judge.log.signatures import Evidence, Match, add_evidence
+from nexus_orch.judge.log.signatures import add_evidence
 from nexus_orch.types import CAUSES, Stage
 
 TABLE: dict[str, Any] = load("log_patterns.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nexus_orch.judge.log.conclusion import show_lines
-from nexus_orch.judge.log.signatures import MAX_ERRORS, MAX_EVIDENCE_CHARACTERS, MAX_MATCHES, Evidence
+from nexus_orch.judge.log.evidence import MAX_ERRORS, MAX_EVIDENCE_CHARACTERS, MAX_MATCHES, Evidence
 from tests.judge.logs import read
 
 ERROR = "(EngineCore pid=7) ERROR 11-22 12:28:39 [core.py:1510] "
