@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache, cached_property
 
 _PARTS = {
@@ -25,7 +25,8 @@ _OTHER_BLOCKS = {
 _STEMS = ("model.layers", "model.language_model.layers", "language_model.model.layers", "backbone.layers")
 _NUMBERED = re.compile(r"layers\\?\.[^A-Za-z]*\d|\\\.\d")
 """A number of a layer in an entry, also within a regular expression."""
-_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)(?:\.|$)")
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)(?:\.|\*?$)")
+"""ModelOpt's "path*" means the module and all below it, so that "layers.1*" does not name layer 10."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +51,17 @@ class Modules:
 
     @cached_property
     def _of_one_layer(self) -> dict[int, tuple[str, ...]]:
-        """The plain entries that name a single layer, from there on, so that thousands of them are found at once."""
+        """The entries that name a single layer, from there on, so that thousands of them are found at once."""
         found: dict[int, list[str]] = {}
         for pattern in self.patterns:
-            match = _LAYER.search(pattern)
-            if match and _is_plain(pattern):
+            match = _single_layer(pattern)
+            if match:
                 found.setdefault(int(match[1]), []).append(pattern[match.end() :])
         return {layer: tuple(rests) for layer, rests in found.items()}
 
     @cached_property
     def _everywhere(self) -> tuple[str, ...]:
-        return tuple(p for p in self.patterns if not (_is_plain(p) and _LAYER.search(p)))
+        return tuple(pattern for pattern in self.patterns if not _single_layer(pattern))
 
     def names(self, parameter: str, layer: int | None = None) -> bool:
         """Whether an entry names this parameter (by vLLM's fused name) of this layer; without one, of any layer.
@@ -70,7 +71,7 @@ class Modules:
         found = self._of_one_layer
         single = found.get(layer, ()) if layer is not None else {rest for rests in found.values() for rest in rests}
         tails = module_names(parameter)
-        if any(not rest or _holds(tail, rest) for rest in single for tail in tails):
+        if any(not rest or _holds(tail, rest) or fnmatchcase(tail, rest) for rest in single for tail in tails):
             return True
         return any(_matches(pattern, tail, layer or 0) for pattern in self._everywhere for tail in tails)
 
@@ -95,6 +96,11 @@ def _tails(rest: str) -> Iterator[str]:
         yield f"{head}.{part}" if head else part
 
 
+def _single_layer(pattern: str) -> re.Match[str] | None:
+    """Where an entry names one layer by its number and a dot; regular expressions may mean several."""
+    return None if pattern.startswith("re:") else _LAYER.search(pattern)
+
+
 def _is_plain(pattern: str) -> bool:
     return not pattern.startswith("re:") and not any(sign in pattern for sign in "*?[")
 
@@ -111,7 +117,7 @@ def _matches(pattern: str, tail: str, layer: int) -> bool:
         expression = _compile(pattern[3:])
         return expression is not None and any(expression.match(name) for name in whole)
     # ModelOpt writes "path*" for a module and all below it.
-    return any(fnmatch.fnmatchcase(name, pattern) for name in whole)
+    return any(fnmatchcase(name, pattern) for name in whole)
 
 
 @cache

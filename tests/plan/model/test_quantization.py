@@ -104,6 +104,8 @@ def test_bits_of_a_weight(quantization: dict[str, Any], bits: float) -> None:
         (["re:.*mlp\\.(gate|up|down)_proj.*"], DOWN, EXPERTS),
         (["mlp"], DOWN, QKV),
         (["model.layers.3*"], DOWN, HEAD),
+        (["model.layers.3.self_attn*"], QKV, DOWN),
+        (["model.layers.3.mlp.*_proj", "model.layers.4.*"], DOWN, QKV),
         (["lm_head"], HEAD, DOWN),
         (["model.layers.3.mlp.experts.0.up_proj"], EXPERTS, DOWN),
     ],
