@@ -22,6 +22,8 @@ _OTHER_BLOCKS = {
     "mlp": ("mlp", "block_sparse_moe", "feed_forward", "mixer", "moe"),
 }
 """Other names of a layer's blocks. Nemotron-H calls each of them the mixer."""
+_HEAD = "lm_head"
+"""The output matrix lies in no layer."""
 _STEMS = ("model.layers", "model.language_model.layers", "language_model.model.layers", "backbone.layers")
 _NUMBERED = re.compile(r"layers\\?\.[^A-Za-z]*\d|\\\.\d")
 """A number of a layer in an entry, also within a regular expression."""
@@ -71,7 +73,10 @@ class Modules:
         found = self._of_one_layer
         single = found.get(layer, ()) if layer is not None else {rest for rests in found.values() for rest in rests}
         tails = module_names(parameter)
-        if any(not rest or _holds(tail, rest) or fnmatchcase(tail, rest) for rest in single for tail in tails):
+        in_layer = not parameter.startswith(_HEAD)
+        if in_layer and any(
+            not rest or _holds(tail, rest) or fnmatchcase(tail, rest) for rest in single for tail in tails
+        ):
             return True
         return any(_matches(pattern, tail, layer or 0) for pattern in self._everywhere for tail in tails)
 
@@ -112,7 +117,7 @@ def _holds(name: str, part: str) -> bool:
 def _matches(pattern: str, tail: str, layer: int) -> bool:
     if _is_plain(pattern):
         return _holds(tail, pattern)
-    whole = (tail,) if tail == "lm_head" else (tail, *(f"{stem}.{layer}.{tail}" for stem in _STEMS))
+    whole = (tail,) if tail == _HEAD else (tail, *(f"{stem}.{layer}.{tail}" for stem in _STEMS))
     if pattern.startswith("re:"):
         expression = _compile(pattern[3:])
         return expression is not None and any(expression.match(name) for name in whole)

@@ -189,6 +189,7 @@ def test_the_checkpoints_type_of_keys_and_values_is_taken_by_the_releases_that_o
 def test_the_head_is_quantized_unless_it_is_left_out() -> None:
     quantization = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
     assert bits_of(quantization, HEAD) == 4.5
+    assert bits_of({**quantization, "ignore": ["model.layers.3*", "model.layers.5"]}, HEAD) == 4.5
     assert bits_of({"quant_method": "gptq", "bits": 4, "lm_head": True}, HEAD) < 5
     assert bits_of({"quant_method": "fp8"}, HEAD) == 16
 
