@@ -48,5 +48,6 @@ def is_important(text: str) -> bool:
         or "bort" in text
         or "esource" in text
         or "dead" in text
+        or "imed out" in text
         or "offload" in text.lower()
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from nexus_orch.judge.log.joined import Joiner
 from nexus_orch.judge.log.lines import LogRecord, parse_line
+from nexus_orch.judge.log.loops import FIRST_STARTS, LoopCounter
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.reading import LogReading, follow_record
 from nexus_orch.judge.log.skim import Skimmer
@@ -77,11 +78,33 @@ class History:
         self._unwrapper = Unwrapper()
         self._joiner = Joiner()
         self._skimmer = Skimmer()
+        self._loop = LoopCounter()
         self._skipped: deque[str] = deque(maxlen=LAST_SKIPPED)
         self._latest = ""
 
     def add(self, text: str) -> None:
         """Read one more line."""
+        if self._loop.is_on:
+            self._leave_loop(self._loop.add(text))
+        elif not self._enter_loop(text):
+            self._add_line(text)
+
+    def _enter_loop(self, text: str) -> bool:
+        """True when starts are only counted from this line on: the only service has failed again and again."""
+        if "version" not in text or len(self.services) != 1:
+            return False
+        (service,) = self.services.values()
+        return service.count > FIRST_STARTS and self._loop.begin(text, service.name)
+
+    def _leave_loop(self, lines: list[str]) -> None:
+        if not lines:
+            return
+        (service,) = self.services.values()
+        service.dropped, self._loop.count = service.dropped + self._loop.count, 0
+        for line in lines:
+            self._add_line(line)
+
+    def _add_line(self, text: str) -> None:
         if self._skimmer.skips(text):
             self._skipped.append(text)
             return
@@ -91,6 +114,7 @@ class History:
 
     def end(self) -> None:
         """Nothing more comes. Of what was skipped the last lines are read: they are the end of the log."""
+        self._leave_loop(self._loop.end())
         for whole in (*self._joiner.end(), *self._skipped):
             self._add_whole(whole)
 

@@ -26,6 +26,8 @@ FILES = {
     "library_attribute": "/opt/lib/site-packages/transformers/x.py",
     "integer_variable": "/opt/lib/site-packages/vllm/envs.py",
     "refused_by_config": "/opt/lib/site-packages/vllm/config/model.py",
+    "quantization_layer": "/opt/lib/site-packages/vllm/model_executor/layers/quantization/x.py",
+    "lora_layer": "/opt/lib/site-packages/vllm/lora/models.py",
 }
 """For signatures that look at the file of the innermost frame: one that fits."""
 BY_STAGE = [(name, stage) for name, entry in SIGNATURES.items() for stage in entry.get("by_stage", {})]
