@@ -36,6 +36,16 @@ makes_handles_first = Fact(
     since="0.33.0",
     source="v1/worker/gpu_worker.py: init_device",
 )
+is_little_known = Fact(
+    "two launches are known of these releases, and both had less room for the KV cache than their rules say",
+    before="0.6.0",
+    source="measured: DeepSeek-V2-Lite on an A100 with 0.5.0, a 6.7B model on two T4 with 0.4.3",
+)
+profiles_towers = Fact(
+    "the vision tower is run on as many tokens of images as a batch holds while memory is profiled",
+    since="0.8.0",
+    source="v1/worker/gpu_model_runner.py: profile_run, MultiModalBudget",
+)
 samples_fused = Fact(
     "top-k and top-p are one fused kernel; before, all logits are sorted",
     since="0.16.0",
@@ -82,6 +92,11 @@ second_runner_reserves_graphs = Fact(
 
 # The KV cache
 
+caches_latents = Fact(
+    "multi-head latent attention caches one vector for all heads; before, whole heads as wide as the kernels want them",
+    since="0.7.1",
+    source="attention/backends/triton_mla.py; before, models/deepseek_v2.py pads keys and values to 256",
+)
 groups_layers = Fact(
     "layers of different kinds get groups of their own in the KV cache; before, all count as full attention",
     since="0.9.1",

@@ -4,12 +4,15 @@ the plan itself."""
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.release.accounting import (
     Doubt,
+    Kinds,
     Peak,
     activation_bytes,
     compiling_bytes,
@@ -21,6 +24,8 @@ from nexus_orch.plan.release.graphs import cuda_graph_bytes
 from nexus_orch.plan.release.kept import (
     Batch,
     fused_exchange_bytes,
+    is_hopper,
+    is_unified,
     kept_bytes,
     non_torch_bytes,
     sampler_state_bytes,
@@ -28,11 +33,14 @@ from nexus_orch.plan.release.kept import (
 )
 from nexus_orch.types import COMPILED_PEAK, MIB, PASS_PEAK, GpuFacts
 
+_LIMIT = re.compile(r"(image|video)\W{1,4}(\d+)")
 FREE_MARGIN_BYTES = 64 * MIB
 """Memory left free beside the budget, for what grows between the plan and the launch."""
 NARROW_CACHE_WORKSPACE_BYTES = 394 * MIB
 """FlashInfer's buffer, taken at the first batch, when the KV cache has its memory already (envs.py:
 VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE; v1/attention/backends/flashinfer.py of 0.11.2 and 0.33.0)."""
+PLAIN_METHODS = frozenset({"fp8", "awq", "gptq", "mxfp4"})
+"""Formats in which all matrices of a model are stored alike; of others some modules stay as they were."""
 GUESS_FACTOR = 3
 """How much wider the range is for an architecture that was made of tensor headers; an assumption, not a measurement."""
 
@@ -46,6 +54,20 @@ def free_bytes(inputs: Inputs, gpu: GpuFacts) -> int:
 def budget_bytes(gpu: GpuFacts, utilization: float) -> int:
     """Bytes that the engine may use of a card (vLLM: v1/worker/utils.py, request_memory)."""
     return math.ceil(gpu.total_bytes * utilization)
+
+
+def serves_images(extra_args: Sequence[str]) -> bool:
+    """Whether the run takes images: unless --language-model-only is given, or no image and no video is allowed
+    (`--limit-mm-per-prompt`)."""
+    if "--language-model-only" in extra_args:
+        return False
+    for place, word in enumerate(extra_args):
+        name, equals, value = word.partition("=")
+        if name == "--limit-mm-per-prompt":
+            told = value if equals else next(iter(extra_args[place + 1 :]), "")
+            limits = dict(_LIMIT.findall(told))
+            return not (limits.get("image") == "0" and limits.get("video", "0") == "0")
+    return True
 
 
 @dataclass(frozen=True)
@@ -71,6 +93,7 @@ class CardAccount:
             for embedding, gpu in zip(self.compiled_embedding_bytes, self.gpus, strict=True)
         )
         one_pass = activation_bytes(self.inputs.architecture, self.generation, self.batch, self.gpus[0])
+        one_pass += self.tower_bytes
         quantity = self.inputs.fixed.quantity
         return learn_peak(
             Peak(one_pass, compiling), quantity(PASS_PEAK), None if self.eager else quantity(COMPILED_PEAK)
@@ -157,11 +180,32 @@ class CardAccount:
         )
 
     @cached_property
+    def tower_bytes(self) -> int:
+        """Bytes that a vision tower takes while it is profiled; 0 where only language is served."""
+        if not self.generation.profiles_towers or not serves_images(self.inputs.spec.serve.extra_args):
+            return 0
+        architecture = self.inputs.architecture
+        return architecture.image_token_bytes * max(self.batch.batched_tokens, architecture.largest_image_tokens)
+
+    @property
+    def _kinds(self) -> Kinds:
+        """What makes this run less sure than a plain one."""
+        scheme, tensor = self.inputs.scheme, self.batch.tensor_parallel
+        weights = self.inputs.whole.total_bytes * tensor // len(self.gpus) // tensor if scheme.method else 0
+        return Kinds(
+            unified=is_unified(self.gpus[0]),
+            later_kernels=self.generation.free_compared and not is_hopper(self.gpus[0]),
+            tower_bytes=self.tower_bytes,
+            packed_bytes=weights,
+            is_mixed=(scheme.method or "") not in PLAIN_METHODS,
+        )
+
+    @cached_property
     def doubt(self) -> Doubt:
         """Bytes by which the KV cache's real size may differ from the estimate, of a start that compiles the model."""
         learned = self.inputs.fixed.lessons
         if PASS_PEAK in learned or (COMPILED_PEAK in learned and not self.eager):
             return Doubt(FREE_MARGIN_BYTES, FREE_MARGIN_BYTES)
-        doubt = kv_doubt(self.generation, self.peak.pass_bytes, len(self.gpus))
+        doubt = kv_doubt(self.generation, self.peak.pass_bytes - self.tower_bytes, len(self.gpus), self._kinds)
         factor = GUESS_FACTOR if self.inputs.is_guess else 1
         return Doubt(doubt.below * factor, doubt.above * factor)

@@ -70,6 +70,7 @@ class Draft:
             self.inputs.dtype_bytes,
             self.inputs.spec.memory.kv_cache.block_size or DEFAULT_BLOCK_SIZE,
             self.batched_tokens,
+            self.inputs.architecture.attention_heads,
         )
         layers = self.inputs.architecture.layers
         sizes = self.weights.sizes

@@ -77,11 +77,13 @@ class Settled:
     @cached_property
     def num_blocks(self) -> int:
         """Blocks on every card: the engine takes the least over its ranks, or the pinned number."""
-        pinned = self.draft.inputs.spec.memory.kv_cache.max_blocks
-        return pinned if pinned is not None else self._blocks(0)
+        return self._blocks(0)
 
     def _blocks(self, shift: int) -> int:
-        """Blocks on every card if each had `shift` bytes more. A size that is pinned does not shift."""
+        """Blocks on every card if each had `shift` bytes more. A size or a number that is pinned does not shift."""
+        pinned = self.draft.inputs.spec.memory.kv_cache.max_blocks
+        if pinned is not None:
+            return pinned
         if self.draft.inputs.spec.memory.kv_cache.size_gib is not None:
             shift = 0
         return min(

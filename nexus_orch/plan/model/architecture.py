@@ -130,6 +130,11 @@ class Architecture:
     embedding: tuple[Parameter, ...]
     head: tuple[Parameter, ...]
     vision: tuple[Parameter, ...] = ()
+    image_token_bytes: int = 0
+    """Bytes of the vision tower's two widest tensors for one token that the model sees of an image: a token stands for
+    several patches."""
+    largest_image_tokens: int = 0
+    """Tokens of the largest image that the model takes by itself; 0 where a batch holds several images."""
     notes: tuple[str, ...] = ()
     is_guess: bool = False
     """No family describes the model: its layers are concluded from usual keys, or from a checkpoint's tensors."""

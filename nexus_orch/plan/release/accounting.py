@@ -134,10 +134,33 @@ class Doubt:
     above: int
 
 
-def kv_doubt(generation: Generation, activation: int, ranks: int) -> Doubt:
+@dataclass(frozen=True)
+class Kinds:
+    """What makes a run less sure than a plain one on a card with memory of its own."""
+
+    unified: bool = False
+    """The card shares its memory with the host."""
+    later_kernels: bool = False
+    """A release that compares free memory, on a card of which no such launch was measured."""
+    tower_bytes: int = 0
+    """Bytes that a vision tower is planned to take while it is profiled."""
+    packed_bytes: int = 0
+    """Quantized weights of a rank; 0 where they are plain."""
+    is_mixed: bool = False
+    """Some of these stay as they were, by a list of names."""
+
+
+def kv_doubt(generation: Generation, activation: int, ranks: int, kinds: Kinds) -> Doubt:
     """The range of the estimate. Sorting is assumed where FlashInfer may sample instead, so that it reaches upwards;
-    with several ranks NCCL's buffers are the largest unknown."""
+    with several ranks NCCL's buffers are the largest unknown. What widens it by kind follows from the residuals of
+    launches (data/measured.json, `uncertainty`)."""
     constants = measured("uncertainty")
     base = (constants["base_mib"] + (constants["parallel_mib"] if ranks > 1 else 0)) * MIB
-    below = base + constants["activation_share_below"] * activation
-    return Doubt(int(below), int(base + constants["activation_share_above"][generation.sampler] * activation))
+    base += (constants["unified_mib"] if kinds.unified else 0) * MIB
+    base += constants["mixed_weights_share" if kinds.is_mixed else "packed_weights_share"] * kinds.packed_bytes
+    below = base + constants["activation_share_below"] * activation + constants["tower_share_below"] * kinds.tower_bytes
+    below += (constants["early_mib"] if generation.is_early else 0) * MIB
+    above = base + constants["activation_share_above"][generation.sampler] * activation
+    above += constants["tower_share_above"] * kinds.tower_bytes
+    above += (constants["later_kernels_mib"] if kinds.later_kernels else 0) * MIB
+    return Doubt(int(below), int(above))

@@ -44,6 +44,10 @@ class Generation:
     """Everything that is still taken after the profile counts when the KV cache is sized, whoever took it: the prefetch
     offloader's pool, the sampler's state, the workspace of experts. Before, what is not PyTorch's peak or outside
     PyTorch comes on top of the budget."""
+    is_early: bool
+    """A release of which hardly a launch is known, and those had less room than its rules say."""
+    profiles_towers: bool
+    """The vision tower is run while memory is profiled."""
     handles_first: bool
     """The handles of cuBLAS and its workspace are there before vLLM looks at the card, so that nobody counts them."""
     times_kernels: bool
@@ -103,6 +107,8 @@ def _gpu(version: str, *, v0: bool, v2: bool, ignored: bool, flashinfer: bool) -
         largest_batches=memory.takes_largest_batches(version),
         profiles_prompt=v0,
         free_compared=memory.compares_free_memory(version),
+        is_early=memory.is_little_known(version),
+        profiles_towers=memory.profiles_towers(version),
         handles_first=memory.makes_handles_first(version),
         times_kernels=memory.runs_torch_2_11(version),
         offload_ignored=ignored,
@@ -128,6 +134,7 @@ def _cache_rules(version: str) -> CacheRules:
     return CacheRules(
         hybrid=memory.groups_layers(version),
         even_groups=memory.evens_groups(version),
+        latents=memory.caches_latents(version),
         null_block=memory.keeps_null_block(version),
         tokens_by_concurrency=memory.tells_tokens_by_concurrency(version),
     )
@@ -146,6 +153,8 @@ def _cpu(version: str) -> Generation:
         largest_batches=False,
         profiles_prompt=False,
         free_compared=True,
+        is_early=False,
+        profiles_towers=False,
         handles_first=False,
         times_kernels=False,
         offload_ignored=True,

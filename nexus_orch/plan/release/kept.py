@@ -107,7 +107,8 @@ def non_torch_bytes(gpu: GpuFacts, generation: Generation, ranks: int, *, expert
         base = constants["other_torch_2_11"]
     parallel = constants["hopper_parallel"] if hopper else constants["other_parallel"]
     kernels = constants["experts_torch_2_11"] if experts and generation.whole_segments else 0
-    return int((base + kernels + (parallel if ranks > 1 else 0)) * MIB)
+    shared = constants["unified"] if is_unified(gpu) else 0
+    return int((base + kernels + shared + (parallel if ranks > 1 else 0)) * MIB)
 
 
 def fused_exchange_bytes(architecture: Architecture, generation: Generation, batch: Batch, gpu: GpuFacts) -> int:
@@ -122,6 +123,15 @@ def fused_exchange_bytes(architecture: Architecture, generation: Generation, bat
     largest = _LARGEST_FUSED_EXCHANGE.get(gpu.compute_capability, {}).get(batch.tensor_parallel, 0)
     exchange = batch.batched_tokens * architecture.hidden_size * ACTIVATION_DTYPE_BYTES
     return 4 * batch.tensor_parallel * min(largest, exchange)
+
+
+UNIFIED_CAPABILITIES = frozenset({(8, 7), (11, 0), (12, 1)})
+"""Chips whose graphics memory is the host's: Orin, Thor, GB10."""
+
+
+def is_unified(gpu: GpuFacts) -> bool:
+    """Whether the card shares its memory with the host: what the host takes meanwhile counts as taken on the card."""
+    return gpu.compute_capability in UNIFIED_CAPABILITIES
 
 
 def is_hopper(gpu: GpuFacts) -> bool:

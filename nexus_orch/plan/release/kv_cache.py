@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nexus_orch.plan.model.architecture import AttentionCache, Layer, StateCache, round_up
+from nexus_orch.plan.model.architecture import AttentionCache, Layer, LayerCache, StateCache, round_up
 
 ATTENTION_BLOCK_MULTIPLE = 16
 """FlashAttention's block sizes are multiples of 16; a block raised to a Mamba state's size keeps to that."""
@@ -22,6 +22,8 @@ class CacheRules:
     """Kinds that differ by less than half in number are padded to the larger one (from 0.12)."""
     null_block: bool = False
     """One block is kept aside (from 0.30)."""
+    latents: bool = True
+    """Multi-head latent attention caches one vector for all heads; else whole heads."""
     tokens_by_concurrency: bool = True
     """How the log prints the tokens: concurrency times max_model_len (from 0.22), else blocks over groups."""
 
@@ -132,6 +134,12 @@ class CacheShape:
     model_dtype_bytes: int
     block_size: int
     batched_tokens: int
+    attention_heads: int = 0
+    """Heads of the model, which a release that knows no latents caches."""
+
+
+WHOLE_HEAD = 256
+"""Elements that a key and a value of latent attention are padded to where whole heads are cached."""
 
 
 def make_layout(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -> CacheLayout:
@@ -159,7 +167,11 @@ def _kinds(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -> dic
     """The different cache specifications and how many layers have each."""
     different = dict(zip(map(id, layers), layers, strict=True))  # equal layers are one object
     counts = Counter(map(id, layers))
-    caches = [(layer.cache, counts[key]) for key, layer in different.items() if layer.cache is not None]
+    caches = [
+        (layer.cache if rules.latents else _whole_heads(layer.cache, shape), counts[key])
+        for key, layer in different.items()
+        if layer.cache is not None
+    ]
     block_size = _raised_block([cache for cache, _ in caches], shape)
     kinds: dict[_Kind, int] = {}
     for cache, count in caches:
@@ -170,6 +182,13 @@ def _kinds(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -> dic
             kind = _Kind(page, block_size, cache.window if rules.hybrid else None, False)
         kinds[kind] = kinds.get(kind, 0) + count
     return kinds
+
+
+def _whole_heads(cache: LayerCache, shape: CacheShape) -> LayerCache:
+    """The cache of a release that knows no latents."""
+    if isinstance(cache, AttentionCache) and cache.latent:
+        return AttentionCache(shape.attention_heads, WHOLE_HEAD, WHOLE_HEAD)
+    return cache
 
 
 def _raised_block(caches: Sequence[AttentionCache | StateCache], shape: CacheShape) -> int:

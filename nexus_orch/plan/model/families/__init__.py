@@ -207,6 +207,10 @@ def _assemble(outer: ConfigReader, text: ConfigReader, model_type: str, layers: 
     )
 
 
+QWEN_LARGEST_IMAGE = 16384
+"""Tokens of the largest image that Qwen's processors make by default: vLLM's encoder budget for them."""
+
+
 def _vision(outer: ConfigReader, hidden: int, model_type: str) -> dict[str, Any]:
     """Towers for pictures and sound, and what is not known of them."""
     section, notes = outer.section("vision_config"), []
@@ -225,7 +229,15 @@ def _vision(outer: ConfigReader, hidden: int, model_type: str) -> dict[str, Any]
         found += tuple(hears(sound, hidden)) if hears else ()
         if hears is None:
             notes.append(f"the audio tower of {named} is not known: its weights are not counted")
-    return {"vision": found, "notes": tuple(notes)}
+    return {"vision": found, "notes": tuple(notes), **(_profiled_image(section, named) if section is not None else {})}
+
+
+def _profiled_image(section: ConfigReader, model_type: str) -> dict[str, int]:
+    """What a vision tower works on while vLLM profiles it."""
+    width = section.optional_integer("intermediate_size") or 0
+    side = section.optional_integer("spatial_merge_size") or section.optional_integer("pooling_kernel_size") or 2
+    largest = QWEN_LARGEST_IMAGE if model_type.startswith("qwen") else 0
+    return {"image_token_bytes": 2 * side * side * width * 2, "largest_image_tokens": largest}
 
 
 def _odd_heads(text: ConfigReader) -> blocks.Heads:
