@@ -18,7 +18,8 @@ from typing import Any
 from nexus_orch.judge.log.measured import RankMeasured
 from nexus_orch.judge.log.reading import LogReading, follow
 from nexus_orch.observe.log_text import read_log_lines
-from nexus_orch.record.run_record import RunRecord, read_run
+from nexus_orch.record.read_run import read_run
+from nexus_orch.record.run_record import RunRecord
 
 RATES = ("tokens_per_second", "first_token_seconds", "decode_tokens_per_second")
 GIB = 1 << 30
@@ -27,7 +28,7 @@ GB = 10**9
 
 def collect(rows: Path, runs: Path, host: str) -> Iterator[dict[str, Any]]:
     """Each measured row with what its run's record and its engine's log tell."""
-    records = [read_run(folder, lambda *_: False) for folder in runs.iterdir()]
+    records = [read_run(folder) for folder in runs.iterdir()]
     by_name = {record.name: record for record in records}
     for line in rows.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)

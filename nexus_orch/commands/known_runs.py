@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from pathlib import Path
 
 from nexus_orch import paths
 from nexus_orch.errors import ConfigError, NexusError, Problem
-from nexus_orch.launch.processes.family import find_process
 from nexus_orch.launch.processes.orphans import OrphanProcess, find_orphans
+from nexus_orch.launch.processes.supervisor import is_elsewhere, is_supervised
 from nexus_orch.record.find import find_runs
 from nexus_orch.record.history import HistoryRow, history_path, read_history, remember_run
-from nexus_orch.record.run_record import RunRecord, read_run
-from nexus_orch.types import ProcessKey
-
-
-def is_alive(process: ProcessKey, host: str) -> bool:
-    """Whether a supervisor still runs. One on another machine that shares our home counts as alive."""
-    if is_elsewhere(host):
-        return True
-    return find_process(ProcessKey(process.pid, process.create_time)) is not None
-
-
-def is_elsewhere(host: str) -> bool:
-    """Whether this is the name of another machine, whose processes cannot be seen from here."""
-    return host not in ("", platform.node())
+from nexus_orch.record.read_run import read_run
+from nexus_orch.record.run_record import RunRecord
 
 
 def read_known_run(path: Path) -> RunRecord:
     """A run by its folder. Raises ConfigError when it cannot be read."""
     try:
-        return read_run(path, is_alive)
+        return read_run(path, is_supervised)
     except OSError as error:
         raise ConfigError(Problem(f"cannot read the run: {error.strerror}", key=str(path))) from None
 

@@ -8,8 +8,9 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 
-from nexus_orch.commands.known_runs import find_left_over, is_elsewhere, read_ended, read_open_runs
+from nexus_orch.commands.known_runs import find_left_over, read_ended, read_open_runs
 from nexus_orch.errors import ExitCode
+from nexus_orch.launch.processes.supervisor import is_elsewhere
 from nexus_orch.record.history import HistoryRow
 from nexus_orch.record.run_record import RunRecord
 from nexus_orch.view.server import GENERATION_RATE

@@ -7,10 +7,11 @@ import sys
 import time
 
 from nexus_orch import paths
-from nexus_orch.commands.known_runs import is_elsewhere, read_ended, read_known_run, read_open_runs
+from nexus_orch.commands.known_runs import read_ended, read_known_run, read_open_runs
 from nexus_orch.errors import ConfigError, ExitCode, LaunchError, NexusError, Problem
 from nexus_orch.launch.processes.family import find_process
 from nexus_orch.launch.processes.stop import KILL_SECONDS, stop_engine
+from nexus_orch.launch.processes.supervisor import is_elsewhere
 from nexus_orch.record.events import Finished, Stopping
 from nexus_orch.record.find import find_run
 from nexus_orch.record.history import history_path, remember_run

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from nexus_orch import paths
 from nexus_orch.errors import ConfigError, InterruptedByEnvironment, Problem
 from nexus_orch.record.find import find_runs
-from nexus_orch.record.run_record import AttemptRecord, RunRecord, read_run
+from nexus_orch.record.read_run import read_run
+from nexus_orch.record.run_record import AttemptRecord, RunRecord
 from nexus_orch.types import Failed
 
 Result = TypeVar("Result")
@@ -188,7 +189,7 @@ def _read_folders(runs_dir: Path) -> list[RunRecord]:
     records = []
     for folder in find_runs(runs_dir):
         with suppress(OSError):
-            records.append(read_run(folder, lambda process, host: False))
+            records.append(read_run(folder))
     return records
 
 
@@ -228,7 +229,7 @@ def make_attempt_row(run_id: str, attempt: AttemptRecord) -> AttemptRow:
         ended=attempt.ended,
         cause=attempt.verdict.cause if isinstance(attempt.verdict, Failed) else None,
         returncode=attempt.returncode,
-        settings={choice["key"]: choice["value"] for choice in attempt.plan.get("choices", ())},
+        settings=attempt.settings,
     )
 
 

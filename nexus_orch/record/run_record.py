@@ -1,8 +1,12 @@
-"""A run as its folder tells it: read from the files alone, by any process, while the run is on or long after it."""
+"""The record of a run, and the one fold that makes it: event after event, without a clock and without drawing. Pure.
+
+`nexus ps` and `nexus report` fold the journal (`record/read_run.py`); the views fold what they are told while the run
+is on. So all of them show the same run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +18,7 @@ from nexus_orch.record.events import (
     SAMPLE_TYPES,
     Advised,
     AttemptEnded,
+    Blinded,
     Created,
     Entry,
     Family,
@@ -24,18 +29,29 @@ from nexus_orch.record.events import (
     Proved,
     Stopping,
 )
-from nexus_orch.record.journal import RunJournal, read_journal
-from nexus_orch.record.run_folder import RunFolder
-from nexus_orch.record.samples import Latest, read_latest
-from nexus_orch.types import Degraded, Exited, Failed, Lesson, Probed, ProcessKey, Ready, Stage, Starting, Verdict
+from nexus_orch.record.samples import Latest
+from nexus_orch.types import (
+    Degraded,
+    Exited,
+    Failed,
+    Lesson,
+    LogLine,
+    Probed,
+    ProcessKey,
+    Ready,
+    Stage,
+    Started,
+    Starting,
+    Verdict,
+)
 
 RunStatus = Literal["starting", "ready", "degraded", "stopped", "failed", "lost"]
 """`lost`: the supervisor is gone and never said how the run ended; engine processes may be left over."""
 
-IsAlive = Callable[[ProcessKey, str], bool]
-"""Whether this process of the machine of this name still runs; True when that cannot be known from here."""
+Happening = Entry | Started | LogLine
+"""What is folded: the journal's entries, and what only those see who watch (of a line, the bytes lost before it)."""
 
-AttemptEntry = Planned | Launched | Judged | Proved | Advised | AttemptEnded | Exited
+AttemptEntry = Planned | Launched | Started | Judged | Proved | Advised | Blinded | AttemptEnded | Exited
 
 _STOPPED = (ExitCode.GOOD, ExitCode.ENVIRONMENT, ExitCode.INTERRUPTED)
 """Without a cause, a run that ended so was stopped by somebody."""
@@ -59,6 +75,24 @@ class AttemptRecord:
     """Plan and measurement as they were when it became ready."""
     advice: tuple[Advice, ...] = ()
     """What was found while it served."""
+    blind: str = ""
+    """Why a lack of memory would not have been noticed, "" where it would."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The plan's settings by key."""
+        return {choice["key"]: choice["value"] for choice in self.plan.get("choices", ())}
+
+    @property
+    def stage(self) -> Stage | None:
+        """The stage that it has reached."""
+        return self.stages[-1][0] if self.stages else None
+
+    def spans(self, until: float | None) -> Iterator[tuple[Stage, float, float | None]]:
+        """Each stage with its beginning and its seconds; the last one lasts up to `until`, None where none knows."""
+        ends = [begin for _, begin in self.stages[1:]] + [self.ended or until]
+        for (stage, begin), end in zip(self.stages, ends, strict=False):
+            yield stage, begin, None if end is None else end - begin
 
 
 @dataclass(frozen=True)
@@ -67,7 +101,7 @@ class RunRecord:
 
     id: str
     path: Path
-    state: RunStatus = "lost"
+    state: RunStatus = "starting"
     name: str = ""
     model: str = ""
     hardware: str = ""
@@ -93,6 +127,8 @@ class RunRecord:
     """Every engine process of the latest attempt that was ever seen, in order of appearance."""
     attempts: tuple[AttemptRecord, ...] = ()
     measured: Mapping[str, float] = field(default_factory=dict)
+    answer: Probed | None = None
+    """What the server said to the user's question."""
     latest: Latest = field(default_factory=Latest)
     notes: tuple[str, ...] = ()
 
@@ -102,82 +138,90 @@ class RunRecord:
         return self.state in ("stopped", "failed", "lost")
 
     @property
+    def attempt(self) -> AttemptRecord:
+        """The latest attempt; one of which nothing is known where there is none yet."""
+        return self.attempts[-1] if self.attempts else AttemptRecord(1)
+
+    @property
     def stage(self) -> Stage | None:
         """The stage that the latest attempt has reached."""
-        return self.attempts[-1].stages[-1][0] if self.attempts and self.attempts[-1].stages else None
+        return self.attempt.stage
 
     @property
     def progress(self) -> float | None:
         """How much of this stage is done, where the engine tells: a fraction of 1."""
-        verdict = self.attempts[-1].verdict if self.attempts else None
+        verdict = self.attempt.verdict
         return verdict.progress if isinstance(verdict, Starting) else None
 
 
-def read_run(path: Path, is_alive: IsAlive) -> RunRecord:
-    """Read a run's folder; without latest.json the journal's samples stand in. Raises OSError when it is unreadable."""
-    folder = RunFolder(path)
-    latest = read_latest(folder.latest)
-    return make_record(path, read_journal(folder.journal, samples=latest is None), latest, is_alive)
+def including(record: RunRecord, happening: Happening) -> RunRecord:
+    """The record with one more event in it."""
+    if isinstance(happening, LogLine):
+        lost = happening.dropped_bytes
+        return replace(record, latest=record.latest.losing(lost)) if lost else record
+    if isinstance(happening, SAMPLE_TYPES):
+        return replace(record, latest=record.latest.including(happening))
+    record = _including_in_run(record, happening)
+    return _including_in_attempt(record, happening) if isinstance(happening, AttemptEntry) else record
 
 
-def make_record(path: Path, journal: RunJournal, latest: Latest | None, is_alive: IsAlive) -> RunRecord:
-    """The run that these entries tell of."""
-    record = RunRecord(path.name, path, latest=latest or Latest(), notes=journal.notes)
-    serving: RunStatus = "starting"
-    for entry in journal.entries:
-        record = _including(record, entry)
-        if isinstance(entry, SAMPLE_TYPES) and latest is None:
-            record = replace(record, latest=record.latest.including(entry))
-        if isinstance(entry, AttemptEntry):
-            record = _including_attempt(record, entry)
-        serving = _serving_state(entry, serving)
-    if record.exit_code is not None:
-        failed = record.cause is not None or record.exit_code not in _STOPPED
-        return replace(record, state="failed" if failed else "stopped", stopping=False)
-    if record.supervisor is None or not is_alive(record.supervisor, record.host):
-        return replace(record, state="lost", stopping=False)
-    return replace(record, state=serving)
+def _including_in_run(record: RunRecord, happening: Happening) -> RunRecord:
+    changes: dict[str, Any] = {}
+    match happening:
+        case Created():
+            same = ("name", "model", "hardware", "supervisor", "nexus_version", "host")
+            changes = {name: getattr(happening, name) for name in same}
+            changes |= {"started": happening.time, "strategy": happening.strategy or ""}
+        case Planned(plan=plan):
+            changes = {"strategy": plan.get("loader", ""), "engine_version": plan.get("engine_version", "")}
+            changes |= {"state": "starting"}
+        case Launched():
+            changes = {name: getattr(happening, name) for name in ("engine", "url", "port", "pgid", "mark")}
+            changes |= {"family": (happening.engine,), "state": "starting", "latest": record.latest.without_engine()}
+        case Started():
+            changes = {"state": "starting", "latest": record.latest.without_engine()}
+        case Family():
+            changes = {"family": tuple(dict.fromkeys([*record.family, *happening.processes]))}
+        case Judged(verdict=verdict):
+            changes = {"state": _state_after(verdict, record.state)}
+            if isinstance(verdict, Ready):
+                changes |= {"measured": {**record.measured, **verdict.measured}}
+        case Probed(ok=ok, values=measured, kind=kind):
+            changes = {"measured": {**record.measured, **measured}} if ok and measured else {}
+            changes |= {"answer": happening} if kind == "question" else {}
+        case Stopping():
+            changes = {"stopping": True, "reason": happening.reason}
+        case Finished() if record.exit_code is None:  # after a lost supervisor two commands may have cleaned up
+            changes = _end_of_run(record, happening)
+    return replace(record, **changes) if changes else record
 
 
-def _serving_state(entry: Entry, before: RunStatus) -> RunStatus:
-    """What a run that is on does, after this entry. A failed attempt is followed by another one, or by the end."""
-    match entry:
-        case Judged(verdict=Ready()):
+def _state_after(verdict: Verdict, before: RunStatus) -> RunStatus:
+    """What a run that is on does. A failed attempt is followed by another one, or by the end."""
+    match verdict:
+        case Ready():
             return "ready"
-        case Judged(verdict=Degraded()):
+        case Degraded():
             return "degraded"
-        case Judged(verdict=Starting() | Failed()) | Planned() | Launched():
+        case Starting() | Failed():
             return "starting"
     return before
 
 
-def _including(record: RunRecord, entry: Entry) -> RunRecord:
-    """The record with one more entry in it."""
-    changes: dict[str, Any] = {}
-    match entry:
-        case Created():
-            same = ("name", "model", "hardware", "supervisor", "nexus_version", "host")
-            changes = {name: getattr(entry, name) for name in same}
-            changes |= {"started": entry.time, "strategy": entry.strategy or ""}
-        case Planned(plan=plan):
-            changes = {"strategy": plan.get("loader", ""), "engine_version": plan.get("engine_version", "")}
-        case Launched():
-            changes = {name: getattr(entry, name) for name in ("engine", "url", "port", "pgid", "mark")}
-            changes |= {"family": (entry.engine,)}
-        case Family():
-            changes = {"family": tuple(dict.fromkeys([*record.family, *entry.processes]))}
-        case Judged(verdict=Ready(measured=measured)) | Probed(ok=True, values=measured):
-            changes = {"measured": {**record.measured, **measured}}
-        case Stopping():
-            changes = {"stopping": True, "reason": entry.reason}
-        case Finished() if record.exit_code is None:  # after a lost supervisor two commands may have cleaned up
-            changes = {name: getattr(entry, name) for name in ("exit_code", "cause")}
-            changes |= {"ended": entry.time, "reason": entry.reason or record.reason}
-            changes |= {"measured": {**record.measured, **entry.measured}}
-    return replace(record, **changes)
+def _end_of_run(record: RunRecord, end: Finished) -> dict[str, Any]:
+    failed = end.cause is not None or end.exit_code not in _STOPPED
+    return {
+        "state": "failed" if failed else "stopped",
+        "stopping": False,
+        "exit_code": end.exit_code,
+        "cause": end.cause,
+        "ended": end.time,
+        "reason": end.reason or record.reason,
+        "measured": {**record.measured, **end.measured},
+    }
 
 
-def _including_attempt(record: RunRecord, entry: AttemptEntry) -> RunRecord:
+def _including_in_attempt(record: RunRecord, entry: AttemptEntry) -> RunRecord:
     others = [attempt for attempt in record.attempts if attempt.number != entry.attempt]
     same = [attempt for attempt in record.attempts if attempt.number == entry.attempt]
     changed = _changed_attempt(same[0] if same else AttemptRecord(entry.attempt), entry)
@@ -189,15 +233,17 @@ def _changed_attempt(attempt: AttemptRecord, entry: AttemptEntry) -> AttemptReco
     match entry:
         case Planned():
             changes = {"plan": entry.plan}
-        case Launched():
-            stages = (*attempt.stages, (Stage.STARTING, entry.time))
-            changes = {"started": entry.time, "engine": entry.engine, "stages": stages}
+        case Launched() | Started():
+            changes = {"started": entry.time, "stages": _reached(attempt, Stage.STARTING, entry.time), "verdict": None}
+            changes |= {"engine": entry.engine} if isinstance(entry, Launched) else {}
         case Judged():
-            changes = {"verdict": entry.verdict, "stages": _reached(attempt, entry)}
+            changes = {"verdict": entry.verdict, "stages": _reached(attempt, _stage_of(entry.verdict), entry.time)}
         case Proved():
             changes = {"proof": entry.comparisons}
         case Advised():
             changes = {"advice": (*attempt.advice, entry.advice)}
+        case Blinded():
+            changes = {"blind": entry.reason}
         case AttemptEnded():
             changes = {"ended": entry.time, "verdict": entry.verdict, "lessons": entry.lessons}
         case Exited():
@@ -205,14 +251,17 @@ def _changed_attempt(attempt: AttemptRecord, entry: AttemptEntry) -> AttemptReco
     return replace(attempt, **changes)
 
 
-def _reached(attempt: AttemptRecord, entry: Judged) -> tuple[tuple[Stage, float], ...]:
-    """The attempt's stages with the one that this verdict tells of, if it is new."""
-    match entry.verdict:
+def _stage_of(verdict: Verdict) -> Stage | None:
+    """The stage that a verdict tells of; an end is none."""
+    match verdict:
         case Starting(stage=stage):
-            reached = stage
+            return stage
         case Ready():
-            reached = Stage.READY
-        case _:
-            return attempt.stages
-    known = any(stage == reached for stage, _ in attempt.stages)
-    return attempt.stages if known else (*attempt.stages, (reached, entry.time))
+            return Stage.READY
+    return None
+
+
+def _reached(attempt: AttemptRecord, stage: Stage | None, time: float) -> tuple[tuple[Stage, float], ...]:
+    """The attempt's stages with this one, if it is new."""
+    known = stage is None or any(stage == reached for reached, _ in attempt.stages)
+    return attempt.stages if known or stage is None else (*attempt.stages, (stage, time))

@@ -80,6 +80,14 @@ class Latest:
             case Metric():
                 return replace(newer, metric=sample)
 
+    def losing(self, dropped_bytes: int) -> Latest:
+        """This state after so many more bytes of output were dropped."""
+        return replace(self, dropped_bytes=self.dropped_bytes + dropped_bytes)
+
+    def without_engine(self) -> Latest:
+        """This state when another engine is started: its cards may be others, and it has told nothing yet."""
+        return replace(self, metric=None, gpus=())
+
 
 class SampleThinner:
     """Says which samples of each series the journal keeps. It looks at the samples' own times, never at a clock."""

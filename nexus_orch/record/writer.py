@@ -71,7 +71,7 @@ class RunWriter:
             case Metric() | GpuSample() | HostSample():
                 self._sample(observation)
             case LogLine(dropped_bytes=dropped) if dropped:
-                self._latest = replace(self._latest, dropped_bytes=self._latest.dropped_bytes + dropped)
+                self._latest = self._latest.losing(dropped)
 
     def close(self) -> None:
         """Write the last samples, and wait until the disk has the journal."""

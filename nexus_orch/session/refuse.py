@@ -10,7 +10,8 @@ from nexus_orch.errors import ConfigError, NexusError, PlanError, Problem
 from nexus_orch.launch.processes.family import EngineRecord
 from nexus_orch.launch.processes.orphans import Orphan, find_orphans
 from nexus_orch.record.find import find_runs
-from nexus_orch.record.run_record import RunRecord, read_run
+from nexus_orch.record.read_run import read_run
+from nexus_orch.record.run_record import RunRecord
 from nexus_orch.session.prepare import Preparation
 from nexus_orch.types import GIB, MachineFacts, ProcessKey
 
@@ -55,7 +56,7 @@ def _describe_missing_engine(machine: MachineFacts) -> Problem:
 
 def read_orphans(runs_dir: Path) -> tuple[Orphan, ...]:
     """Engines of earlier runs on this machine whose supervisor is gone. Raises ConfigError when runs are unreadable."""
-    records = (read_run(path, lambda _process, _host: False) for path in find_runs(runs_dir))
+    records = (read_run(path) for path in find_runs(runs_dir))
     return find_orphans(record for run in records if (record := engine_record_of(run)) is not None)
 
 

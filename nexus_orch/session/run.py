@@ -31,8 +31,8 @@ from nexus_orch.nvml import open_nvml
 from nexus_orch.plugin_manager import Plugins
 from nexus_orch.record.events import AttemptEnded, Created, Finished, Planned
 from nexus_orch.record.history import history_path, remember_run
+from nexus_orch.record.read_run import read_run
 from nexus_orch.record.run_folder import create_run_folder, encode_plan, remove_run_folder, write_command, write_plan
-from nexus_orch.record.run_record import read_run
 from nexus_orch.record.writer import RunWriter
 from nexus_orch.session.adjust import Adviser
 from nexus_orch.session.ahead import prepare_ram
@@ -150,7 +150,7 @@ class _Session:
         try:
             self._writer.write(Finished(time.time(), int(error.exit_code), problem.cause, problem.message))
         except InterruptedByEnvironment:  # the disk takes no more: what ended the run is told, not this
-            self._is_told = read_run(self._folder.path, lambda _process, _host: False).engine is not None
+            self._is_told = read_run(self._folder.path).engine is not None
 
     def close(self) -> None:
         """End the record and give the terminal back; the run's processes are gone already. Of a run that launched
@@ -160,7 +160,7 @@ class _Session:
             if not self._is_told:
                 remove_run_folder(self._folder)
                 return
-            record = read_run(self._folder.path, lambda _process, _host: False)
+            record = read_run(self._folder.path)
             remember_run(history_path(), paths.runs_dir(), record)
         except NexusError as error:  # the folder is the truth; the history is made again from it
             self._view.message(f"warning: {error}")

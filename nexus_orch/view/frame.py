@@ -10,6 +10,7 @@ from rich.text import Text
 from nexus_orch.types import Degraded, Failed, Ready, Stage, Starting, Stopped
 from nexus_orch.view.meters import UNICODE, Glyphs, make_bar, make_gpu_lines, make_host_lines, make_server_lines
 from nexus_orch.view.picture import STAGES_AHEAD, Level, Picture, ShownLine
+from nexus_orch.view.proof import render_proof
 from nexus_orch.view.words import render_bytes, render_duration, render_rate
 
 LOG_LINES_WANTED = 5
@@ -41,12 +42,12 @@ def make_frame(picture: Picture, width: int, height: int, glyphs: Glyphs = UNICO
 
 def _sections(picture: Picture, width: int, glyphs: Glyphs) -> list[list[Text]]:
     """The filled sections in their order on the screen, each with its title in the first line."""
-    gpus = [picture.gpus[index] for index in sorted(picture.gpus)]
+    latest = picture.record.latest
     lines: dict[str, Iterable[Text]] = {
-        "GPU": make_gpu_lines(gpus, width, glyphs),
-        "host": make_host_lines(picture.host, width, glyphs) if picture.host else (),
+        "GPU": make_gpu_lines(latest.gpus, width, glyphs),
+        "host": make_host_lines(latest.host, width, glyphs) if latest.host else (),
         "server": make_server_lines(picture.metrics, width),
-        PROOF: [Text(f" {line}", style="dim") for line in picture.proof],
+        PROOF: [Text(f" {line}", style="dim") for line in render_proof(picture.attempt.proof)],
         "answer": _answer_lines(picture),
         MESSAGES: _message_lines(list(picture.messages)[-MESSAGES_SHOWN:], width),
     }
@@ -97,9 +98,10 @@ def _sides(left: Text, right: Text, width: int) -> Text:
 
 
 def _title(picture: Picture, width: int, glyphs: Glyphs) -> Text:
-    engine = f"vLLM {picture.engine_version}" if picture.engine_version else ""
-    rest = [part for part in (picture.strategy, engine) if part]
-    left = Text(" ").append(picture.model or "nexus_orch", style="bold")
+    record = picture.record
+    engine = f"vLLM {record.engine_version}" if record.engine_version else ""
+    rest = [part for part in (record.strategy, engine) if part]
+    left = Text(" ").append(record.model or "nexus_orch", style="bold")
     left.append("".join(f"{glyphs.between}{part}" for part in rest))
     return _sides(left, Text(f"{picture.url} ", style="cyan"), width)
 
@@ -107,8 +109,8 @@ def _title(picture: Picture, width: int, glyphs: Glyphs) -> Text:
 def _state(picture: Picture, width: int, glyphs: Glyphs) -> Text:
     name, style = _name_state(picture)
     line = Text(" ").append(f"{glyphs.dot} {name}", style=style)
-    if picture.stage is not None:
-        line.append(f"  {render_duration(picture.stage_seconds(picture.stage))}")
+    if picture.attempt.stage is not None:
+        line.append(f"  {render_duration(picture.stage_seconds[picture.attempt.stage])}")
     match picture.verdict:
         case Starting(progress=progress, detail=detail):
             if progress is not None:
@@ -120,7 +122,8 @@ def _state(picture: Picture, width: int, glyphs: Glyphs) -> Text:
             line.append(f"  {_one_line(reason)}")
         case Failed(evidence=evidence):
             line.append(f"  {_one_line(evidence[0])}" if evidence else "")
-    attempt = f"attempt {picture.attempt} " if picture.attempt > 1 else ""
+    number = picture.attempt.number
+    attempt = f"attempt {number} " if number > 1 else ""
     return _sides(line, Text(attempt, style="yellow"), width)
 
 
@@ -134,7 +137,7 @@ def _name_state(picture: Picture) -> tuple[str, str]:
             return f"failed: {cause}", "bold red"
         case Stopped():
             return "stopped", "bold"
-    return (picture.stage or Stage.STARTING).value, "bold cyan"
+    return (picture.attempt.stage or Stage.STARTING).value, "bold cyan"
 
 
 def _stages(picture: Picture, width: int, glyphs: Glyphs) -> Text:
@@ -144,34 +147,36 @@ def _stages(picture: Picture, width: int, glyphs: Glyphs) -> Text:
 
 
 def _stage_marks(picture: Picture, glyphs: Glyphs, *, timed: bool) -> Text:
-    line = Text(" ")
+    line, took, current = Text(" "), picture.stage_seconds, picture.attempt.stage
     for stage in Stage:
-        if stage in STAGES_AHEAD and stage not in picture.stages:
+        if stage in STAGES_AHEAD and stage not in took:
             continue
         mark, style = glyphs.open, "dim"
-        if stage == picture.stage:
+        if stage == current:
             mark, style = (glyphs.dot, "green") if stage == Stage.READY else (glyphs.now, "bold cyan")
-        elif stage in picture.stages:
+        elif stage in took:
             mark, style = glyphs.done, "green"
-        seconds = picture.stage_seconds(stage) if timed and stage not in (Stage.READY, picture.stage) else None
-        took = "" if seconds is None else f" {render_duration(seconds)}"
-        line.append(f"{mark} {stage.value}{took}  ", style=style)
+        seconds = took.get(stage) if timed and stage not in (Stage.READY, current) else None
+        shown = "" if seconds is None else f" {render_duration(seconds)}"
+        line.append(f"{mark} {stage.value}{shown}  ", style=style)
     line.rstrip()
     return line
 
 
 def _answer_lines(picture: Picture) -> list[Text]:
-    if picture.answer is None:
+    answer = picture.record.answer
+    if answer is None:
         return []
-    style = "bold" if picture.answer.ok else "red"
-    lines = [line for line in picture.answer.detail.splitlines() if line.strip()][:ANSWER_LINES]
-    rate = picture.answer.values.get("tokens_per_second")
+    style = "bold" if answer.ok else "red"
+    lines = [line for line in answer.detail.splitlines() if line.strip()][:ANSWER_LINES]
+    rate = answer.values.get("tokens_per_second")
     shown = [Text(f" {line}", style=style) for line in lines]
     return shown if rate is None else [*shown, Text(f" {render_rate(rate)} tokens/s", style="dim")]
 
 
 def _log_title(picture: Picture) -> str:
-    return f"log ({render_bytes(picture.dropped_bytes)} dropped)" if picture.dropped_bytes else "log"
+    dropped = picture.record.latest.dropped_bytes
+    return f"log ({render_bytes(dropped)} dropped)" if dropped else "log"
 
 
 def _log_line(line: ShownLine) -> Text:
@@ -182,7 +187,7 @@ def _log_line(line: ShownLine) -> Text:
 
 
 def _hint(picture: Picture) -> Text:
-    return Text(f" Ctrl-C stops   the whole log: nexus logs {picture.run_id}".rstrip(), style="dim")
+    return Text(f" Ctrl-C stops   the whole log: nexus logs {picture.record.id}".rstrip(), style="dim")
 
 
 def _one_line(text: str) -> str:

@@ -12,11 +12,11 @@ from rich.text import Text
 
 from nexus_orch.judge.serving.advice import Advice
 from nexus_orch.judge.start.proof import Comparison
-from nexus_orch.types import Command, Failed, Observation, Plan, Probed, Ready, Stopped, Verdict
+from nexus_orch.types import Command, Failed, Observation, Plan, Probed, Ready, Stage, Stopped, Verdict
 from nexus_orch.view.detached import DetachedStream
 from nexus_orch.view.frame import make_frame
 from nexus_orch.view.meters import ASCII, UNICODE
-from nexus_orch.view.picture import Picture, render_changes
+from nexus_orch.view.picture import Picture
 from nexus_orch.view.plan import render_plan
 from nexus_orch.view.proof import render_proof
 from nexus_orch.view.request import render_request
@@ -52,14 +52,14 @@ class LiveView:
         self._kept: list[Text] = []
 
     def plan(self, plan: Plan, command: Command | None = None, *, run_id: str = "", url: str = "") -> None:
-        before = self._picture.settings
-        self._picture.plan(plan, run_id, url)
-        if before is None:
+        is_first = not self._picture.record.attempts
+        changes = self._picture.plan(plan, run_id, url)
+        if is_first:
             argv, env = ((), {}) if command is None else (command.argv, command.shown_env)
             shown = render_plan(plan, argv, env, self._console.width, ascii_only=self._glyphs is ASCII)
             self._console.print(shown, crop=False)  # a cut option could not be copied
-        for change in render_changes(before or plan.settings, plan.settings):
-            self.message(f"attempt {self._picture.attempt + 1}: {change}")
+        for change in changes:
+            self.message(f"attempt {self._picture.attempt.number}: {change}")
         self._draw(urgent=True)
 
     def observe(self, observation: Observation) -> None:
@@ -67,11 +67,11 @@ class LiveView:
         self._draw()
 
     def verdict(self, verdict: Verdict) -> None:
-        before, stage = self._picture.verdict, self._picture.stage
+        before, stage = self._picture.verdict, self._picture.attempt.stage
         self._picture.judge(verdict)
         if type(verdict) is not type(before):
             self._keep_verdict(verdict)
-        self._draw(urgent=type(verdict) is not type(before) or self._picture.stage != stage)
+        self._draw(urgent=type(verdict) is not type(before) or self._picture.attempt.stage != stage)
 
     def message(self, text: str) -> None:
         self._picture.messages.extend(text.splitlines())
@@ -79,7 +79,6 @@ class LiveView:
         self._draw(urgent=True)
 
     def answer(self, question: str, answer: Probed) -> None:
-        self._picture.answer = answer
         rate = answer.values.get("tokens_per_second")
         self._kept.append(Text(question, style="dim"))
         self._kept.append(Text(answer.detail.strip(), style="bold" if answer.ok else "red"))
@@ -89,8 +88,7 @@ class LiveView:
 
     def proof(self, comparisons: tuple[Comparison, ...]) -> None:
         lines = render_proof(comparisons)
-        if len(comparisons) > 1:
-            self._picture.proof = lines
+        self._picture.prove(comparisons)
         self._kept.extend(Text(line, style="dim") for line in lines)
         self._draw(urgent=True)
 
@@ -110,15 +108,13 @@ class LiveView:
         picture = self._picture
         match verdict:
             case Ready():
-                spans = (
-                    (stage.value, picture.stage_seconds(stage)) for stage in picture.stages if stage.value != "ready"
-                )
-                took = ", ".join(f"{name} {render_duration(seconds)}" for name, seconds in spans)
+                spans = picture.stage_seconds.items()
+                took = ", ".join(f"{s.value} {render_duration(seconds)}" for s, seconds in spans if s != Stage.READY)
                 self._kept.append(Text(f"ready: {picture.url}  ({took})", style="green"))
-                self._kept.append(Text(f"ask it: {render_request(picture.url, picture.settings or {})}"))
+                self._kept.append(Text(f"ask it: {render_request(picture.url, picture.attempt.settings)}"))
             case Failed(cause=cause, evidence=evidence):
                 first = f": {evidence[0]}" if evidence else ""
-                self._kept.append(Text(f"attempt {picture.attempt} failed, {cause}{first}", style="red"))
+                self._kept.append(Text(f"attempt {picture.attempt.number} failed, {cause}{first}", style="red"))
             case Stopped(reason=reason):
                 self._kept.append(Text(f"stopped: {reason}"))
 

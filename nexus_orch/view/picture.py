@@ -1,31 +1,30 @@
-"""The state of a run as it is shown: folded from observations and verdicts, without any drawing."""
+"""What a terminal shows of a run: its record, folded as it happens, and what only eyes want. Draws nothing."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from nexus_orch.errors import render_value
 from nexus_orch.judge.log.lines import parse_line
+from nexus_orch.judge.start.proof import Comparison
+from nexus_orch.record.events import Judged, Planned, Proved
+from nexus_orch.record.run_folder import encode_plan
+from nexus_orch.record.run_record import AttemptRecord, Happening, RunRecord, including
 from nexus_orch.types import (
     Degraded,
-    Exited,
-    Failed,
-    GpuSample,
-    HostSample,
     LogLine,
-    Metric,
+    MetricsUnread,
     Observation,
     Plan,
-    Probed,
+    RamProgress,
     Ready,
     Stage,
-    Started,
-    Starting,
-    Stopped,
+    StopAsked,
     Verdict,
 )
 
@@ -81,47 +80,40 @@ def render_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
 class Picture:
     """What there is to see of a run. Times are those of the observations, in seconds since the epoch."""
 
-    model: str = ""
-    strategy: str = ""
-    engine_version: str = ""
-    run_id: str = ""
-    url: str = ""
-    settings: Mapping[str, Any] | None = None
-    """Those of the newest plan."""
-    attempt: int = 1
+    record: RunRecord = field(default_factory=lambda: RunRecord("", Path()))
     first_time: float | None = None
     now: float = 0.0
     """The time of the newest observation."""
-    verdict: Verdict | None = None
-    stages: dict[Stage, float] = field(default_factory=dict)
-    """When this attempt reached each stage."""
-    gpus: dict[int, GpuSample] = field(default_factory=dict)
-    host: HostSample | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
     """The last lines of the log as they came: taking them apart can wait until they are drawn."""
-    dropped_bytes: int = 0
     messages: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
-    answer: Probed | None = None
-    proof: list[str] = field(default_factory=list)
-    """The lines of the table of plan and measurement."""
-    returncode: int | None = None
 
     @property
-    def stage(self) -> Stage | None:
-        """The stage that this attempt is in."""
-        return next(reversed(self.stages), None)
+    def attempt(self) -> AttemptRecord:
+        return self.record.attempt
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return self.attempt.verdict
+
+    @property
+    def url(self) -> str:
+        return self.record.url or ""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The newest reading of the server's metrics, by our own names."""
+        metric = self.record.latest.metric
+        return {} if metric is None else metric.values
 
     @property
     def is_serving(self) -> bool:
         return isinstance(self.verdict, Ready | Degraded)
 
-    def stage_seconds(self, stage: Stage) -> float | None:
-        """How long a stage took, or has taken up to now; None when it was not reached."""
-        if stage not in self.stages:
-            return None
-        later = [time for time in self.stages.values() if time > self.stages[stage]]
-        return min(later, default=self.now) - self.stages[stage]
+    @property
+    def stage_seconds(self) -> dict[Stage, float]:
+        """How long each stage of this attempt took, or has taken up to now."""
+        return {stage: seconds or 0.0 for stage, _, seconds in self.attempt.spans(self.now)}
 
     def last_lines(self, count: int) -> list[ShownLine]:
         """The last lines of the log that are not blank, the newest last."""
@@ -134,52 +126,35 @@ class Picture:
                 shown.append(line)
         return shown[::-1]
 
-    def plan(self, plan: Plan, run_id: str, url: str) -> None:
-        """A new attempt begins with this plan."""
-        self.model, self.strategy, self.engine_version = plan.model, plan.loader, plan.engine_version
-        self.settings = plan.settings
-        self.stages = {}
-        self.run_id, self.url = run_id, url
+    def plan(self, plan: Plan, run_id: str, url: str) -> list[str]:
+        """A new attempt begins with this plan; what it does differently from the one before."""
+        before = self.record.attempts[-1:]
+        number = before[0].number + 1 if before else 1
+        self._fold(Planned(self.now, number, encode_plan(plan)))
+        self.record = replace(self.record, id=run_id, url=url, model=plan.model)
+        return render_changes(before[0].settings, self.attempt.settings) if before else []
 
     def observe(self, observation: Observation) -> None:
         self.now = max(self.now, observation.time)
         if self.first_time is None:
             self.first_time = observation.time
         match observation:
-            case Started():
-                self._begin_attempt(observation)
-            case LogLine():
-                self.dropped_bytes += observation.dropped_bytes
-                if not any(noise in observation.text for noise in _NOISE):
-                    self.lines.append(observation.text)
-            case GpuSample():
-                self.gpus[observation.index] = observation
-            case HostSample():
-                self.host = observation
-            case Metric():
-                self.metrics = observation.values
-            case Exited():
-                self.returncode = observation.returncode
-
-    def _stages_ahead(self) -> dict[Stage, float]:
-        """The stages that this attempt had before its engine was started."""
-        return {stage: time for stage, time in self.stages.items() if stage in STAGES_AHEAD}
+            case LogLine(text=text):
+                self._fold(observation)
+                if not any(noise in text for noise in _NOISE):
+                    self.lines.append(text)
+            case RamProgress() | StopAsked() | MetricsUnread():
+                pass
+            case _:
+                self._fold(observation)
 
     def judge(self, verdict: Verdict) -> None:
-        self.verdict = verdict
-        match verdict:
-            case Starting(stage=stage):
-                self.stages.setdefault(stage, self.now)
-            case Ready():
-                self.stages.setdefault(Stage.READY, self.now)
-            case Degraded() | Stopped() | Failed():
-                pass
+        self._fold(Judged(self.now, self.attempt.number, verdict))
 
-    def _begin_attempt(self, started: Started) -> None:
-        self.attempt = started.attempt
-        self.verdict = None
-        self.returncode = None
-        self.proof = []
-        self.stages = {**self._stages_ahead(), Stage.STARTING: started.time}
-        self.gpus = {}
-        self.metrics = {}
+    def prove(self, comparisons: tuple[Comparison, ...]) -> None:
+        """Plan and measurement side by side; later lines replace those of the same name."""
+        lines = {(line.name, line.unit): line for line in (*self.attempt.proof, *comparisons)}
+        self._fold(Proved(self.now, self.attempt.number, tuple(lines.values())))
+
+    def _fold(self, happening: Happening) -> None:
+        self.record = including(self.record, happening)

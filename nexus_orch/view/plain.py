@@ -27,7 +27,7 @@ from nexus_orch.types import (
     Verdict,
 )
 from nexus_orch.view.detached import DetachedStream
-from nexus_orch.view.picture import Picture, make_shown_line, render_changes
+from nexus_orch.view.picture import Picture, make_shown_line
 from nexus_orch.view.plan import print_plan
 from nexus_orch.view.proof import render_proof
 from nexus_orch.view.request import render_request
@@ -56,15 +56,15 @@ class PlainView:
         self._progress_time = 0.0
 
     def plan(self, plan: Plan, command: Command | None = None, *, run_id: str = "", url: str = "") -> None:
-        before = self._picture.settings
-        self._picture.plan(plan, run_id, url)
-        if before is None:
+        is_first = not self._picture.record.attempts
+        changes = self._picture.plan(plan, run_id, url)
+        if is_first:
             argv, env = ((), {}) if command is None else (command.argv, command.shown_env)
             print_plan(plan, argv, env, cast("TextIO", self._stream))
             self._stream.write_line("")
         parts = [part for part in (plan.model, plan.loader, f"vLLM {plan.engine_version}", url, run_id) if part]
         self._say(", ".join(parts))
-        for change in render_changes(before or plan.settings, plan.settings):
+        for change in changes:
             self._say(change)
 
     def observe(self, observation: Observation) -> None:
@@ -84,14 +84,14 @@ class PlainView:
             self._status()
 
     def verdict(self, verdict: Verdict) -> None:
-        before, stage_before = self._picture.verdict, self._picture.stage
+        before, stage_before = self._picture.verdict, self._picture.attempt.stage
         self._picture.judge(verdict)
         match verdict:
             case Starting():
                 self._starting(verdict, stage_before)
             case Ready() if not isinstance(before, Ready):
                 self._say(f"ready after {render_duration(self._startup_seconds())}: {self._picture.url}".rstrip(": "))
-                self._more(f"ask it: {render_request(self._picture.url, self._picture.settings or {})}")
+                self._more(f"ask it: {render_request(self._picture.url, self._picture.attempt.settings)}")
             case Degraded(reason=reason) if before != verdict:
                 self._say(f"degraded: {reason}")
             case Failed() if before != verdict:
@@ -113,6 +113,7 @@ class PlainView:
             self._more(line)
 
     def proof(self, comparisons: tuple[Comparison, ...]) -> None:
+        self._picture.prove(comparisons)
         lines = render_proof(comparisons)
         if lines:
             self._say("plan and measurement:")
@@ -141,7 +142,7 @@ class PlainView:
             self._say(f"{verdict.stage.value}{progress}{detail}")
 
     def _startup_seconds(self) -> float | None:
-        started = self._picture.stages.get(Stage.STARTING)
+        started = self._picture.attempt.started
         return None if started is None else self._picture.now - started
 
     def _failed(self, verdict: Failed) -> None:
@@ -188,8 +189,9 @@ def render_plain_gap(left_out: int) -> str:
 
 def _describe_status(picture: Picture, rates: Mapping[str, float]) -> str:
     parts = [f"{label} {text}" for label, text in render_readings({**picture.metrics, **rates})]
-    for gpu in picture.gpus.values():
+    latest = picture.record.latest
+    for gpu in latest.gpus:
         parts.append(f"GPU {gpu.index} {gpu.memory_used_bytes / GIB:.1f}/{render_bytes(gpu.memory_total_bytes)}")
-    if picture.host is not None:
-        parts.append(f"RAM {picture.host.ram_used_bytes / GIB:.1f}/{render_bytes(picture.host.ram_total_bytes)}")
+    if latest.host is not None:
+        parts.append(f"RAM {latest.host.ram_used_bytes / GIB:.1f}/{render_bytes(latest.host.ram_total_bytes)}")
     return ", ".join(parts)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nexus_orch.errors import render_value
 from nexus_orch.judge.start.proof import Comparison
 from nexus_orch.record.codec import encode
 from nexus_orch.record.run_record import AttemptRecord, RunRecord
-from nexus_orch.types import Failed, Lesson, Stage
+from nexus_orch.types import Failed, Lesson
 from nexus_orch.view.picture import render_changes
 from nexus_orch.view.proof import HEADER, NUMBER_COLUMNS, make_rows
 from nexus_orch.view.server import GENERATION_RATE, PROMPT_RATE
@@ -35,10 +35,10 @@ def make_comparisons(record: RunRecord) -> list[Comparison]:
     The proof that was taken when it became ready; for a run without one, what its record tells. Bytes are those of the
     fullest card, because vLLM's log tells them for each rank and that rank decides.
     """
-    proof = record.attempts[-1].proof if record.attempts else ()
+    proof = record.attempt.proof
     if proof:
         return list(proof)
-    plan = record.attempts[-1].plan if record.attempts else {}
+    plan = record.attempt.plan
     measured = record.measured
     found = [
         Comparison(name, _fullest(plan, key), measured.get(key), "bytes")
@@ -130,7 +130,7 @@ def _plan_section(record: RunRecord) -> str:
 def _timeline(record: RunRecord) -> str:
     rows = []
     for attempt in record.attempts:
-        for stage, begin, seconds in stage_spans(attempt, record.ended):
+        for stage, begin, seconds in attempt.spans(record.ended):
             since = render_duration(begin - record.started) if record.started else NOTHING
             rows.append((str(attempt.number), stage.value, since, render_duration(seconds)))
     if not rows:
@@ -138,23 +138,17 @@ def _timeline(record: RunRecord) -> str:
     return "## Timeline\n\n" + render_markdown_table(("attempt", "stage", "after", "took"), rows, right=(0, 2, 3))
 
 
-def stage_spans(attempt: AttemptRecord, ended: float | None) -> Iterator[tuple[Stage, float, float | None]]:
-    """Each stage with its beginning and how long it lasted; None for one that is not over."""
-    ends = [begin for _, begin in attempt.stages[1:]] + [attempt.ended or ended]
-    for (stage, begin), end in zip(attempt.stages, ends, strict=False):
-        yield stage, begin, None if end is None else end - begin
-
-
 def _attempts(record: RunRecord) -> str:
     lines = ["## Attempts", ""]
     before: Mapping[str, Any] | None = None
     for attempt in record.attempts:
-        settings = _settings(attempt)
+        settings = attempt.settings
         lines.append(f"{attempt.number}. {_describe_attempt(attempt)}")
         lines += [f"   - {change}" for change in render_changes(before, settings)] if before is not None else []
         if isinstance(attempt.verdict, Failed):
             lines += [f"   - `{text.strip()}`" for text in attempt.verdict.evidence[:EVIDENCE_LINES]]
             lines.append(f"   - remedy: {attempt.verdict.remedy}")
+        lines += [f"   - a lack of memory would not have been noticed: {attempt.blind}"] if attempt.blind else []
         lines += [f"   - advice: {advice.text}" for advice in attempt.advice]
         lines += [f"   - learned: {_describe_lesson(lesson)}" for lesson in attempt.lessons]
         before = settings
@@ -214,14 +208,10 @@ def _fullest(plan: Mapping[str, Any], key: str) -> float | None:
     return None if fullest is None else fullest[key]
 
 
-def _settings(attempt: AttemptRecord) -> dict[str, Any]:
-    return {choice["key"]: choice["value"] for choice in attempt.plan.get("choices", ())}
-
-
 def _make_attempt(attempt: AttemptRecord, record: RunRecord) -> dict[str, Any]:
     encoded: dict[str, Any] = encode(attempt)
     encoded["stages"] = [
         {"stage": stage.value, "started": begin, "seconds": seconds}
-        for stage, begin, seconds in stage_spans(attempt, record.ended)
+        for stage, begin, seconds in attempt.spans(record.ended)
     ]
     return encoded

@@ -13,7 +13,7 @@ import pytest
 from nexus_orch import paths
 from nexus_orch.launch.processes.stop import stop_engine
 from nexus_orch.record.find import find_runs
-from nexus_orch.record.run_record import read_run
+from nexus_orch.record.read_run import read_run
 from nexus_orch.session.refuse import engine_record_of
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def supervise(no_process_left: None) -> Iterator[Callable[..., Supervised]]:
         process.kill()
         process.communicate()
     for folder in find_runs(paths.runs_dir()):
-        engine = engine_record_of(read_run(folder, lambda _process, _host: False))
+        engine = engine_record_of(read_run(folder))
         if engine is not None:
             stop_engine(engine, stop_seconds=0.0)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nexus_orch.record.events import Judged, Launched, Preloaded, Reserved
 from nexus_orch.record.journal import RunJournal, parse_journal
-from nexus_orch.record.run_record import make_record
+from nexus_orch.record.read_run import make_record
 from nexus_orch.types import GIB, ProcessKey, Stage, Starting
 from tests.record.examples import ENGINE, START, make_created, make_line
 

@@ -10,8 +10,9 @@ import pytest
 
 from nexus_orch.errors import ConfigError, InterruptedByEnvironment
 from nexus_orch.record.history import read_attempts, read_history, rebuild_history, remember_run
+from nexus_orch.record.read_run import read_run
 from nexus_orch.record.run_folder import create_run_folder
-from nexus_orch.record.run_record import RunRecord, read_run
+from nexus_orch.record.run_record import RunRecord
 from nexus_orch.types import ProcessKey
 from tests.record.examples import SPEC, START, write_start, write_stopped_run
 

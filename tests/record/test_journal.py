@@ -9,7 +9,7 @@ import pytest
 from nexus_orch.errors import ExitCode, InterruptedByEnvironment
 from nexus_orch.record.events import Entry, Finished, Stopping
 from nexus_orch.record.journal import JournalWriter, parse_journal, read_journal
-from nexus_orch.record.run_record import read_run
+from nexus_orch.record.read_run import read_run
 from nexus_orch.types import Exited
 from tests.record.examples import make_created, make_gpu, make_line
 

@@ -6,8 +6,9 @@ import pytest
 
 from nexus_orch.record.events import AttemptEnded, Finished, Judged, Launched, RunEvent, Stopping
 from nexus_orch.record.journal import RunJournal
+from nexus_orch.record.read_run import make_record, read_run
 from nexus_orch.record.run_folder import create_run_folder
-from nexus_orch.record.run_record import RunRecord, make_record, read_run
+from nexus_orch.record.run_record import RunRecord
 from nexus_orch.types import GIB, Degraded, Failed, ProcessKey, Ready, Stage, Starting, Stopped
 from tests.record.examples import ENGINE, SPEC, START, SUPERVISOR, WORKER, make_created, write_start, write_stopped_run
 

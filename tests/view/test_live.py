@@ -81,10 +81,10 @@ class PictureView:
         self.picture.messages.append(text)
 
     def answer(self, question: str, answer: Probed) -> None:
-        self.picture.answer = answer
+        """The picture has it from the observation."""
 
     def proof(self, comparisons: tuple[Comparison, ...]) -> None:
-        self.picture.proof = render_proof(comparisons)
+        self.picture.prove(comparisons)
 
     def advice(self, advice: Advice) -> None:
         self.picture.messages.append(advice.text)
@@ -175,11 +175,13 @@ def test_the_newest_message_stays_when_there_is_little_room() -> None:
 
 def test_the_proof_gives_way_to_what_is_said() -> None:
     picture = _picture()
-    picture.proof = ["            planned  measured", "KV cache    1.0 GiB   1.0 GiB"]
+    proof = (Comparison("KV cache", 2**30, 2**30, "bytes"),)
+    picture.prove(proof)
+    row = render_proof(proof)[-1]
     picture.messages.append(ADVICE)
     small, large = "\n".join(_text(picture)), "\n".join(_text(picture, 80, 40))
-    assert "plan and measurement" not in small and "KV cache    1.0 GiB" not in small
-    assert "plan and measurement" in large and "KV cache    1.0 GiB" in large
+    assert "plan and measurement" not in small and row not in small
+    assert "plan and measurement" in large and row in large
 
 
 def test_a_message_without_end_is_cut() -> None:
@@ -220,7 +222,7 @@ def test_the_cards_of_an_earlier_attempt_are_gone() -> None:
     picture.observe(make_gpu(START, 0, 20.0, 1))
     picture.observe(Started(START + 1, 2, 7, ("vllm",)))
     picture.observe(make_gpu(START + 2, 3, 1.0))
-    assert list(picture.gpus) == [3]
+    assert [gpu.index for gpu in picture.record.latest.gpus] == [3]
 
 
 def test_what_the_driver_does_not_tell_is_left_out() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nexus_orch.record.run_record import RunRecord, read_run
+from nexus_orch.record.read_run import read_run
+from nexus_orch.record.run_record import RunRecord
 from nexus_orch.view.report import make_comparisons, make_report, render_report
 from tests.record.examples import write_stopped_run
 
@@ -93,7 +94,7 @@ def test_a_run_as_json(record: RunRecord) -> None:
 
 
 def test_a_run_that_never_had_a_plan(record: RunRecord) -> None:
-    bare = RunRecord("20261123-140000", record.path, notes=("there is no journal",))
+    bare = RunRecord("20261123-140000", record.path, "lost", notes=("there is no journal",))
     assert make_comparisons(bare) == []
     text = render_report(bare)
     assert "lost: its supervisor ended without saying how" in text
