@@ -82,7 +82,7 @@ def test_what_does_not_fit_in_8_bits_either_is_offloaded_in_full_precision() -> 
         ("deepseek-ai/DeepSeek-V3", {}, "0.32.0", "another kind"),
         (L8, {"supports_fp8": False, "name": "RTX 3090"}, "0.32.0", "RTX 3090 does not compute in 8 bits"),
         (L8, {"supports_fp8": None}, "0.32.0", "does not compute in 8 bits"),
-        (L8, {}, "0.10.2", "before 0.11.2"),
+        (L8, {}, "0.10.2", "before 0.11.1"),
     ],
 )
 def test_where_it_is_not_done(model: str, changes: dict[str, Any], version: str, why: str | None) -> None:
