@@ -153,6 +153,8 @@ class Spellings:
         """Whether the parser takes a word for an option, known or not; else it is a value."""
         if not word.startswith("-") or word in ("-", "--"):
             return False
+        if word.startswith("-O"):  # taken apart before argparse looks at it, whatever stands behind
+            return True
         meaning = self.find(spell(word.partition("=")[0].partition(".")[0]))
         if meaning.flag is not None or meaning.candidates or self.find_attached(word) is not None:
             return True

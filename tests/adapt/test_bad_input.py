@@ -78,8 +78,8 @@ def test_sources_that_cannot_be_followed_are_no_mistake(environment: Path, capsy
 @pytest.mark.parametrize("command", [["plan"], ["engine", "check"]])
 def test_an_unknown_option(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     run = [*command, *RUN, "engine.version=0.25.1"]
-    text = told(capsys, *run, "serve.extra_args=['--max-num-seq','4']")
-    assert "vLLM 0.25.1 has no --max-num-seq" in text and "did you mean --max-num-seqs?" in text
+    text = told(capsys, *run, "serve.extra_args=['--max-num-sqs','4']")
+    assert "vLLM 0.25.1 has no --max-num-sqs" in text and "did you mean --max-num-seqs?" in text
     text = told(capsys, *run, "serve.extra_args=['--disable-log-requests']")
     assert "only with --enable-log-requests" in text and "0.16.0 and earlier of vLLM have it" in text
     text = told(capsys, *run, "serve.extra_args=['--qlora-adapter-name-or-path','x']")

@@ -62,7 +62,7 @@ def test_anything_else_is_refused(key: str, value: object, message: str, remedy:
 
 @pytest.mark.parametrize(
     ("version", "is_told"),
-    [("0.25.1", False), ("0.20", False), ("0.34.0.dev1", False), ("0.4.3", True), ("main", True)],
+    [("0.25.1", False), ("0.22", False), ("0.20", True), ("0.34.0.dev1", False), ("0.4.3", True), ("main", True)],
 )
 def test_an_adapter_that_is_named_for_a_release_that_it_does_not_know(version: str, is_told: bool) -> None:
     assert bool(describe_stretch(MINE, version)) is is_told
