@@ -20,11 +20,16 @@ from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.cpu import make_cpu_plan
 from nexus_orch.plan.estimate.host import host_notes, judge_host
 from nexus_orch.plan.estimate.settled import Settled
+from nexus_orch.plan.release.kept import is_hopper
 from nexus_orch.plan.search.strategy import LoaderChoice, choose_loader, find_pinned
+from nexus_orch.releases.models import packs_mxfp4_for_marlin
 from nexus_orch.types import GIB, Choice, Facts, HostEstimate, Lesson, Plan, Prediction, RunSpec
 
 UNDRAWABLE = ("not_enough_gpus", "tensor_parallel_invalid", "unsupported_quantization")
 """Causes for which nothing can be said about memory: figures would be those of another run."""
+MARLIN_VARIABLE = "VLLM_MXFP4_USE_MARLIN"
+PACKING_ROOM = 1.25
+"""Weights that leave less than a quarter of their size free are told about; an assumption, not a measurement."""
 SMALLEST_TOLD_BYTES = GIB // 100
 """Notes give GiB with two digits."""
 
@@ -155,6 +160,7 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
             f"vLLM {inputs.facts.engine.version} takes {outside / GIB:.2f} GiB on each card on top of its budget "
             "(CUDA graphs, offload buffers, page tables of KV blocks in RAM): the plan leaves that free"
         )
+    notes += _packing_notes(inputs, settled)
     gain = settled.draft.account.peak.later_gain_bytes
     if gain >= SMALLEST_TOLD_BYTES:
         notes.append(
@@ -179,6 +185,21 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
             f"{settled.draft.target.requests}: the others wait"
         )
     return tuple(notes)
+
+
+def _packing_notes(inputs: Inputs, settled: Settled) -> tuple[str, ...]:
+    """What is known of weights that take more while they are prepared than they do afterwards."""
+    gpu, version = settled.draft.gpus[0], inputs.facts.engine.version
+    told = inputs.spec.engine.env.get(MARLIN_VARIABLE, "1").strip().lower()
+    packs = inputs.scheme.method == "mxfp4" and is_hopper(gpu) and packs_mxfp4_for_marlin(version)
+    weights, free = max(settled.draft.weights_bytes), min(settled.draft.account.free_bytes)
+    if not packs or told in ("0", "false") or weights * PACKING_ROOM <= free:
+        return ()
+    return (
+        f"vLLM {version} packs MXFP4 experts for Marlin's kernels on {gpu.name}, which takes more while they are "
+        f"loaded than the {weights / GIB:.1f} GiB that stay, by an amount that is not counted: one card of 80 GB "
+        f"ran out of memory so with gpt-oss-120b; +engine.env.{MARLIN_VARIABLE}=0 keeps Triton's kernels",
+    )
 
 
 def _unsupported(inputs: Inputs, chosen: LoaderChoice) -> list[Problem]:

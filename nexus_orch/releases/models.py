@@ -22,6 +22,13 @@ narrow_cache_on_all_cards = Fact(
     since="0.11.1",
     source="platforms/cuda.py and attention/backends/abstract.py: supports_kv_cache_dtype",
 )
+packs_mxfp4_for_marlin = Fact(
+    "MXFP4 experts are packed for Marlin's kernels on Hopper by default; before, for Triton's, and afterwards another "
+    "module chooses (layers/fused_moe/oracle/mxfp4.py)",
+    since="0.14.0",
+    before="0.19.0",
+    source="model_executor/layers/quantization/mxfp4.py: get_mxfp4_backend, VLLM_MXFP4_USE_MARLIN is False",
+)
 layers_rest_in_the_middle = Fact(
     "layers that do not divide go to the stages before the last one; before, to the last one",
     since="0.8.0",

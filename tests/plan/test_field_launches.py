@@ -87,3 +87,10 @@ def test_a_pinned_number_of_blocks_contradicts_nothing() -> None:
 def test_a_card_that_the_catalogue_lacks_is_said_to_be_one() -> None:
     launch = {**RESULTS["t4_q25_1_5b_072"].launch, "card": "No Such Card 9000"}
     assert "not in the catalogue" in measure(launch).problem
+
+
+def test_what_packing_takes_is_told_where_it_is_not_counted() -> None:
+    """gpt-oss-120b on one H100: 0.14.1 packs its experts for Marlin, 0.11.2 does not."""
+    plans = {name: result.plan for name, result in RESULTS.items() if result.plan is not None}
+    told = [name for name, plan in plans.items() if any("Marlin" in note for note in plan.notes)]
+    assert told == ["h100_gptoss120b_0141_5k"]
