@@ -24,7 +24,7 @@ NO_TEMPLATE = (
 
 
 @dataclass
-class State:
+class ServerState:
     """What the routes and the main thread share."""
 
     engine: FakeEngine
@@ -72,7 +72,7 @@ class Listener(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: ServerState) -> None:
         self.state = state
         self.address_family = socket.AF_INET6 if ":" in state.options.host else socket.AF_INET
         super().__init__((state.options.host, state.options.port), Handler, bind_and_activate=False)
@@ -211,7 +211,7 @@ def make_tokens(count: int, *, endless: bool) -> list[str]:
     return words[:count]
 
 
-def render_metrics(state: State) -> str:
+def render_metrics(state: ServerState) -> str:
     """The metrics of vLLM's V1 engine that a supervisor reads (v1/metrics/loggers.py), in Prometheus' text format.
 
     Without log stats only those of the web server are left (v1/engine/async_llm.py)."""

@@ -26,7 +26,7 @@ from nexus_orch.testing.failure_log import (
 )
 from nexus_orch.testing.options import Options, parse_options
 from nexus_orch.testing.output import print_bytes, print_text
-from nexus_orch.testing.routes import Listener, State
+from nexus_orch.testing.routes import Listener, ServerState
 
 SIGKILL = 9
 POLL_SECONDS = 0.02
@@ -53,7 +53,7 @@ class _Run:
     def __init__(self, engine: FakeEngine, options: Options, api_key: str | None) -> None:
         self.engine = engine
         self.options = options
-        self.state = State(engine, options, api_key)
+        self.state = ServerState(engine, options, api_key)
         self.is_told_to_stop = False
         self.voices = Voices(os.getpid(), 0)
         self.core: subprocess.Popen[bytes] | None = None

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from nexus_orch.exchange.shell.lexer import parse_value
 from nexus_orch.exchange.shell.state import State, Value
 from nexus_orch.exchange.shell.sums import UnknownError, calculate
-from nexus_orch.exchange.shell.tree import Output, Parameter, Part, Sum, Text, Word
+from nexus_orch.exchange.shell.tree import Output, Part, ShellParameter, Sum, Text, Word
 from nexus_orch.exchange.start import REFERENCE, has_reference, make_reference
 from nexus_orch.types import is_secret_name
 
@@ -114,7 +114,7 @@ class Expander:
             return given[int(name) - 1] if int(name) <= len(given) else None
         return state.variables.get(name)
 
-    def _parameter(self, part: Parameter) -> list[str]:
+    def _parameter(self, part: ShellParameter) -> list[str]:
         value, rest = self._look_up(part.name), part.rest
         wants_all = part.name in ("@", "*")
         index = _INDEX.match(rest)
@@ -151,7 +151,7 @@ class Expander:
         except (UnknownError, IndexError):
             return None
 
-    def _without_value(self, part: Parameter, *, is_list: bool) -> list[str]:
+    def _without_value(self, part: ShellParameter, *, is_list: bool) -> list[str]:
         self.unset.add(part.name)
         if self.in_condition:
             return [] if is_list else [""]
@@ -159,7 +159,7 @@ class Expander:
             return [CALLER]
         return [] if is_list else [make_reference(part.name)]
 
-    def _when(self, part: Parameter, value: Value | None, how: str, rest: str) -> list[str]:
+    def _when(self, part: ShellParameter, value: Value | None, how: str, rest: str) -> list[str]:
         """`:-`, `:=`, `:?`, `:+` and their forms without a colon."""
         is_given = value is not None and (not how.startswith(":") or (value not in ("", [], [""])))
         if value is None:
@@ -177,7 +177,7 @@ class Expander:
             self.state.variables[part.name] = " ".join(values)
         return values
 
-    def _default(self, rest: str, part: Parameter) -> list[str]:
+    def _default(self, rest: str, part: ShellParameter) -> list[str]:
         self.depth += 1
         if self.depth > 40:
             return [make_reference(part.name)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from nexus_orch.exchange.shell.tree import Output, Parameter, Part, Sum, Text, Word
+from nexus_orch.exchange.shell.tree import Output, Part, ShellParameter, Sum, Text, Word
 from nexus_orch.exchange.start import broken
 from nexus_orch.exchange.text.placeholders import PLACEHOLDER_MARK
 
@@ -196,7 +196,7 @@ def _read_dollar(cursor: Cursor, *, is_quoted: bool) -> Part:
     if name is None:
         return Text(cursor.take(1), is_quoted=True)
     cursor.take(1 + len(name[0]))
-    return Parameter(name[0], "", is_quoted)
+    return ShellParameter(name[0], "", is_quoted)
 
 
 def _bracketed(text: str, *, is_quoted: bool) -> Part:
@@ -212,8 +212,8 @@ def _parameter(inside: str, is_quoted: bool) -> Part:
     body = inside[1:] if is_length or is_indirect else inside
     name = _NAME.match(body)
     if name is None or is_indirect:  # ${env:X} of another shell, ${!NAME}: shown as it stands
-        return Parameter(inside or "{}", "", is_quoted)
-    return Parameter(name[0], body[len(name[0]) :], is_quoted, is_length)
+        return ShellParameter(inside or "{}", "", is_quoted)
+    return ShellParameter(name[0], body[len(name[0]) :], is_quoted, is_length)
 
 
 def _read_ansi(cursor: Cursor) -> str:

@@ -25,8 +25,8 @@ from nexus_orch.exchange.shell.tree import (
     Loop,
     Node,
     Output,
-    Parameter,
     Pipeline,
+    ShellParameter,
     Simple,
     Sum,
     Test,
@@ -243,7 +243,7 @@ def _text_of(node: Node) -> str:
 def _word_text(word: Word) -> str:
     said = ""
     for part in word.parts:
-        if isinstance(part, Parameter):
+        if isinstance(part, ShellParameter):
             said += f"${{{part.name}{part.rest}}}" if part.rest else f"${part.name}"
         elif isinstance(part, Output):
             said += f"$({part.command})"

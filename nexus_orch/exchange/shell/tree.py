@@ -15,7 +15,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Parameter:
+class ShellParameter:
     """`$NAME` or `${NAME...}`: `rest` is what follows the name inside the braces."""
 
     name: str
@@ -40,7 +40,7 @@ class Sum:
     is_quoted: bool = False
 
 
-Part = Text | Parameter | Output | Sum
+Part = Text | ShellParameter | Output | Sum
 
 
 @dataclass(frozen=True)

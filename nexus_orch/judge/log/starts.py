@@ -32,7 +32,7 @@ _EXITED = re.compile(
 
 
 @dataclass(frozen=True)
-class Start:
+class LoggedStart:
     """One start. `exit_code` is what its container or its unit ended with, where the log says so."""
 
     reading: LogReading = field(default_factory=LogReading)
@@ -46,10 +46,10 @@ class Service:
     """The starts of one server, in their order; the last one may still be on."""
 
     name: str
-    ended: list[Start] = field(default_factory=list)
+    ended: list[LoggedStart] = field(default_factory=list)
     dropped: int = 0
     """Starts that were counted and not kept."""
-    last: Start = field(default_factory=Start)
+    last: LoggedStart = field(default_factory=LoggedStart)
 
     @property
     def count(self) -> int:
@@ -67,7 +67,7 @@ class Service:
         if len(self.ended) > MAX_KEPT_STARTS:
             del self.ended[MAX_KEPT_STARTS // 2]
             self.dropped += 1
-        self.last = Start()
+        self.last = LoggedStart()
 
 
 class History:
@@ -153,7 +153,7 @@ def read_history(lines: Iterable[str]) -> History:
     return history
 
 
-def _follow(service: Service, record: LogRecord) -> Start:
+def _follow(service: Service, record: LogRecord) -> LoggedStart:
     banner = _find_banner(record)
     is_vllm = record.module is not None or record.process is not None
     if _begins_anew(service.last, banner) if banner is not None else service.last.exit_code is not None and is_vllm:
@@ -173,7 +173,7 @@ def _find_banner(record: LogRecord) -> str | None:
     return f"{kind} {record.process or ''}"
 
 
-def _begins_anew(start: Start, banner: str) -> bool:
+def _begins_anew(start: LoggedStart, banner: str) -> bool:
     """True when a banner belongs to another start than the lines before it."""
     if start.exit_code is not None or banner in start.banners:
         return True

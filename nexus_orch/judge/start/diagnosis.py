@@ -9,7 +9,7 @@ from nexus_orch.judge.log.conclusion import Conclusion, conclude
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.reading import LogReading
 from nexus_orch.judge.log.remedies import render_remedy
-from nexus_orch.judge.log.starts import History, Service, Start
+from nexus_orch.judge.log.starts import History, LoggedStart, Service
 from nexus_orch.judge.start.offload import judge_offload
 from nexus_orch.judge.start.requests import render_outlived, render_requests
 from nexus_orch.judge.start.story import SHARED_CARD, tell_others, tell_starts
@@ -33,7 +33,7 @@ class _Judged:
 
     service: Service
     index: int
-    start: Start
+    start: LoggedStart
     found: Conclusion | None
 
     @property
