@@ -163,6 +163,67 @@ KINDS = {
         says=("--limit-mm-per-prompt", "max_num_batched_tokens"),
         never=("smaller quantization",),
     ),
+    "a wait whose figure grows": Kind(
+        tuple(
+            f"{INFO[:25]}09:0{minute}:00 [ray_utils.py:228] Waiting for creating a placement group of specs for "
+            f"{10 * 2**minute} seconds. specs=[{{'GPU': 1.0}}]. Check `ray status` and `ray list nodes` for resources."
+            for minute in range(9)
+        ),
+        "not_enough_gpus",
+        ("placement group",),
+        ("ray status",),
+    ),
+    "an attention kernel that was named": Kind(
+        (f"{CORE}ValueError: Selected backend X.FLASHINFER is not valid for this setup. Reason: ['head_size']",),
+        "unrecognized_argument",
+        says=("FLASHINFER", "head_size", "--attention-backend"),
+    ),
+    "an attention kernel that cannot": Kind(
+        (
+            *frame("vllm/v1/attention/backends/flash_attn.py", "assert self.version == 3"),
+            f"{CORE}AssertionError: Sinks are only supported in FlashAttention 3",
+        ),
+        "unsupported_architecture",
+        says=("Sinks are only supported", "--attention-backend"),
+    ),
+    "the server's own loop ends": Kind(
+        (
+            "INFO:     Application startup complete.",
+            "(APIServer pid=5) ERROR 01-15 09:00:00 [async_llm.py:7] AsyncLLM output_handler failed.",
+            "(APIServer pid=5) ERROR 01-15 09:00:00 [async_llm.py:7] StrangeError: no metrics",
+            '(APIServer pid=5) INFO:     192.0.2.7:1 - "POST /v1/completions HTTP/1.1" 500 Internal Server Error',
+        ),
+        "unknown",
+        ("StrangeError",),
+        never=("nothing to mend",),
+    ),
+    "an engine that goes on": Kind(
+        ("INFO:     Application startup complete.", f"{CORE}StrangeError: of one request"),
+        None,
+        ("StrangeError",),
+        never=("nothing to mend",),
+    ),
+    "the driver was replaced": Kind(
+        ("nvidia-container-cli: initialization error: nvml error: driver/library version mismatch: unknown.",),
+        "driver_mismatch",
+        says=("restart the machine",),
+        never=("container toolkit",),
+    ),
+    "a library of another release, in the official image": Kind(
+        (
+            *frame("dist-packages/transformers/processing_utils.py", "processor = cls(*args)"),
+            f"{CORE}TypeError: XProcessor.__init__() got multiple values for argument 'tokenizer'",
+        ),
+        "broken_install",
+        says=("transformers",),
+    ),
+    "memory of any accelerator": Kind(
+        (
+            f"{INFO}Model loading took 14.29 GiB and 1.4 seconds",
+            f"{CORE}RuntimeError: NPU out of memory. Tried to allocate 2.00 GiB (NPU 0; 60.97 GiB total capacity)",
+        ),
+        "profile_oom",
+    ),
     "the encoder of images": Kind(
         (
             f"{INFO}Model loading took 14.29 GiB and 1.4 seconds",

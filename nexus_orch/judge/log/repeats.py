@@ -60,7 +60,7 @@ class Repeats:
 
 def note_repeat(repeats: Repeats, record: LogRecord) -> Repeats:
     """After one more line of the log."""
-    shape = _NUMBER.sub("#", record.message[:_COMPARED_CHARACTERS]).strip()
+    shape = _NUMBER.sub("#", record.message[: 2 * _COMPARED_CHARACTERS])[:_COMPARED_CHARACTERS].strip()
     if not shape:
         return repeats
     clock = _parse_clock(record.text)

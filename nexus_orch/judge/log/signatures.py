@@ -88,7 +88,7 @@ _FATAL: frozenset[Cause] = frozenset(
 _ENGINE_PROCESS = re.compile(r"EngineCore|Engine|Worker|VllmWorker|RayWorker|ray::|raylet")
 _ENGINE_MODULE = re.compile(
     r"(?:^|/)(?:core|engine|client|multiproc_executor|multiproc_worker_utils|worker\w*|gpu_worker|gpu_model_runner"
-    r"|model_runner|async_llm_engine|llm_engine|ray_\w+|dump_input|mp_distributed_executor|executor_base)\.py$"
+    r"|model_runner|async_llm|async_llm_engine|llm_engine|ray_\w+|dump_input|mp_distributed_executor|executor_base)\.py$"
 )
 
 

@@ -86,7 +86,8 @@ def _conclude_wait(reading: LogReading) -> Conclusion | None:
     wait = next((one for text, one in table.signatures_by_literal if one.is_wait and text in repeat.text), None)
     cause: Cause = "startup_stalled" if wait is None else wait.cause
     remedy = table.remedy(cause) if wait is None or wait.remedy is None else wait.remedy
-    return Conclusion(cause, (told,), render_remedy(remedy, reading.measured.engine_version))
+    hints = tuple(hint.text for hint in reading.evidence.hints if hint.cause == cause)
+    return Conclusion(cause, (told, *hints), render_remedy(remedy, reading.measured.engine_version))
 
 
 def _judge_service(service: Service) -> _Judged:
@@ -111,7 +112,8 @@ def _make(reading: LogReading, found: Conclusion | None, story: str, silence: st
     if _is_foreign(reading):
         lines = reading.evidence.last_lines
         return Diagnosis("unknown", lines, "vLLM's own lines are not in this log: is it the right file?", None, {})
-    evidence = (*reading.evidence.outlived, *reading.evidence.requests) if reading.is_up else ()
+    held = reading.evidence
+    evidence = (*held.outlived, *held.requests, *held.errors) if reading.is_up else ()
     return Diagnosis(None, evidence, silence + story, version, measured)
 
 
@@ -135,6 +137,8 @@ def _render_silence(reading: LogReading, *, story: bool = False) -> str:
 def _render_up(reading: LogReading, *, story: bool) -> str:
     ending = "was shut down as it was told to" if reading.evidence.told_to_stop else "had not ended"
     told = render_outlived(reading.evidence.outlived) + render_requests(reading.evidence.requests)
+    if reading.evidence.errors:
+        told += "; while it served its engine wrote errors, the last lines of evidence, and went on"
     head = "" if told or story else "nothing to mend: "
     return f"{head}the server came up and {ending}{told}"
 

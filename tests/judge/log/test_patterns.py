@@ -27,6 +27,7 @@ FILES = {
     "integer_variable": "/opt/lib/site-packages/vllm/envs.py",
     "refused_by_config": "/opt/lib/site-packages/vllm/config/model.py",
     "quantization_layer": "/opt/lib/site-packages/vllm/model_executor/layers/quantization/x.py",
+    "attention_layer": "/opt/lib/site-packages/vllm/v1/attention/backends/flash_attn.py",
     "lora_layer": "/opt/lib/site-packages/vllm/lora/models.py",
 }
 """For signatures that look at the file of the innermost frame: one that fits."""
