@@ -190,8 +190,8 @@ class CardAccount:
     @property
     def _kinds(self) -> Kinds:
         """What makes this run less sure than a plain one."""
-        scheme, tensor = self.inputs.scheme, self.batch.tensor_parallel
-        weights = self.inputs.whole.total_bytes * tensor // len(self.gpus) // tensor if scheme.method else 0
+        scheme = self.inputs.scheme
+        weights = self.inputs.whole.total_bytes // len(self.gpus) if scheme.method else 0
         return Kinds(
             unified=is_unified(self.gpus[0]),
             later_kernels=self.generation.free_compared and not is_hopper(self.gpus[0]),
