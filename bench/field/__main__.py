@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from bench.field import launches, logs
+from bench.field import imports, launches, logs
 
-SUBJECTS: dict[str, Callable[[], int]] = {"logs": logs.main, "launches": launches.main}
+SUBJECTS: dict[str, Callable[[], int]] = {"logs": logs.main, "launches": launches.main, "imports": imports.main}
 """Each prints its table and gives the number of cases that are not fully right."""
 
 

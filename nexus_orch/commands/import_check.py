@@ -7,19 +7,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nexus_orch.adapt.effects import tell_uncounted
 from nexus_orch.compose.run import compose_run
 from nexus_orch.errors import ConfigError, NexusError, Problem
 from nexus_orch.exchange.imported import Imported
 from nexus_orch.exchange.start import Note
+from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.plan.answer.unused import ENGINE_SETTINGS
 from nexus_orch.plugin_manager import Plugins, load_plugins
-from nexus_orch.session.prepare import make_preparation, read_facts
-from nexus_orch.types import Choice, RunSpec
+from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
+from nexus_orch.types import Choice, EngineFacts, RunSpec
 
 _ONLY_TASTE = frozenset(
     {"model.max_model_len", "model.quantization", "serve.tensor_parallel", "serve.pipeline_parallel"}
 )
 """What a command pins for reasons of its own: no news that the planner would do it otherwise."""
+
+
+_LEFT_TO_THE_PLANNER = {
+    "model.max_model_len": "--max-model-len",
+    "memory.gpu_memory_utilization": "--gpu-memory-utilization",
+    "serve.max_num_seqs": "--max-num-seqs",
+    "serve.max_num_batched_tokens": "--max-num-batched-tokens",
+}
+"""Settings that decide memory and speed, with the options that say them."""
+_NEEDED = frozenset({"model.path", "model.served_name", "model.dtype", "serve.host", "serve.port"})
+"""What every start says, and says no other than vLLM would."""
 
 
 def check_profile(text: str, name: str, project: Path | None, *, shown: str) -> RunSpec:
@@ -57,27 +70,65 @@ def _renamed(problem: Problem, copy: str, shown: str) -> Problem:
 
 def find_differences(spec: RunSpec, imported: Imported, project: Path | None) -> list[Note]:
     """What `nexus plan` says about the run, and what it would choose in place of pinned settings, as far as facts are
-    there: a model or cards that this machine does not have cannot be planned."""
+    there: a model or cards that this machine does not have cannot be planned. What the command leaves out is told with
+    what vLLM would do."""
     plugins = _plugins_of(project)
+    is_cpu = imported.groups.get("hardware") == "cpu"
+    engine = make_assumed_engine(spec.engine.version, cpu=is_cpu)
+    uncounted = [_note(text) for text in tell_uncounted(spec, engine)]
+    left = [_note(text) for text in _left_open(imported, engine)]
     try:
         facts, provider = read_facts(spec, plugins)
     except NexusError as error:
-        return [_note(f"not planned here: {error.problems[0].message}")]
+        return [_note(f"not planned here: {error.problems[0].message}"), *left, *uncounted]
     if not facts.machine.gpus and "hardware" not in imported.groups:
-        return [_note("not planned here: this machine has no GPU; name one that has: hardware=rtx4090")]
+        nowhere = "not planned here: this machine has no GPU; name one that has: hardware=rtx4090"
+        return [_note(nowhere), *left, *uncounted]
     prepared = make_preparation(spec, facts, provider, plugins)
     plan = prepared.plan
     if not plan.fits:
         problems = plan.problems or (Problem("it does not fit"),)
-        return [_note(f"`nexus plan` refuses it: {problem.message}{_remedy(problem)}") for problem in problems]
+        refused = [_note(f"`nexus plan` refuses it: {problem.message}{_remedy(problem)}") for problem in problems]
+        return [*refused, *left, *uncounted]
+    chosen = [_note(text) for text in _chosen(prepared, imported)]
     free = spec
     pinned = [key for key in ENGINE_SETTINGS if key in imported.settings and key not in _ONLY_TASTE]
     for key in pinned:
         free = free.with_value(key, None)
     alone = make_preparation(free, facts, provider, plugins).plan
-    return [_note(f"it fits: {plan.kv_cache_tokens:,} tokens of KV cache, context {plan.max_model_len:,}")] + [
-        _note(text) for text in _compare(pinned, plan.choices, alone.choices)
+    fits = _note(f"it fits: {plan.kv_cache_tokens:,} tokens of KV cache, context {plan.max_model_len:,}")
+    compared = [_note(text) for text in _compare(pinned, plan.choices, alone.choices)]
+    return [fits, *chosen, *compared, *uncounted]
+
+
+def _left_open(imported: Imported, engine: EngineFacts) -> list[str]:
+    """One sentence for each setting that the command leaves out and the planner will choose."""
+    if engine.device == "cpu":
+        return []
+    return [
+        f"{key} is left out: the planner will choose it; vLLM {engine.version} takes {_default(option, engine)}"
+        for key, option in _LEFT_TO_THE_PLANNER.items()
+        if key not in imported.settings
     ]
+
+
+def _default(option: str, engine: EngineFacts) -> str:
+    """What vLLM does without the option."""
+    flag = engine.flag(option)
+    if option == "--max-model-len":
+        return "the model's longest context, and stops where that does not fit"
+    return f"{flag.default}" if flag is not None and flag.default is not None else "what suits the card"
+
+
+def _chosen(prepared: Preparation, imported: Imported) -> list[str]:
+    """One sentence for each option that the plan says and the command does not, where vLLM would do otherwise."""
+    engine, found = prepared.facts.engine, []
+    for option, key in prepared.rendering.said.items():
+        choice, flag = prepared.plan.choice(key), engine.flag(option)
+        if key in imported.settings or key in _NEEDED or choice is None or flag is None or choice.value == flag.default:
+            continue
+        found.append(f"{key} is left out: {choice.value} ({choice.reason}); vLLM takes {_default(option, engine)}")
+    return found
 
 
 def _remedy(problem: Problem) -> str:

@@ -18,7 +18,7 @@ from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.exchange.foreign.ancestor import read_ancestor
 from nexus_orch.exchange.foreign.sources import WHAT_IS_READ
 from nexus_orch.exchange.imported import Imported
-from nexus_orch.exchange.profiles.reading import Reader, read_start, try_start
+from nexus_orch.exchange.profiles.reading import Reader, try_start
 from nexus_orch.exchange.profiles.surroundings import is_for_cpu
 from nexus_orch.exchange.start import Start
 from nexus_orch.exchange.text.server import parse_image_release
@@ -121,7 +121,9 @@ def _read_start(start: Start, readers: _Readers) -> Imported:
     if release is None:
         return _read_for_newest(start, readers, image)
     reader = readers.make(release)
-    imported = read_start(start, reader)
+    imported = try_start(start, reader)
+    if imported.problems:
+        raise ConfigError(*imported.problems)
     imported.settings["engine.version"] = release
     imported.said["engine.version"] = "told" if told else image if parse_image_release(image) else "what the file says"
     for note in reader.engine.notes:

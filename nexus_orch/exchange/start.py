@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -35,6 +35,9 @@ class Container:
     ports: tuple[Published, ...] = ()
     is_shared_network: bool = False
     """The container listens on the host's own addresses."""
+
+    shares_files: bool = False
+    """Paths inside are those of the host, as with Apptainer."""
 
     @property
     def is_vllm(self) -> bool:
@@ -70,6 +73,11 @@ class Start:
     """The count of cards that the file gives to the server on each machine."""
     nodes: int = 1
     """The machines that run the server together."""
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the server sees other files than its host."""
+        return self.container is not None and not self.container.shares_files
 
     def with_notes(self, *notes: str) -> Start:
         return replace(self, notes=(*self.notes, *(note for note in notes if note not in self.notes)))
@@ -145,13 +153,14 @@ def reference_of(text: str) -> str | None:
     return name_of(match[1]) if match else None
 
 
-def make_no_value(reference: str, option: str = "") -> Problem:
-    """The problem of a variable that decides something and whose value is not known."""
+def make_no_value(reference: str, option: str = "", unread: Sequence[str] = ()) -> Problem:
+    """The problem of a variable that decides something and whose value is not known; `unread` are what it may stand
+    in."""
     name, _, how = reference.partition(_HOW)
     where = f"{option}: " if option else ""
     if name.startswith("$"):
         return Problem(
-            f"{where}what {name} prints is known only where it runs", remedy=f"write the value in place of {name}"
+            f"{where}the value of {name} is known only where it runs", remedy=f"write the value in place of {name}"
         )
     if name.isdecimal() or name in ("@", "*"):
         message = f"{where}the value of ${name} is an argument of the script or function"
@@ -159,7 +168,10 @@ def make_no_value(reference: str, option: str = "") -> Problem:
     if how:
         message = f"{where}the value of ${name} comes from {how}, which is known only where it runs"
         return Problem(message, remedy=f"say it: nexus import FILE {name}=...")
-    return Problem(f"{where}the value of ${name} is not in the file", remedy=f"say it: nexus import FILE {name}=...")
+    elsewhere = f" (not carried over: {'; '.join(unread)})" if unread else ""
+    return Problem(
+        f"{where}the value of ${name} is not in the file{elsewhere}", remedy=f"say it: nexus import FILE {name}=..."
+    )
 
 
 def broken(what: str, remedy: str) -> ConfigError:

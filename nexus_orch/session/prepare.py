@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from nexus_orch.adapt.effects import tell_uncounted
 from nexus_orch.adapt.models import check_model
+from nexus_orch.adapt.overrides import override_config
 from nexus_orch.adapt.render import shown_launcher
+from nexus_orch.adapt.replicas import check_replicas
 from nexus_orch.choose import choose_adapter, choose_engine, describe_stretch
 from nexus_orch.contracts import EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
@@ -78,7 +81,7 @@ def read_facts(spec: RunSpec, plugins: Plugins) -> tuple[Facts, EngineProvider]:
     if machine is None or model is None or found is None:
         raise ConfigError(*problems)
     engine, provider = found
-    return Facts(model=model, machine=machine, engine=engine), provider
+    return Facts(model=override_config(model, spec, engine), machine=machine, engine=engine), provider
 
 
 def _collect(problems: list[Problem], read: Callable[[], Read]) -> Read | None:
@@ -140,7 +143,9 @@ def _draw(
     _check_patterns(plan)
     adapter = choose_adapter(plugins.adapters(), facts.engine.version, spec.engine.adapter, spec.origins)
     rendering = adapter.render(plan, facts.engine)
-    rendering = replace(rendering, problems=(*check_model(spec, facts), *rendering.problems))
+    replicas = check_replicas(spec, facts, plan)
+    found = (*check_model(spec, facts), *((replicas,) if replicas is not None else ()))
+    rendering = replace(rendering, problems=(*found, *rendering.problems))
     substitutions = tuple(choice for choice in rendering.choices if plan.choice(choice.key) is not None)
     plan = replace(
         plan,
@@ -148,7 +153,7 @@ def _draw(
         choices=_replaced(plan.choices, rendering.choices),
         problems=(*plan.problems, *_unsaid(rendering.problems, plan.problems)),
         is_refused=bool(rendering.problems or plan.mistakes),
-        notes=(*plan.notes, *describe_stretch(adapter, facts.engine.version)),
+        notes=(*plan.notes, *tell_uncounted(spec, facts.engine), *describe_stretch(adapter, facts.engine.version)),
     )
     return Preparation(spec, facts, provider, plan, rendering, adapter.name, substitutions)
 

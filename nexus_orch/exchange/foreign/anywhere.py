@@ -8,9 +8,9 @@ from typing import Any
 
 from nexus_orch.errors import ConfigError
 from nexus_orch.exchange.foreign.documents import count_of, mapping_of, text_of
-from nexus_orch.exchange.foreign.kubernetes import parse_container
+from nexus_orch.exchange.foreign.kubernetes import Cluster, parse_container
 from nexus_orch.exchange.foreign.shell import Place, find_starts, parse_script
-from nexus_orch.exchange.start import Beside, Start
+from nexus_orch.exchange.start import Beside, Start, make_reference
 
 _SCRIPTS = ("setup", "run")
 _CARDS = "SKYPILOT_NUM_GPUS_PER_NODE"
@@ -25,8 +25,7 @@ def parse_task(document: Mapping[str, Any], beside: Beside) -> list[Start]:
     """The starts of vLLM in a task of SkyPilot: setup and run are one script, `envs` its variables."""
     cards = _cards_of(mapping_of(document.get("resources")).get("accelerators"))
     env = {name: text_of(value) for key in ("envs", "secrets") for name, value in mapping_of(document.get(key)).items()}
-    if cards is not None:
-        env[_CARDS] = str(cards)
+    env[_CARDS] = str(cards) if cards is not None else make_reference(_CARDS, "the accelerators that SkyPilot finds")
     text = "\n".join(text_of(document.get(key)) for key in _SCRIPTS)
     starts = parse_script(text, Place({**env, **beside.told}, "run", beside), names_lines=False)
     return [replace(start, cards=cards, env=_without(start.env, _CARDS)) for start in starts]
@@ -37,12 +36,15 @@ def _without(env: Mapping[str, str], name: str) -> dict[str, str]:
 
 
 def _cards_of(value: Any) -> int | None:
-    """`H100:8`, {H100: 8} or a list of them, of which the first counts."""
-    first = next(iter(value), None) if isinstance(value, list) else value
-    if isinstance(first, dict):
-        return count_of(next(iter(first.values()), None))
-    text = text_of(first)
-    return count_of(text.partition(":")[2] or 1) if text else None
+    """`H100:8`, or a mapping or list of such choices, which must agree."""
+    if isinstance(value, dict):
+        choices = [count_of(count) or _cards_of(name) for name, count in value.items()]
+    elif isinstance(value, list):
+        choices = [_cards_of(item) for item in value]
+    else:
+        text = text_of(value)
+        return count_of(text.partition(":")[2] or 1) if text else None
+    return choices[0] if len(set(choices)) == 1 else None
 
 
 def find_anywhere(value: Any, beside: Beside, place: str = "") -> Iterator[Start]:
@@ -58,7 +60,7 @@ def find_anywhere(value: Any, beside: Beside, place: str = "") -> Iterator[Start
             yield from _each(dict(enumerate(value)), beside, place)
     elif isinstance(value, dict):
         is_container = isinstance(value.get("image"), str) and ("args" in value or "command" in value)
-        starts = parse_container(place or "the container", value, {}, beside) if is_container else []
+        starts = parse_container(place or "the container", value, Cluster(beside)) if is_container else []
         yield from starts or _each(value, beside, place)
 
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nexus_orch.exchange.foreign.containers import parse_port, parse_volume
-from nexus_orch.exchange.foreign.documents import count_of
+from nexus_orch.exchange.foreign.documents import count_of, mapping_of
 from nexus_orch.exchange.foreign.shell import Place, find_starts
 from nexus_orch.exchange.start import Beside, Container, Published, Start, Variables, make_reference
 from nexus_orch.exchange.text.variables import interpolate, parse_env_file, split_words
+from nexus_orch.suggest import suggest
 
 ENV_FILE = ".env"
+_SERVICE_KEYS = (
+    *("image", "build", "command", "entrypoint", "environment", "env_file", "ports", "expose", "volumes", "deploy"),
+    *("devices", "gpus", "runtime", "network_mode", "networks", "ipc", "shm_size", "ulimits", "restart", "profiles"),
+    *("depends_on", "healthcheck", "container_name", "hostname", "labels", "logging", "user", "working_dir", "tty"),
+    *("privileged", "security_opt", "cap_add", "cap_drop", "extends", "extra_hosts", "init", "pid", "platform"),
+    *("read_only", "secrets", "configs", "stdin_open", "stop_grace_period", "stop_signal", "sysctls", "tmpfs"),
+    *("mem_limit", "memswap_limit", "cpus", "cpuset", "dns", "domainname", "links", "scale", "annotations", "attach"),
+    *("pull_policy", "group_add", "models", "volumes_from", "mem_reservation", "oom_score_adj", "isolation"),
+)
+_DEPLOY_KEYS = ("resources", "replicas", "restart_policy", "placement", "labels", "mode", "update_config")
 
 
 def parse_compose(content: Mapping[str, Any], beside: Beside) -> list[Start]:
@@ -45,6 +56,7 @@ class _Compose:
         )
         entrypoint, command = self.words(service.get("entrypoint")), self.words(service.get("command"))
         variables, notes = self.files(service.get("env_file"))
+        notes += [*_misspelt(service, _SERVICE_KEYS), *_misspelt(mapping_of(service.get("deploy")), _DEPLOY_KEYS)]
         inside = {**variables, **self.environment(service.get("environment"))}
         devices, count = self.devices(service)
         place = Place({**inside, **devices}, f"service {name}", self.beside, container)
@@ -120,6 +132,12 @@ class _Compose:
             if count is not None:
                 return {}, count
         return {}, None
+
+
+def _misspelt(content: Mapping[str, Any], known: Sequence[str]) -> list[str]:
+    """Keys that compose does not know and that look like one that it does."""
+    found = [(key, suggest(key, known)) for key in content if key not in known and not key.startswith("x-")]
+    return [f"{key} is no key of compose: {hint}" for key, hint in found if hint]
 
 
 def _items(service: Mapping[str, Any], key: str) -> list[Any]:

@@ -142,7 +142,8 @@ def outside(path: str, container: Container | None, folder: str = "") -> str:
         base = inside.rstrip("/")
         if path == base or path.startswith(f"{base}/"):
             return in_full(_joined(host, path[len(base) :]), folder)
-    return path if container is not None else in_full(path, folder)
+    is_elsewhere = container is not None and not container.shares_files
+    return path if is_elsewhere else in_full(path, folder)
 
 
 def _joined(host: str, rest: str) -> str:
@@ -163,7 +164,8 @@ def parse_volume(text: str) -> Iterator[tuple[str, str]]:
     parts = text.split(":")
     if len(parts) > 1 and len(parts[0]) == 1 and parts[1].startswith(("\\", "/")) and len(parts) > 2:
         parts = [f"{parts[0]}:{parts[1]}", *parts[2:]]  # a drive of Windows
-    if (len(parts) > 1 and parts[0].startswith(("/", ".", "~", REFERENCE_MARK))) or ":" in parts[0] or "\\" in parts[0]:
+    is_folder = parts[0].startswith(("/", ".", "~", REFERENCE_MARK)) or ":" in parts[0] or "\\" in parts[0]
+    if len(parts) > 1 and is_folder:
         yield parts[0], parts[1]
 
 

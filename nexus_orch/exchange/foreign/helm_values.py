@@ -38,15 +38,22 @@ def _model(spec: Mapping[str, Any], beside: Beside) -> Start:
     words += words_of_arguments({name: value for name, value in config.items() if name not in _NO_OPTIONS})
     words += texts(config.get("extraArgs"))
     env = parse_environment(spec.get("env"), beside)
+    cache = mapping_of(spec.get("lmcacheConfig"))
+    if text_of(cache.get("cudaVisibleDevices")):
+        env["CUDA_VISIBLE_DEVICES"] = text_of(cache.get("cudaVisibleDevices"))
     version = config.get("v1")
     if version is not None:
         env["VLLM_USE_V1"] = "1" if version in (1, "1", True) else "0"
     image = f"{text_of(spec.get('repository'))}:{text_of(spec.get('tag'))}".strip(":")
     notes = [f"{name} of the chart's values" for name in spec if name not in _KNOWN]
+    if cache.get("nixlBufferDevice") == "cuda":
+        notes.append(f"a transfer buffer of {text_of(cache.get('nixlBufferSize'))} bytes on each card: not counted")
+    head = mapping_of(mapping_of(spec.get("raySpec")).get("headNode"))
+    cards, more = count_of(spec.get("requestGPU")), count_of(head.get("requestGPU"))
     return Start(
         tuple(words),
         env,
         f"modelSpec {text_of(spec.get('name'))}".strip(),
         Container(image) if image else None,
-        cards=count_of(spec.get("requestGPU")),
+        cards=cards if more is None else (cards or 0) + more,
     ).with_notes(*notes)

@@ -41,7 +41,10 @@ def parse_llama_swap(document: Mapping[str, Any], beside: Beside) -> list[Start]
         words = split_words(re.sub(r"\\\r?\n", " ", lines))
         env = dict(item.partition("=")[::2] for item in texts(model.get("env")))
         starts = find_starts(words, Place(env, f"model {name}", beside))
-        ports = ["the port is the one that llama-swap would give"] if uses_port else []
+        told = "the port is the one that llama-swap would give"
+        ports = (
+            [told] if any(str(next_port - 1) in (*start.argv, *_ports(start)) for start in starts) * uses_port else []
+        )
         found += [replace(start, place=f"model {name}").with_assumptions(*ports) for start in starts]
         if not starts:
             others.append(f"{name} ({shown(words[0]) if words else 'no command'})")
@@ -52,6 +55,11 @@ def parse_llama_swap(document: Mapping[str, Any], beside: Beside) -> list[Start]
         )
     note = [f"models that other programs serve: {', '.join(others)}"] if others else []
     return [start.with_notes(*note) for start in found]
+
+
+def _ports(start: Start) -> list[str]:
+    published = start.container.ports if start.container is not None else ()
+    return [str(port.port) for port in published]
 
 
 def _filled(text: str, macros: Mapping[str, str]) -> str:

@@ -29,9 +29,12 @@ def _variant(
     document: Mapping[str, Any], model: Mapping[str, Any], name: str, variant: Mapping[str, Any], names: list[str]
 ) -> Start:
     path = text_of(variant.get("model_id") or model.get("model_id"))
-    words = [path, *texts(model.get("base_args")), *texts(variant.get("extra_args"))]
-    if variant.get("tp") is not None:
-        words += ["--tensor-parallel-size", text_of(variant["tp"])]
+    words = [path, *_options(model.get("base_args")), *_options(variant.get("extra_args"))]
+    name_of_strategy, strategy = _strategy(document)
+    words += _options(strategy.get("extra_args"))
+    tensor = text_of(variant.get("tp")) or text_of(strategy.get("tp"))
+    if tensor and not any(word.startswith("--tensor-parallel") for word in words):
+        words += ["--tensor-parallel-size", tensor]
     env = {**mapping_of(model.get("base_env")), **mapping_of(variant.get("extra_env"))}
     image = _image(variant.get("docker_image") or model.get("docker_image"))
     start = Start(
@@ -42,11 +45,29 @@ def _variant(
         is_default=name == "default",
     )
     least = text_of(variant.get("min_vllm_version") or model.get("min_vllm_version"))
-    told = [f"the recipe asks for vLLM {least} or newer"] if least else []
+    told = [f"the recipe asks for vLLM {least} or newer"] if least[:1].isdigit() else []
+    told += [f"the recipe asks for {least}, which is no release"] if least and not told else []
+    if strategy:
+        told.append(f"the recipe's strategy {name_of_strategy}: {', '.join(strategy)}")
     others = [other for other in names if other != name]
     if others and name == "default":
         told.append(f"the recipe's variant default is read; --pick takes others: {_numbered(names)}")
     return start.with_assumptions(*told).with_notes(*_features(document), *_overrides(document, variant))
+
+
+def _strategy(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """How the recipe serves on one machine, and what it changes for that."""
+    name = text_of(document.get("default_strategy")) or "single_node_tp"
+    return name, mapping_of(mapping_of(document.get("strategy_overrides")).get(name))
+
+
+def _options(value: Any) -> list[str]:
+    """The words of a list of options; the page joins them, so an option may stand in one word with its value."""
+    return [
+        part
+        for word in texts(value)
+        for part in (word.split(None, 1) if word.startswith("--") and "=" not in word.split()[0] else [word])
+    ]
 
 
 def _numbered(names: list[str]) -> str:
@@ -82,4 +103,6 @@ def _overrides(document: Mapping[str, Any], variant: Mapping[str, Any]) -> Itera
             if words:
                 yield f"what the recipe adds on {name}: {' '.join(words)}"
     for name, change in mapping_of(document.get("strategy_overrides")).items():
+        if name == _strategy(document)[0]:
+            continue
         yield f"what the recipe changes for the strategy {name}: {', '.join(mapping_of(change)) or 'nothing'}"

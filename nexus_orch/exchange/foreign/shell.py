@@ -127,6 +127,11 @@ def find_starts(words: Sequence[str], place: Place, *, stdin: str | None = None)
 
 def _of_named_container(words: Sequence[str], place: Place) -> Place:
     """The place of words behind `docker exec NAME`, or behind `apptainer exec IMAGE`: in that container."""
+    if words[0].rpartition("/")[2] in ("apptainer", "singularity"):
+        image = next((word for word in words if word.endswith(".sif") or word.startswith("docker://")), "")
+        return replace(
+            place, container=Container(image.removeprefix("docker://"), is_shared_network=True, shares_files=True)
+        )
     if "exec" in words[:3]:
         known = next((place.containers[word] for word in words if word in place.containers), None)
         return place if known is None else replace(place, container=known)

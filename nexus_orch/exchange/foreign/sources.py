@@ -21,6 +21,7 @@ from nexus_orch.exchange.foreign.recipe import is_recipe, parse_recipe
 from nexus_orch.exchange.foreign.resources import parse_resource
 from nexus_orch.exchange.foreign.server_file import is_server_file
 from nexus_orch.exchange.foreign.shell import Place, find_starts, parse_script
+from nexus_orch.exchange.foreign.slurm import read_job
 from nexus_orch.exchange.foreign.systemd import parse_unit
 from nexus_orch.exchange.foreign.windows import is_batch, is_powershell, parse_batch, parse_powershell
 from nexus_orch.exchange.start import Beside, Start, broken
@@ -91,7 +92,10 @@ def _parse_script(text: str, name: str, suffix: str, beside: Beside, release: st
         return parse_powershell(text, beside)
     if is_batch(text, suffix):
         return parse_batch(text, beside)
-    return parse_script(text, Place(beside=beside, release=release))
+    job = read_job(text)
+    here = replace(beside, variables={**job.variables, **beside.variables}) if job.variables else beside
+    starts = parse_script(text, Place(beside=here, release=release))
+    return [replace(start, cards=start.cards or job.cards, nodes=max(start.nodes, job.nodes)) for start in starts]
 
 
 def _parse_documents(documents: Sequence[Any], name: str, beside: Beside) -> list[Start]:
@@ -107,7 +111,9 @@ def _parse_documents(documents: Sequence[Any], name: str, beside: Beside) -> lis
     for is_shape, read in shapes:
         if any(is_shape(one) for one in mappings):
             return [start for one in mappings if is_shape(one) for start in read(one)]
-    found = [start for one in mappings for start in parse_resource(one, beside) or parse_manifest([one], beside)]
+    resources = [(one, parse_resource(one, beside)) for one in mappings]
+    found = [start for _, starts in resources for start in starts or ()]
+    found += parse_manifest([one for one, starts in resources if starts is None], beside)
     if not found and len(mappings) == 1 and is_server_file(mappings[0]):
         return [_server_file(mappings[0], name)]
     return found or [start for document in documents for start in find_anywhere(document, beside)]

@@ -22,6 +22,13 @@ from nexus_orch.types import EngineFacts
 _NO_OTHER = "name a command that starts `vllm serve` itself"
 _OPEN = ("auto", "None", "")
 """Words by which an option leaves the decision to vLLM."""
+_OF_OTHER_MACHINES = frozenset(
+    {
+        *("--data-parallel-address", "--data-parallel-rpc-port", "--data-parallel-start-rank", "--data-parallel-rank"),
+        *("--master-addr", "--master-port", "--node-rank"),
+    }
+)
+"""Options that say where the other machines of a run are: one machine is planned, and needs none of them."""
 _OFFLOADS = ("memory.cpu_offload_gib", "memory.kv_offload_gib", "memory.prefetch.group_size")
 
 
@@ -116,6 +123,11 @@ def _model(arguments: Arguments, imported: Imported, engine: EngineFacts) -> str
     return model
 
 
+def _unread(start: Start) -> list[str]:
+    """Places that the start takes variables from and that were not read."""
+    return [note for note in start.notes if note.startswith("the variables of")]
+
+
 def _judge_word(word: str, imported: Imported) -> None:
     """A word behind the model that is no option's value: harmless when a shell would drop it, else a mistake."""
     missing = references(word)
@@ -145,7 +157,10 @@ def _take_option(option: Option, start: Start, imported: Imported, reverse: Reve
         return
     missing = [reference for value in given.values for reference in references(value)]
     if missing:
-        imported.problems += [make_no_value(reference, name) for reference in missing]
+        if name in _OF_OTHER_MACHINES:
+            imported.note("left out", f"{shown(given.written)}: its value is known only on the machines that run it")
+            return
+        imported.problems += [make_no_value(reference, name, _unread(start)) for reference in missing]
         return
     placed = next((value for value in given.values if is_placeholder(value)), None)
     if placed is not None:

@@ -27,6 +27,13 @@ DEFAULT_PORT = 8000
 ALL_ADDRESSES = "0.0.0.0"
 _OWN_VARIABLES = frozenset({"PYTHONUNBUFFERED", "PYTHONSAFEPATH", "VLLM_TARGET_DEVICE", "NVIDIA_DRIVER_CAPABILITIES"})
 """What every start sets by itself, or only a container needs."""
+_OTHER_CARDS = {
+    "HIP_VISIBLE_DEVICES": "AMD's cards",
+    "ROCR_VISIBLE_DEVICES": "AMD's cards",
+    "ASCEND_RT_VISIBLE_DEVICES": "Ascend's processors",
+    "ZE_AFFINITY_MASK": "Intel's cards",
+    "HABANA_VISIBLE_DEVICES": "Gaudi's processors",
+}
 _CONTAINER_DEVICES = "NVIDIA_VISIBLE_DEVICES"
 
 
@@ -45,7 +52,8 @@ def take_model(model: str | None, start: Start, imported: Imported, profiles: Ma
     if model is None:
         return
     for name in references(model):
-        imported.problems.append(make_no_value(name, "the model"))
+        unread = [note for note in start.notes if note.startswith("the variables of")]
+        imported.problems.append(make_no_value(name, "the model", unread))
         return
     if is_model_placeholder(model):
         problem = f"{without_mark(model)} is a placeholder for the model"
@@ -55,6 +63,8 @@ def take_model(model: str | None, start: Start, imported: Imported, profiles: Ma
     for name in references(path):
         imported.problems.append(make_no_value(name, f"the folder of {model}"))
         return
+    if path == model and start.is_inside and path.startswith("/"):
+        imported.note("assumed", f"{model} lies inside the container only: bring the model to this machine")
     if path != model:
         where = "inside the container " if start.container is not None else ""
         imported.note("changed", f"{model} {where}is {path}")
@@ -110,7 +120,7 @@ def _translated_path(path: str, start: Start, imported: Imported) -> str:
     if there != path:
         where = "inside the container " if start.container is not None else ""
         imported.note("changed", f"{path} {where}is {there}")
-    elif start.container is not None and path.startswith("/"):
+    elif start.is_inside and path.startswith("/"):
         imported.note("open", f"{path} lies inside the container only: bring the file to this machine")
     return there
 
@@ -141,6 +151,14 @@ def take_environment(start: Start, imported: Imported, reverse: Reverse) -> None
 
 def _take_cards(start: Start, imported: Imported) -> None:
     """The cards that are named, or that a container is given, are the count."""
+    for name, cards in _OTHER_CARDS.items():
+        if name in start.env:
+            imported.note(
+                "assumed", f"{name} names {cards}, which are not planned: figures are those of NVIDIA's cards"
+            )
+            named = start.env[name]
+            if re.fullmatch(r"\d+(,\d+)*", named):
+                imported.set("hardware.gpu.count", named.count(",") + 1, f"{name}={named}")
     devices = imported.settings.get("hardware.gpu.devices")
     names = imported.env.get("CUDA_VISIBLE_DEVICES", "")
     if isinstance(devices, list) and devices:

@@ -42,6 +42,8 @@ _ASKS = frozenset(
 _DECLARES = frozenset({"export", "declare", "local", "readonly", "typeset"})
 _ASSIGNED = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
 _LONGEST_SHOWN = 60
+_DEEPEST_CALL = 3
+"""Calls of a function by itself that are followed: a script that starts a server needs none."""
 _ENDED = "ends the command for a shell (take the comment out, or end the line with a backslash)"
 
 
@@ -220,6 +222,8 @@ def _source(runner: Runner, rest: list[str], state: State, depth: int) -> list[S
 
 def _call(runner: Runner, name: str, rest: list[str], state: State, depth: int) -> list[State]:
     outer, inside = state.positionals, state.inside
+    if sum(place.startswith(f"the function {name} ") for place in inside) >= _DEEPEST_CALL:
+        return [state.says(None)]
     state.positionals = [word for word in rest if word != CALLER]
     state.inside = (*inside, f"the function {name} ({shown(' '.join(rest))[:_LONGEST_SHOWN]})")
     after = runner.run_all([state.functions[name]], [state], depth + 1)

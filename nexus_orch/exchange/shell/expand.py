@@ -10,7 +10,7 @@ from nexus_orch.exchange.shell.lexer import parse_value
 from nexus_orch.exchange.shell.state import State, Value
 from nexus_orch.exchange.shell.sums import UnknownError, calculate
 from nexus_orch.exchange.shell.tree import Output, Part, ShellParameter, Sum, Text, Word
-from nexus_orch.exchange.start import REFERENCE, has_reference, make_reference
+from nexus_orch.exchange.start import REFERENCE, REFERENCE_MARK, has_reference, make_reference
 from nexus_orch.types import is_secret_name
 
 _INDEX = re.compile(r"\[([^\]]*)\]")
@@ -20,10 +20,12 @@ _CHANGE = re.compile(r"/([/#%]?)((?:\\.|[^/\\])*)(?:/(.*))?", re.DOTALL)
 _SLICE = re.compile(r":\s*(-?\s*\d+)\s*(?::\s*(\d+))?")
 _RANGE = re.compile(r"(.*)\{(\d+)\.\.(\d+)\}(.*)")
 _CHOICES = re.compile(r"([^{}]*)\{([^{}\s]*,[^{}\s]*)\}([^{}]*)")
-_FIELD = re.compile(rf"(?:{REFERENCE.pattern}|\S)+")
+_FIELD = re.compile(rf"(?:{REFERENCE.pattern}|[^\s{REFERENCE_MARK}])+")
 """What the shell sees as a word of its own in a value; what is not known is one word."""
 _LONGEST_RANGE = 64
-_LONGEST_VALUE = 200_000
+_LONGEST_VALUE = 32_768
+_MOST_WORDS = 4_000
+"""Of one command: far more than any server takes."""
 CALLER = make_reference("@")
 """Stands for the arguments of a script of whose caller nothing is known."""
 
@@ -111,7 +113,8 @@ class Expander:
             return "0"
         if name.isdecimal() and name != "0":
             given = state.positionals or []
-            return given[int(name) - 1] if int(name) <= len(given) else None
+            number = int(name[:6])
+            return given[number - 1] if number <= len(given) else None
         return state.variables.get(name)
 
     def _parameter(self, part: ShellParameter) -> list[str]:
@@ -137,8 +140,8 @@ class Expander:
         if rest:
             slice_ = _SLICE.fullmatch(rest)
             if wants_all and slice_ is not None:
-                first = max(int(slice_[1].replace(" ", "")) - (part.name in ("@", "*")), 0)
-                return values[first:][: int(slice_[2])] if slice_[2] else values[first:]
+                first = max(int(slice_[1].replace(" ", "")[:9]) - (part.name in ("@", "*")), 0)
+                return values[first:][: int(slice_[2][:9])] if slice_[2] else values[first:]
             values = [self._changed(text, rest) for text in values]
         return values
 
@@ -204,7 +207,10 @@ class Expander:
 def expanded(words: Sequence[Word], state: State, runs: Runs) -> list[str]:
     """Words as a command gets them."""
     expander = Expander(state, runs)
-    return [text for word in words for text in expander.fields(word)]
+    found: list[str] = []
+    for word in words:
+        found += (text[:_LONGEST_VALUE] for text in expander.fields(word)[:_MOST_WORDS])
+    return found[:_MOST_WORDS]
 
 
 _CASES: Mapping[str, Callable[[str], str]] = {

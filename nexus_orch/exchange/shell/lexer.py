@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from nexus_orch.exchange.shell.tree import Output, Part, ShellParameter, Sum, Text, Word
-from nexus_orch.exchange.start import broken
+from nexus_orch.exchange.start import broken, make_reference
 from nexus_orch.exchange.text.placeholders import PLACEHOLDER_MARK
 
 _NAME = re.compile(r"[A-Za-z_]\w*|\d+|[@*#?$!-]")
@@ -203,6 +203,8 @@ def _bracketed(text: str, *, is_quoted: bool) -> Part:
     """`$((...))`, `$(...)` or `${...}`."""
     if text.startswith("$((") and text.endswith("))"):
         return Sum(text[3:-2], is_quoted)
+    if text.startswith("${{"):  # filled in by a workflow before any shell sees it
+        return Text(make_reference(text), is_quoted=True)
     return Output(text[2:-1].strip(), is_quoted) if text.startswith("$(") else _parameter(text[2:-1], is_quoted)
 
 

@@ -10,6 +10,8 @@ _COMMANDS = frozenset({"vllm.entrypoints.cli.main", "vllm.scripts", "vllm.entryp
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 """What a model on a hub is called; every other name is a folder's."""
 _RELEASE = re.compile(r"v?(\d+\.\d+(?:\.\d+)?(?:\.post\d+)?)(?![.\d])")
+_IMAGE_FILE = re.compile(r"vllm[\w-]*?[-_]v?(\d+\.\d+(?:\.\d+)?(?:\.post\d+)?)\.sif$")
+"""A file of Apptainer, which people name like the image that it was made of."""
 _PINNED = re.compile(r"vllm(?:\[[\w,-]*\])?={2,3}v?(\d+\.\d+(?:\.\d+)?(?:\.post\d+)?)(?![.\d])")
 
 
@@ -31,6 +33,9 @@ def find_server_arguments(words: Sequence[str]) -> list[str] | None:
 
 def parse_image_release(image: str) -> str | None:
     """The release that the tag of an image names (`vllm/vllm-openai:v0.9.2`), None for `latest` and the like."""
+    file = _IMAGE_FILE.search(image)
+    if file is not None:
+        return file[1]
     name, _, tag = image.partition("@")[0].rpartition(":")
     if not name or "/" in tag or "vllm" not in name.rpartition("/")[2]:
         return None

@@ -21,7 +21,8 @@ def judge_context(inputs: Inputs) -> list[Problem]:
             key="model.max_model_len",
             value=pinned,
             origin=inputs.fixed.problem_origin("model.max_model_len"),
-            remedy=f"model.max_model_len={limit}, or a rope_scaling in the model's config that extends it",
+            remedy=f"model.max_model_len={limit}, or a rope scaling that extends it "
+            """(serve.extra_args=["--hf-overrides", '{"rope_scaling": ...}'])""",
             cause="context_exceeds_model",
         )
     ]

@@ -21,6 +21,7 @@ from nexus_orch.types import Choice, Facts, Lesson, RunSpec, Variation
 
 BLOCK_MULTIPLE = 8
 """V0 accepted blocks of 8, 16 and 32 tokens; FlashAttention and later releases want multiples of 16."""
+LONGER_VARIABLE = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 MODEL_DTYPES = frozenset({"bfloat16", "float16", "half", "float32", "float"})
 _MINIMUM_CAPABILITY = {"fp8": (8, 0), "awq": (7, 5), "gptq": (6, 0), "mxfp4": (8, 0), "compressed-tensors": (7, 5)}
 """The oldest cards that vLLM's kernels for these formats run on (get_min_capability of each quantization config)."""
@@ -137,7 +138,7 @@ def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Input
     """The inputs of a plan. Raises ConfigError when the model's configuration cannot be read; what merely cannot run
     becomes a problem."""
     fixed = FixedSettings(spec, lessons)
-    architecture = choose_architecture(facts.model)
+    architecture = _stretched(choose_architecture(facts.model), spec)
     capability = facts.machine.gpus[0].compute_capability if facts.machine.gpus else None
     scheme = _choose_scheme(fixed, facts, architecture, capability)
     dtype, problems = _choose_dtype(fixed, facts, architecture)
@@ -150,6 +151,20 @@ def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Input
         problems.append(_too_old(scheme, facts, oldest))
     notes = (*architecture.notes, *scheme.notes, *gguf_notes(facts))
     return Inputs(fixed, facts, architecture, scheme, dtype, tuple(problems), notes)
+
+
+def _stretched(architecture: Architecture, spec: RunSpec) -> Architecture:
+    """The architecture with a pinned context beyond its own limit, where vLLM is told to allow it (config/model.py,
+    _get_and_verify_max_len)."""
+    pinned = spec.model.max_model_len or 0
+    is_allowed = spec.engine.env.get(LONGER_VARIABLE, "").strip().lower() in ("1", "true")
+    if not is_allowed or pinned <= architecture.longest_context:
+        return architecture
+    note = (
+        f"{LONGER_VARIABLE} allows {pinned:,} tokens, and the model was made for {architecture.longest_context:,}: "
+        "beyond them it may answer nonsense"
+    )
+    return replace(architecture, longest_context=pinned, notes=(*architecture.notes, note))
 
 
 def _choose_scheme(

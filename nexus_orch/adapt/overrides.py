@@ -1,0 +1,68 @@
+"""Options that change the model's configuration: the plan reads the configuration that vLLM will have. Pure.
+
+Sources: vllm/transformers_utils/config.py (`get_config`: `config.update(hf_overrides)`, nested mappings one by one from
+0.9 on) and vllm/config/model.py (0.8.5: `rope_scaling` and `rope_theta` are written into the configuration).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from nexus_orch.adapt.arguments import Argument, read_arguments
+from nexus_orch.types import EngineFacts, ModelFacts, RunSpec
+
+_WHOLE = {"--hf-overrides": (), "--rope-scaling": ("rope_scaling",), "--rope-theta": ("rope_theta",)}
+"""Options with the keys under which their value stands in the configuration."""
+_TEXT = "text_config"
+_OF_TEXT = ("rope_scaling", "rope_parameters", "rope_theta")
+"""Keys that count in the language model's own section, where a model has one."""
+
+
+def override_config(model: ModelFacts, spec: RunSpec, engine: EngineFacts) -> ModelFacts:
+    """The model with its configuration as the extra arguments change it. What cannot be read is left to the check of
+    the extra arguments."""
+    changes: dict[str, Any] = {}
+    for given in read_arguments(spec.serve.extra_args, engine).options:
+        keys = _WHOLE.get(given.flag.name) if given.flag is not None else None
+        if keys is not None:
+            changes = _merged(changes, _read(given, keys))
+    if not changes:
+        return model
+    note = f"the configuration is changed by serve.extra_args: {', '.join(changes)}"
+    return replace(model, config=_applied(model.config, changes), notes=(*model.notes, note))
+
+
+def _read(given: Argument, keys: tuple[str, ...]) -> dict[str, Any]:
+    path = [*keys, *(given.keys.split(".") if given.keys else ())]
+    text = given.values[0] if given.values else ""
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        value = text
+    if not path:
+        return value if isinstance(value, dict) else {}
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)
+
+
+def _applied(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = _merged(config, changes)
+    section = merged.get(_TEXT)
+    for key in _OF_TEXT:
+        if key in changes and isinstance(section, Mapping):
+            section = _merged(section, {key: changes[key]})
+            merged[_TEXT] = section
+    return merged
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings are changed key by key."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
