@@ -30,6 +30,7 @@ from nexus_orch.compose.schema import core_of, holds_any_name, known_keys, types
 from nexus_orch.judge.learned import case
 from nexus_orch.testing.samples import MAY_BE_SILENT, SAMPLES
 from nexus_orch.types import RunSpec
+from tests.plan.cases import make_gpu, plan_of
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = "nexus_orch/compose/run.schema.json"
@@ -210,3 +211,15 @@ def test_of_each_setting_it_is_said_whether_measured_quantities_depend_on_it() -
 def test_what_only_the_planner_sets_is_no_key() -> None:
     told = [f"{key} is in {SCHEMA} and in PLANNED_ONLY" for key in PLANNED_ONLY if key in SCHEMA_KEYS]
     assert not told, "\n".join(told)
+
+
+@pytest.mark.parametrize("key", sorted((SETTINGS.keys() & SCHEMA_KEYS.keys()) - {"hardware.gpu.devices"}))
+def test_the_planner_hands_on_what_is_pinned_or_refuses_it(key: str) -> None:
+    """Nothing is silently ignored. (The cards of a run are chosen while the machine is read.)"""
+    pins = {name: value for name, value in SAMPLES[key].items() if name in SCHEMA_KEYS}
+    plan = plan_of("Qwen/Qwen2.5-7B-Instruct", make_gpu(), make_gpu(), settings=pins)
+    told = {choice.key for choice in plan.choices} | {problem.key for problem in plan.problems}
+    is_noted = any(key in note for note in plan.notes)  # of no use for this run, which is said
+    assert key in told or is_noted, (
+        f"{key} is pinned, and the plan has no word of it: nexus_orch/plan/answer/settings.py"
+    )
