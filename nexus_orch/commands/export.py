@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from nexus_orch.commands.options import add_run_arguments, project_of
@@ -17,19 +19,27 @@ from nexus_orch.files import PROGRAM, SHARED, write_result
 from nexus_orch.plugin_manager import load_plugins
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 
-FORMATS = ("shell", "compose", "systemd", "kubernetes")
-_START = {
-    "shell": "{file}",
-    "compose": "docker compose -f {file} up -d",
-    "systemd": "as its comment says",
-    "kubernetes": "kubectl apply -f {file}",
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """A kind of file. `exchange/deploy/NAME.py` has its `render_NAME`; `start` tells how the file is started."""
+
+    start: str
+    is_container: bool = False
+    mode: int = SHARED
+
+
+FORMATS: Mapping[str, ExportFormat] = {
+    "shell": ExportFormat("{file}", mode=PROGRAM),
+    "compose": ExportFormat("docker compose -f {file} up -d", is_container=True),
+    "systemd": ExportFormat("as its comment says"),
+    "kubernetes": ExportFormat("kubectl apply -f {file}", is_container=True),
 }
-_CONTAINERS = ("compose", "kubernetes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
-    parser.add_argument("--as", dest="format", choices=FORMATS, required=True, help="what kind of file")
+    parser.add_argument("--as", dest="format", choices=tuple(FORMATS), required=True, help="what kind of file")
     parser.add_argument("--out", metavar="FILE", help="write this file; else standard output")
     parser.add_argument("--image", metavar="IMAGE", help="the container's image (default: vllm/vllm-openai:vRELEASE)")
     parser.add_argument(
@@ -51,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     _check(prepared, args)
     installed = prepared.shown_command() if prepared.is_installed else None
     deployment = make_deployment(prepared.plan, prepared.rendering, facts.engine, installed, image=args.image)
-    text = _renderers()[args.format](deployment)
+    text = _render(args.format, deployment)
     if deployment.is_folder and not Path(deployment.model).expanduser().exists():
         sys.stderr.write(
             f"note: {deployment.model} is not there yet: nexus model fetch {Path(deployment.model).name}\n"
@@ -59,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
     if target is None:
         sys.stdout.write(text)
         return ExitCode.GOOD
-    write_result(target, text, mode=PROGRAM if args.format == "shell" else SHARED)
-    start = _START[args.format].format(file=shlex.quote(str(target.absolute())))
+    write_result(target, text, mode=FORMATS[args.format].mode)
+    start = FORMATS[args.format].start.format(file=shlex.quote(str(target.absolute())))
     sys.stderr.write(f"wrote {target}; start it: {start}\n")
     return ExitCode.GOOD
 
@@ -72,15 +82,12 @@ def _check(prepared: Preparation, args: argparse.Namespace) -> None:
     if not prepared.plan.fits and not args.force:
         problems = prepared.plan.problems or (Problem("the plan does not fit"),)
         raise PlanError(*problems, Problem("not exported", remedy="--force exports it all the same"))
-    if prepared.facts.engine.device == "cpu" and args.format in _CONTAINERS and args.image is None:
+    if prepared.facts.engine.device == "cpu" and FORMATS[args.format].is_container and args.image is None:
         remedy = "name one that you have or built: --image NAME:TAG"
         raise ConfigError(Problem("vllm/vllm-openai has no build for the CPU", "--image", remedy=remedy))
 
 
-def _renderers() -> Mapping[str, Callable[[Deployment], str]]:
-    from nexus_orch.exchange.deploy.compose import render_compose  # noqa: PLC0415 - YAML only where it is written
-    from nexus_orch.exchange.deploy.kubernetes import render_kubernetes  # noqa: PLC0415
-    from nexus_orch.exchange.deploy.shell import render_shell  # noqa: PLC0415
-    from nexus_orch.exchange.deploy.systemd import render_systemd  # noqa: PLC0415
-
-    return dict(zip(FORMATS, (render_shell, render_compose, render_systemd, render_kubernetes), strict=True))
+def _render(name: str, deployment: Deployment) -> str:
+    """The file. Its module is loaded only now: two of them bring YAML."""
+    module = importlib.import_module(f"nexus_orch.exchange.deploy.{name}")
+    return str(getattr(module, f"render_{name}")(deployment))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from nexus_orch.commands.export import FORMATS
 from nexus_orch.exchange.deploy.compose import render_compose
 from nexus_orch.exchange.deploy.deployment import make_deployment
 from nexus_orch.exchange.deploy.shell import render_shell
@@ -29,7 +30,6 @@ pytestmark = pytest.mark.slow
 Nexus = Callable[..., Told]
 PROFILE = ("profile=qwen7b_long_context_on_4090", "engine.version=0.16.0")
 BUNDLED = ("model=smollm2_135m", "hardware=cpu")
-FORMATS = ("shell", "compose", "systemd", "kubernetes")
 
 STAND_IN = f"""#!{sys.executable}
 import json, os, sys
