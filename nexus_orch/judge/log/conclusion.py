@@ -26,9 +26,9 @@ _KILLED = frozenset({"host_oom_worker", "host_oom_core", "host_oom_shell", "cont
 as far as it is of `_AFTERMATH`."""
 _AFTERMATH: frozenset[Cause] = frozenset({"nccl_error", "worker_died", "engine_dead", "startup_stalled"})
 DRAFT = (
-    "the draft model of speculative decoding failed, not the served model: start without it (take the speculative "
-    "options[[>=0.8.5|, --speculative-config,]] out of serve.extra_args), or name a draft that was made for this model "
-    "and that this release knows; of the draft: "
+    "the draft model of speculative decoding failed, not the served model: start without it (take the options of "
+    "speculative decoding out of serve.extra_args), or name a draft that was made for this model and that this release "
+    "knows; of the draft: "
 )
 _GENERAL = TIERS.index("general")
 """Hints of this tier name a cause where nothing but a symptom is seen; those of a family only stand by their cause."""
