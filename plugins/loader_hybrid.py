@@ -72,6 +72,13 @@ class Hybrid(Loader):
                 f"memory.offload_backend=auto, or vLLM {host_ram.prefetches.since} or later",
                 "offload_unsupported",
             )
+        if spec.memory.offload_backend == "uva" and _is_refused_in_place(facts):
+            return Refusal(
+                f"vLLM {engine.version} reads no weights in place of models with Mamba or linear-attention layers",
+                "memory.offload_backend",
+                f"memory.offload_backend=auto, or vLLM {host_ram.refuses_states_by_uva.before} or later",
+                "offload_unsupported",
+            )
         return _refuse_model(spec, facts)
 
     def offer(self, needs: Sequence[Need], spec: RunSpec, facts: Facts) -> Sequence[Placement]:
@@ -95,6 +102,11 @@ def _refuse_model(spec: RunSpec, facts: Facts) -> Refusal | None:
     if isinstance(scheme, Scheme) and scheme.method is not None:
         return _refuse(f"vLLM {version} moves repacked {scheme.method} weights back to the card")
     return None
+
+
+def _is_refused_in_place(facts: Facts) -> bool:
+    """Whether the release ends the start of this model when UVA offloads its weights."""
+    return host_ram.refuses_states_by_uva(facts.engine.version) and choose_architecture(facts.model).is_hybrid
 
 
 @dataclass(frozen=True)
@@ -166,7 +178,7 @@ def _offload(case: _Case, missing: Sequence[int]) -> Iterator[Placement]:
     prefetch = _by_prefetch(case, missing) if chooses and backend != "uva" else None
     if prefetch is not None:
         yield prefetch
-    if prefetch is None or backend != "prefetch":
+    if prefetch is None or (backend != "prefetch" and not _is_refused_in_place(case.facts)):
         yield _by_uva(case, missing)
 
 

@@ -51,7 +51,7 @@ _NAMED_MODELS: tuple[tuple[Fact, frozenset[str]], ...] = tuple(
         ("0.22.0", "0.23.0", "qwen3"),
         ("0.23.0", "0.24.0", "qwen3 llama mistral"),
         ("0.24.0", "0.25.0", "qwen3 llama mistral deepseek_v2 qwen2_moe granitemoe"),
-        ("0.25.0", None, "deepseek_v2 deepseek_v3 qwen2_moe granitemoe"),
+        ("0.25.0", None, "deepseek_v2 qwen2_moe granitemoe"),
     )
 )
 """The types of model that a release names, among those that can be planned."""

@@ -48,7 +48,7 @@ profiles_towers = Fact(
 )
 samples_fused = Fact(
     "top-k and top-p are one fused kernel; before, all logits are sorted",
-    since="0.16.0",
+    since="0.17.0",
     source="v1/sample/ops/topk_topp_triton.py",
 )
 second_runner_profiles_sampler = Fact(
@@ -66,8 +66,8 @@ runs_torch_2_11 = Fact(
 
 captures_both_kinds = Fact(
     "graphs are captured piecewise and in full",
-    since="0.10.2",
-    source="config/compilation.py: CUDAGraphMode.FULL_AND_PIECEWISE",
+    since="0.11.0",
+    source="config/__init__.py: CUDAGraphMode.FULL_AND_PIECEWISE is the default; in 0.10.2 it is PIECEWISE",
 )
 captures_wide_steps = Fact(
     "the sizes that are captured go in steps of 16 from 256 on; before, in steps of 8",
@@ -109,7 +109,7 @@ evens_groups = Fact(
 )
 keeps_null_block = Fact(
     "one block of the KV cache is kept aside when it is checked what fits",
-    since="0.30.0",
+    since="0.29.0",
     source="v1/core/kv_cache_utils.py: get_kv_cache_configs",
 )
 tells_tokens_by_concurrency = Fact(

@@ -80,4 +80,5 @@ def test_models_with_experts_or_states_waited_longer() -> None:
     def runs(version: str, model_type: str) -> bool:
         return engine.has_second_runner(version, model_type, is_moe=True, is_hybrid=False, is_quantized=False)
 
-    assert runs("0.25.1", "qwen2_moe") and not runs("0.25.1", "qwen3_moe")
+    assert runs("0.25.1", "qwen2_moe") and not runs("0.25.1", "qwen3_moe") and not runs("0.28.0", "deepseek_v3")
+    assert runs("0.29.0", "qwen3_moe") and runs("0.29.0", "deepseek_v3")

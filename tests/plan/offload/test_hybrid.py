@@ -21,6 +21,7 @@ Q14, MOE = "Qwen/Qwen2.5-14B-Instruct", "Qwen/Qwen3-30B-A3B"
         (Q14, "0.4.3", {}, False, "0.5.3"),
         ("Qwen/Qwen2.5-14B-Instruct-AWQ", "0.11.2", {}, False, "awq"),
         ("ai21labs/Jamba-v0.1", "0.12.0", {}, False, "Mamba"),
+        ("ai21labs/Jamba-v0.1", "0.19.1", {"memory.offload_backend": "uva"}, False, "Mamba"),
         (Q14, "0.16.0", {}, True, "WSL"),
         (Q14, "0.11.2", {"memory.offload_backend": "prefetch"}, False, "prefetch"),
     ],
@@ -33,6 +34,13 @@ def test_what_a_release_cannot_offload(
     assert word in refusal.reason
     assert refusal.cause == "offload_unsupported"
     assert HYBRID.supports(make_spec(), make_facts(model, CARD, version="0.32.0", is_wsl=wsl)) is None
+
+
+@pytest.mark.parametrize(("version", "backend"), [("0.19.1", "prefetch"), ("0.22.1", "uva")])
+def test_where_states_forbid_reading_in_place_layers_are_copied_ahead(version: str, backend: str) -> None:
+    plan = plan_of("ai21labs/Jamba-v0.1", make_gpu(total_bytes=100 * GIB), version=version, ram_gib=256)
+    assert plan.fits
+    assert plan.settings["memory.offload_backend"] == backend
 
 
 def test_nothing_is_offloaded_when_everything_fits() -> None:
