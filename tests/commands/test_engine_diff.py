@@ -115,7 +115,7 @@ def test_a_strategy_that_the_new_side_lacks_is_refused(capsys: pytest.CaptureFix
 def test_a_batch_that_the_engine_takes_by_itself(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = _table(["0.31.0", "0.33.0", "hardware=b200", "model=qwen7b"], capsys, monkeypatch)
+    shown = _table(["0.27.1", "0.33.0", "hardware=b200", "model=qwen7b"], capsys, monkeypatch)
     assert "8,192 tokens, 1,024 requests" in shown and "16,384 tokens, 1,024 requests" in shown
     shown = _table(["0.16.0", "0.25.1", "hardware=a100_80g", "model=qwen7b"], capsys, monkeypatch)
     assert "batch by default" not in shown
