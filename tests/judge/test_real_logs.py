@@ -30,6 +30,9 @@ def served(measured: dict[str, Any]) -> Known:
     return Known(None, remedy="was shut down as it was told to", version="0.25.1", measured=measured)
 
 
+SYMPTOMS = ("engine_dead",)
+"""Causes that only symptoms show."""
+
 KNOWN: dict[str, Known] = {
     "0.25.1-h100-q7_eager": served(
         {
@@ -194,7 +197,9 @@ def test_a_real_log_is_judged_rightly(name: str) -> None:
     if known.cause is None:
         assert diagnosis.evidence == ()
     else:
-        assert known.evidence in diagnosis.evidence[0]
+        first = diagnosis.evidence[0]
+        # Where nothing but symptoms was seen none of them tells more than the others: they stand as they came.
+        assert known.evidence in ("\n".join(diagnosis.evidence) if known.cause in SYMPTOMS else first)
 
 
 @pytest.mark.parametrize("name", KNOWN)
