@@ -19,8 +19,10 @@ from queue import Queue
 
 import psutil
 
+from nexus_orch.contracts import ByteStream, EngineStart
 from nexus_orch.judge.log.important import is_important
-from nexus_orch.launch.processes.process import start_engine
+from nexus_orch.launch.log.pump import LogPump
+from nexus_orch.launch.processes.process import start_child
 from nexus_orch.types import MIB, Command, Exited, LogLine, Observation
 
 SECONDS = 10.0
@@ -63,19 +65,27 @@ def main() -> int:
         free = _read_result(result_path)
         queue: Queue[Observation] = Queue()
         watch = _RssWatch()
-        engine = start_engine(
-            Command(argv),
-            attempt=1,
-            emit=queue.put,
-            log_path=Path(folder) / "engine.log",
-            log_bytes=64 * MIB,
-            important=is_important,
-            backlog=queue.qsize,
-        )
+
+        def pump(source: ByteStream) -> LogPump:
+            log = LogPump(
+                source,
+                Path(folder) / "engine.log",
+                attempt=1,
+                emit=queue.put,
+                limit_bytes=64 * MIB,
+                important=is_important,
+                backlog=queue.qsize,
+            )
+            log.start()
+            pumps.append(log)
+            return log
+
+        pumps: list[LogPump] = []
+        start_child(EngineStart(Command(argv), "flood", 1, queue.put, pump))
         lines = _consume(queue)
         growth_mib = watch.stop() / MIB
         pumped = _read_result(result_path)
-        log = engine.log
+        (log,) = pumps
     ratio = pumped.mb_per_second / free.mb_per_second
     counted = log.read_bytes == pumped.sent_bytes == log.file.written_bytes + log.file.dropped_bytes
     counted = counted and log.read_bytes == log.passed_bytes + log.dropped_bytes

@@ -15,7 +15,7 @@ import psutil
 
 from nexus_orch.launch.server.server import Server
 from nexus_orch.observe.sampler import Sampler
-from nexus_orch.types import GpuSample, HostSample, Metric, Observation
+from nexus_orch.types import GpuSample, HostSample, Metric, Observation, ProcessKey
 
 SECONDS = 30.0
 GOAL_CORE_FRACTION = 0.01
@@ -78,7 +78,9 @@ def main() -> int:
 def _watch(server: Server, pid: int, seen: list[Observation]) -> tuple[float, float]:
     """The CPU time of one core that the sampler takes, and the RSS of this process in MB of 1e6 bytes."""
     this = psutil.Process()
-    sampler = Sampler(server, root_pid=pid, attempt=1, emit=seen.append)
+    tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    family = tuple(ProcessKey(process.pid, process.create_time()) for process in tree)
+    sampler = Sampler(server, family=lambda: family, attempt=1, emit=seen.append)
     sampler.start()
     time.sleep(2)  # what the start costs, imports above all, is not what the monitor costs
     before, started = this.cpu_times(), time.monotonic()

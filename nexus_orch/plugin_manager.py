@@ -22,6 +22,7 @@ import pluggy
 
 from nexus_orch import hookspecs, shipped
 from nexus_orch.choose import choose_adapter, choose_engine
+from nexus_orch.compose.plugin_settings import judge_settings
 from nexus_orch.compose.rules import judge_rules
 from nexus_orch.contracts import Adapter, EngineProvider, Loader
 from nexus_orch.errors import PluginError, Problem
@@ -48,11 +49,20 @@ class PluginSource:
 class Plugins:
     """The loaded plugins, with a typed method for each hook."""
 
-    def __init__(self, manager: pluggy.PluginManager, places: Mapping[str, str], *, trace: bool = False) -> None:
+    def __init__(
+        self,
+        manager: pluggy.PluginManager,
+        places: Mapping[str, str],
+        *,
+        project: Path | None = None,
+        trace: bool = False,
+    ) -> None:
         self._manager = manager
         self._trace = trace
         self.places = places
         """Where each plugin was loaded from, by its name."""
+        self.project = project
+        """The folder whose plugins are among them."""
 
     def loaders(self) -> dict[str, Loader]:
         """The loaders by name. Raises PluginError when two plugins offer one name."""
@@ -64,13 +74,18 @@ class Plugins:
 
     def engines(self) -> dict[str, EngineProvider]:
         """The engine providers by kind. Raises PluginError when two plugins offer one kind."""
-        return self._offers("nexus_engines", "kind", ("find", "command"))
+        return self._offers(
+            "nexus_engines", "kind", ("settings", "find", "why_not_ready", "command", "start", "reopen")
+        )
 
     def judge(self, spec: RunSpec) -> list[Problem]:
-        """What the plugins that the run names have against its settings. A strategy that nobody offers is the planner's
-        to refuse."""
+        """What the plugins that the run names have against its settings. A strategy or an engine that nobody offers is
+        not ours to refuse."""
         loader = self.loaders().get(spec.memory.strategy or "")
-        return [] if loader is None else judge_rules(loader.rules, spec)
+        problems = [] if loader is None else judge_rules(loader.rules, spec)
+        engines = self.engines()
+        kind = spec.engine.kind or (next(iter(engines)) if len(engines) == 1 else "")
+        return [*problems, *judge_settings(engines[kind].settings, spec)] if kind in engines else problems
 
     def _offers(self, hook: str, name_attribute: str, needed: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -138,7 +153,7 @@ def load_plugins(project: Path | None = None) -> Plugins:
     problems += [_unknown_block(name, [source.name for source in sources]) for name in sorted(unknown)]
     if problems:
         raise PluginError(*problems)
-    return Plugins(manager, places, trace=os.environ.get(TRACE_VARIABLE, "") not in ("", "0"))
+    return Plugins(manager, places, project=project, trace=os.environ.get(TRACE_VARIABLE, "") not in ("", "0"))
 
 
 def _register(manager: pluggy.PluginManager, source: PluginSource) -> list[Problem]:

@@ -7,34 +7,35 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
 from nexus_orch import hookimpl
-from nexus_orch.contracts import EngineProvider, Rendering
+from nexus_orch.contracts import EngineOrder, EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.engine.installed import is_wanted, parse_wanted_version, read_engine
+from nexus_orch.launch.processes.local import LocalProcesses
 from nexus_orch.paths import engines_dir
-from nexus_orch.types import Command, EngineFacts, EngineSpec, is_secret_name
+from nexus_orch.types import Command, EngineFacts, EngineSpec, Facts, RunSpec, is_secret_name
 
 INSTALL_REMEDY = "`nexus engine install cpu`, or `pip install vllm` into an environment and engine.python=PATH"
 
 _PYTHONS = ("bin/python", "Scripts/python.exe", "python.exe")
 
 
-class LocalEngine:
+class LocalEngine(LocalProcesses):
     """A process of this machine, started with the interpreter of the engine's own environment."""
 
     kind = "local"
 
-    def find(self, spec: EngineSpec, *, cpu: bool) -> EngineFacts | None:
+    def find(self, spec: RunSpec, *, cpu: bool) -> EngineFacts | None:
         """The engine of `engine.python`; else the newest installed one of the wanted device and version."""
-        wanted = parse_wanted_version(spec.version)
-        if spec.python is not None:
-            return _read_pinned(spec, spec.python, cpu=cpu)
+        wanted = parse_wanted_version(spec.engine.version)
+        if spec.engine.python is not None:
+            return _read_pinned(spec.engine, spec.engine.python, cpu=cpu)
         for path in chain(_installed_engines(cpu=cpu), _other_engines()):
             try:
                 engine = read_engine(path)
@@ -44,11 +45,23 @@ class LocalEngine:
                 return engine
         return None
 
-    def command(self, rendering: Rendering, engine: EngineFacts, env: Mapping[str, str]) -> Command:
+    def why_not_ready(self, spec: RunSpec, facts: Facts) -> Problem | None:
+        """There must be an interpreter: a plan may assume a release."""
+        if facts.engine.python is not None:
+            return None
+        device = "cuda" if facts.machine.gpus else "cpu"
+        return Problem(
+            "no vLLM engine is installed",
+            key="engine",
+            remedy=f"`nexus engine install {device}` makes one; engine.python=PATH uses one of yours",
+        )
+
+    def command(self, order: EngineOrder) -> Command:
         """The server as a module of the engine's interpreter; the user's `engine.env` has the last word.
 
         Raises ConfigError when there is no interpreter, or when the variable that should hold a secret is not set.
         """
+        rendering, engine, env = order.rendering, order.facts.engine, order.plan.spec.engine.env
         if engine.python is None:
             raise ConfigError(Problem("no engine is installed", remedy=INSTALL_REMEDY))
         base = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}  # a folder `vllm` in the working directory is no engine

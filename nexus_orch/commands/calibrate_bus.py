@@ -35,7 +35,7 @@ def run_bus(args: argparse.Namespace, project: Path | None, out: Path | None) ->
     machine = read_machine(spec.hardware, spec.origins)
     gpus = _require_cards(machine)
     provider = choose_engine(plugins.engines(), spec.engine.kind, spec.origins)
-    engine, python = require_engine(provider.find(spec.engine, cpu=False))
+    engine, python = require_engine(provider.find(spec, cpu=False))
     measured = measure_bus(python, gpus, _tell, layer=_find_layer(spec, machine, engine))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     found = BusMeasurement(today, make_machine_key(machine), measured.cards, measured.ram_bytes_per_second)

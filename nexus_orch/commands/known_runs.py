@@ -7,8 +7,7 @@ from pathlib import Path
 
 from nexus_orch import paths
 from nexus_orch.errors import ConfigError, NexusError, Problem
-from nexus_orch.launch.processes.orphans import OrphanProcess, find_orphans
-from nexus_orch.launch.processes.supervisor import is_elsewhere, is_supervised
+from nexus_orch.launch.processes.supervisor import is_supervised
 from nexus_orch.record.find import find_runs
 from nexus_orch.record.history import HistoryRow, history_path, read_history, remember_run
 from nexus_orch.record.read_run import read_run
@@ -48,14 +47,6 @@ def read_open_runs(ended: dict[str, HistoryRow]) -> tuple[RunRecord, ...]:
         elif record.is_over:
             _remember(record)
     return tuple(found)
-
-
-def find_left_over(record: RunRecord) -> tuple[OrphanProcess, ...]:
-    """The engine processes of a lost run that still live."""
-    from nexus_orch.session.refuse import engine_record_of  # noqa: PLC0415 - lost runs are rare, the session large
-
-    engine = None if is_elsewhere(record.host) else engine_record_of(record)
-    return tuple(process for orphan in find_orphans([engine] if engine else []) for process in orphan.processes)
 
 
 def _remember(record: RunRecord) -> None:

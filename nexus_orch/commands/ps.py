@@ -6,10 +6,11 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from nexus_orch.commands.known_runs import find_left_over, read_ended, read_open_runs
-from nexus_orch.errors import ExitCode
+from nexus_orch.commands.known_runs import read_ended, read_open_runs
+from nexus_orch.contracts import LeftProcess
+from nexus_orch.errors import ExitCode, NexusError
 from nexus_orch.launch.processes.supervisor import is_elsewhere
 from nexus_orch.record.history import HistoryRow
 from nexus_orch.record.run_record import RunRecord
@@ -20,13 +21,6 @@ HEADER = ("run", "model", "state", "url", "pid", "up", "GPU memory", "tokens/s")
 RIGHT_COLUMNS = (4, 5, 6, 7)
 STALE_SECONDS = 30.0
 """Samples older than this say nothing about now."""
-
-
-@dataclass(frozen=True)
-class LeftOver:
-    pid: int
-    name: str
-    rss_bytes: int
 
 
 @dataclass(frozen=True)
@@ -53,8 +47,10 @@ class ShownRun:
     exit_code: int | None = None
     cause: str | None = None
     reason: str = ""
-    orphans: tuple[LeftOver, ...] = ()
+    orphans: tuple[LeftProcess, ...] = ()
     """Engine processes that live although the supervisor is gone."""
+    left_over: bool = False
+    """The engine is there although the supervisor is gone, whether its processes can be seen from here or not."""
     notes: tuple[str, ...] = ()
 
 
@@ -77,9 +73,11 @@ def list_runs(*, include_ended: bool, now: float) -> list[ShownRun]:
     ended = read_ended()
     shown = []
     for record in read_open_runs(ended):
-        left = _find_left(record)
-        if include_ended or left or not record.is_over:
-            shown.append(_show_open(record, left, now))
+        line = _show_open(record, now)
+        if record.state == "lost" and not is_elsewhere(record.host):
+            line = _with_left_over(line, record)
+        if include_ended or line.left_over or not record.is_over:
+            shown.append(line)
     if include_ended:
         shown += map(_show_ended, ended.values())
     return sorted(shown, key=lambda line: line.id)
@@ -90,21 +88,26 @@ def render_runs(shown: list[ShownRun]) -> str:
     if not shown:
         return "nothing runs; the ended runs: nexus ps --all\n"
     warnings = [
-        f"\n{line.id}: its supervisor is gone, but {_describe_left(line.orphans)}; nexus stop {line.id}\n"
+        f"\n{line.id}: its supervisor is gone, but {_describe_left(line)}; nexus stop {line.id}\n"
         for line in shown
-        if line.orphans
+        if line.left_over
     ]
     return render_columns(HEADER, [_make_row(line) for line in shown], RIGHT_COLUMNS) + "".join(warnings)
 
 
-def _find_left(record: RunRecord) -> tuple[LeftOver, ...]:
-    return tuple(
-        LeftOver(process.key.pid, process.name, process.rss_bytes)
-        for process in (find_left_over(record) if record.state == "lost" else ())
-    )
+def _with_left_over(line: ShownRun, record: RunRecord) -> ShownRun:
+    """The line of a lost run with what lives of its engine; where no plugin can tell, a note says so."""
+    from nexus_orch.session.left_over import EngineFinder  # noqa: PLC0415 - lost runs are rare, the session large
+
+    try:
+        left = EngineFinder().open(record)
+    except NexusError as error:
+        notes = (problem.message for problem in error.problems)
+        return replace(line, left_over=True, notes=(*line.notes, *notes))
+    return line if left is None else replace(line, left_over=True, orphans=left.processes)
 
 
-def _show_open(record: RunRecord, orphans: tuple[LeftOver, ...], now: float) -> ShownRun:
+def _show_open(record: RunRecord, now: float) -> ShownRun:
     latest = record.latest
     is_fresh = now - latest.time < STALE_SECONDS and not record.is_over
     gpus = latest.gpus if is_fresh else ()
@@ -126,7 +129,6 @@ def _show_open(record: RunRecord, orphans: tuple[LeftOver, ...], now: float) -> 
         gpu_memory_bytes=sum(gpu.memory_used_bytes for gpu in gpus) if gpus else None,
         tokens_per_second=metrics.get(GENERATION_RATE),
         reason=record.reason,
-        orphans=orphans,
         notes=record.notes,
     )
 
@@ -163,7 +165,7 @@ def _make_row(line: ShownRun) -> tuple[str, ...]:
 
 
 def _describe_state(line: ShownRun) -> str:
-    if line.orphans:
+    if line.left_over:
         return "ORPHAN"
     if line.stopping:
         return "stopping"
@@ -176,7 +178,9 @@ def _describe_state(line: ShownRun) -> str:
     return f"{text} on {line.host}" if is_elsewhere(line.host) else text
 
 
-def _describe_left(orphans: tuple[LeftOver, ...]) -> str:
-    pids = ", ".join(str(process.pid) for process in orphans)
-    count = "1 engine process lives" if len(orphans) == 1 else f"{len(orphans)} engine processes live"
-    return f"{count} ({pids}) with {render_bytes(sum(process.rss_bytes for process in orphans))} of RAM"
+def _describe_left(line: ShownRun) -> str:
+    if not line.orphans:
+        return f"its engine may live ({'; '.join(line.notes)})" if line.notes else "its engine lives"
+    pids = ", ".join(str(process.pid) for process in line.orphans)
+    count = "1 engine process lives" if len(line.orphans) == 1 else f"{len(line.orphans)} engine processes live"
+    return f"{count} ({pids}) with {render_bytes(sum(process.rss_bytes for process in line.orphans))} of RAM"

@@ -10,7 +10,7 @@ from nexus_orch import paths
 from nexus_orch.commands.known_runs import read_ended, read_known_run, read_open_runs
 from nexus_orch.errors import ConfigError, ExitCode, LaunchError, NexusError, Problem
 from nexus_orch.launch.processes.family import find_process
-from nexus_orch.launch.processes.stop import KILL_SECONDS, stop_engine
+from nexus_orch.launch.processes.stop import KILL_SECONDS
 from nexus_orch.launch.processes.supervisor import is_elsewhere
 from nexus_orch.record.events import Finished, Stopping
 from nexus_orch.record.find import find_run
@@ -138,25 +138,27 @@ def _kill_supervisor(record: RunRecord) -> None:
 
 def _clean_up(record: RunRecord, reason: str, *, force: bool) -> None:
     """Stop every process that a lost run left, and write the end that its supervisor could not write."""
-    from nexus_orch.session.refuse import engine_record_of  # noqa: PLC0415 - lost runs are rare, the session large
+    from nexus_orch.session.left_over import EngineFinder  # noqa: PLC0415 - lost runs are rare, the session large
 
     if is_elsewhere(record.host):
         raise LaunchError(
             Problem(f"{record.id} ran on {record.host}", remedy=f"nexus stop {record.id}, on that machine")
         )
+    left = EngineFinder().open(record)
     journal = JournalWriter(RunFolder(record.path).journal)
     journal.append(Stopping(time.time(), reason, force))
-    engine = engine_record_of(record)
-    if engine is None:
-        _say(f"{record.id}: its supervisor is gone; no engine was started")
+    if left is None:
+        what = "no engine was started" if record.provider is None else "nothing was left of it"
+        _say(f"{record.id}: its supervisor is gone; {what}")
     else:
         stop_seconds = 0.0 if force else _limits_of(record).stop_seconds
-        report = stop_engine(engine, stop_seconds=stop_seconds, on_rung=lambda rung: _say(f"{record.id}: {rung}"))
+        report = left.engine.stop(
+            stop_seconds=stop_seconds, force=force, on_rung=lambda rung: _say(f"{record.id}: {rung}")
+        )
         if report.problems:
             journal.close()
             raise LaunchError(*report.problems)
-        left = "nothing was left of it" if report.rung is None else f"stopped after {render_duration(report.seconds)}"
-        _say(f"{record.id}: its supervisor is gone; {left}")
+        _say(f"{record.id}: its supervisor is gone; stopped after {render_duration(report.seconds)}")
     journal.append(Finished(time.time(), ExitCode.ENVIRONMENT, reason=reason))
     journal.close()
     remember_run(history_path(), paths.runs_dir(), read_known_run(record.path))

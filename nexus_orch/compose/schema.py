@@ -110,9 +110,12 @@ def _render_core(core: Schema, types: Sequence[str]) -> str:
         noun = "a whole number" if "integer" in types else "a number"
         if "exclusiveMinimum" in core:
             return f"{noun} above {core['exclusiveMinimum']} and at most {core['maximum']}"
-        return f"{noun} from {core['minimum']} to {core['maximum']}"
+        low = f"from {core['minimum']} to" if "minimum" in core else "of at most"
+        return f"{noun} {low} {core['maximum']}"
     if "pattern" in core:
         return f"text of the form {core['pattern']}"
     if core.get("items", {}).get("type") == "integer":
         return "a list of whole numbers"
-    return " or ".join({"number": "a number", **_NOUNS}[kind] for kind in types if kind != "null")
+    return " or ".join(
+        {"number": "a number", "integer": "a whole number", **_NOUNS}[kind] for kind in types if kind != "null"
+    )

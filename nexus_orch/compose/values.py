@@ -82,9 +82,14 @@ def _make_bad_value(parts: Sequence[str], values: Mapping[str, Any], origins: Or
     if len(parts) > depth and holds_any_name(owner):
         schema, depth = schema.get("additionalProperties", schema), len(parts)
     key, value = ".".join(parts[:depth]), _at(values, parts[:depth])
+    return make_bad_value(key, value, schema, origins.get(key))
+
+
+def make_bad_value(key: str, value: object, schema: Schema, origin: str | None) -> Problem:
+    """The problem of a value that its key's schema refuses."""
     message = f"{key} must be {render_expected(schema)}{_render_mismatch(schema, value)}"
     shown = _HIDDEN if schema.get("writeOnly") else _shown(value)
-    return Problem(message, key, shown, origins.get(key), _render_remedy(key, schema, value))
+    return Problem(message, key, shown, origin, _render_remedy(key, schema, value))
 
 
 def _render_mismatch(schema: Schema, value: object) -> str:

@@ -1,24 +1,26 @@
 """A thread that looks at the cards, the host, the engine's processes and the server once a second, and costs little.
 
-Asking every process of the machine for its parent is the dear part (`Process.children`), so the engine's tree is looked
-for anew only every few seconds; in between the known processes are asked through handles that are kept.
+Which processes are the engine's is for the engine to say (`RunningEngine.family`); they are asked through handles that
+are kept.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psutil
 
 from nexus_orch.nvml import Nvml, open_nvml
 from nexus_orch.observe.metrics import MetricsReader, MetricsServer
-from nexus_orch.types import Emit, GpuSample, HostSample, Metric, MetricsUnread, ProcessSample
+from nexus_orch.types import Emit, GpuSample, HostSample, Metric, MetricsUnread, ProcessKey, ProcessSample
 
 INTERVAL_SECONDS = 1.0
-TREE_SECONDS = 5.0
-"""How long a look at the engine's process tree holds. vLLM starts its processes within its first half minute."""
+SAME_SECONDS = 2.0
+"""Start times of one process that differ by less are the same: the kernel's boot time moves with the clock."""
+
+FindProcesses = Callable[[], Sequence[ProcessKey]]
 
 
 class Sampler:
@@ -28,14 +30,14 @@ class Sampler:
         self,
         server: MetricsServer | None,
         *,
-        root_pid: int | None,
+        family: FindProcesses | None,
         attempt: int,
         emit: Emit,
         interval_seconds: float = INTERVAL_SECONDS,
         gpu_indices: tuple[int, ...] | None = None,
         is_ours: Callable[[], bool] | None = None,
     ) -> None:
-        """`root_pid` is the engine's main process; its tree is sampled. `gpu_indices` None means all cards. `is_ours`
+        """`family` tells the engine's processes, which are sampled. `gpu_indices` None means all cards. `is_ours`
         says whether the engine itself listens on the server's port; until then the metrics are not asked for."""
         self._server = server
         self._attempt = attempt
@@ -43,7 +45,7 @@ class Sampler:
         self._interval_seconds = interval_seconds
         self._gpu_indices = gpu_indices
         self._is_ours = is_ours or _always
-        self._tree = None if root_pid is None else ProcessTree(root_pid)
+        self._processes = None if family is None else SampledProcesses(family)
         self._unread: str | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nexus-sampler", daemon=True)
@@ -70,7 +72,7 @@ class Sampler:
         while not self._stop.is_set():
             for sample in read_gpus(nvml, self._attempt, self._gpu_indices):
                 self._emit(sample)
-            self._emit(read_host(self._tree, self._attempt))
+            self._emit(read_host(self._processes, self._attempt))
             if reader is not None and self._is_ours():
                 self._emit_metrics(reader.read(time.time()))
             due = max(due + self._interval_seconds, time.monotonic())
@@ -84,40 +86,34 @@ class Sampler:
         self._unread = unread
 
 
-class ProcessTree:
-    """The engine's main process and all below it, with handles that remember the CPU time of the look before."""
+class SampledProcesses:
+    """The engine's processes, with handles that remember the CPU time of the look before."""
 
-    def __init__(self, root_pid: int) -> None:
-        self._root_pid = root_pid
-        self._handles: dict[int, psutil.Process] = {}
-        self._looked: float | None = None
+    def __init__(self, family: FindProcesses) -> None:
+        self._family = family
+        self._handles: dict[ProcessKey, psutil.Process] = {}
 
     def read(self) -> tuple[ProcessSample, ...]:
         """One sample of each process that lives, the main process first. The first look at one tells no CPU use."""
-        now = time.monotonic()
-        if self._looked is None or now - self._looked >= TREE_SECONDS:
-            self._look()
-            self._looked = now
-        samples = [self._read_process(pid, handle) for pid, handle in list(self._handles.items())]
+        keys = dict.fromkeys(self._family())
+        self._handles = {key: self._handles[key] for key in keys if key in self._handles}
+        samples = [self._read_process(key) for key in keys]
         return tuple(sample for sample in samples if sample is not None)
 
-    def _look(self) -> None:
+    def _read_process(self, key: ProcessKey) -> ProcessSample | None:
         try:
-            root = self._handles.get(self._root_pid) or psutil.Process(self._root_pid)
-            family = [root, *root.children(recursive=True)]
-        except psutil.Error:
-            # The main process is gone. What it left behind is still worth a look until it ends, too.
-            family = list(self._handles.values())
-        self._handles = {process.pid: self._handles.get(process.pid, process) for process in family}
-
-    def _read_process(self, pid: int, handle: psutil.Process) -> ProcessSample | None:
-        try:
+            if key not in self._handles:
+                self._handles[key] = psutil.Process(key.pid)
+            handle = self._handles[key]
+            if abs(handle.create_time() - key.create_time) > SAME_SECONDS:
+                return None  # another process has its pid by now
             with handle.oneshot():
                 name, memory = handle.name(), handle.memory_info()
                 shared = int(getattr(memory, "shared", 0))  # Linux alone tells it
-                return ProcessSample(pid, name, memory.rss, handle.cpu_percent() / 100, min(shared, memory.rss))
-        except psutil.Error:  # it has ended, or belongs to somebody else now
-            del self._handles[pid]
+                cpu = handle.cpu_percent() / 100
+                return ProcessSample(key.pid, name, memory.rss, cpu, min(shared, memory.rss))
+        except psutil.Error:  # it has ended
+            self._handles.pop(key, None)
             return None
 
 
@@ -145,7 +141,7 @@ def read_gpus(nvml: Nvml, attempt: int, indices: tuple[int, ...] | None = None) 
     return samples
 
 
-def read_host(tree: ProcessTree | None, attempt: int) -> HostSample:
+def read_host(processes: SampledProcesses | None, attempt: int) -> HostSample:
     """RAM and swap of the machine, and the engine's processes."""
     ram, swap = psutil.virtual_memory(), psutil.swap_memory()
     return HostSample(
@@ -155,7 +151,7 @@ def read_host(tree: ProcessTree | None, attempt: int) -> HostSample:
         ram_total_bytes=ram.total,
         swap_used_bytes=swap.used,
         swap_total_bytes=swap.total,
-        processes=() if tree is None else tree.read(),
+        processes=() if processes is None else processes.read(),
         swapped_bytes=swap.sin + swap.sout,
     )
 

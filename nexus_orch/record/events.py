@@ -29,6 +29,8 @@ class Created:
     """As asked for; the plan says what was chosen."""
     host: str = ""
     """The machine's network name: process ids of another machine (a shared home) say nothing here."""
+    project: str = ""
+    """The project folder whose plugins took part, "" for none."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,16 @@ class Preloaded:
 
 @dataclass(frozen=True)
 class Launched:
-    """The engine's main process runs. `pgid` is None where there are no process groups; `mark` is the value of the
-    environment variable that all its descendants inherit."""
+    """The engine runs. `engine` is its main process, None where its processes cannot be seen from here; `provider` (the
+    kind) and `identity` find it again when its supervisor is gone."""
 
     time: float
     attempt: int
-    engine: ProcessKey
+    engine: ProcessKey | None
     port: int
     url: str
-    pgid: int | None = None
-    mark: str | None = None
+    provider: str = "local"
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

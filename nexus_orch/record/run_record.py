@@ -120,9 +120,13 @@ class RunRecord:
     port: int | None = None
     supervisor: ProcessKey | None = None
     engine: ProcessKey | None = None
-    """The main process of the latest attempt."""
-    pgid: int | None = None
-    mark: str | None = None
+    """The main process of the latest attempt; None where it cannot be seen from here."""
+    provider: str | None = None
+    """The kind of the provider that started the engine of the latest attempt; None while none was started."""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What that provider knows it by."""
+    project: str = ""
+    """The project folder whose plugins took part, "" for none."""
     family: tuple[ProcessKey, ...] = ()
     """Every engine process of the latest attempt that was ever seen, in order of appearance."""
     attempts: tuple[AttemptRecord, ...] = ()
@@ -169,15 +173,16 @@ def _including_in_run(record: RunRecord, happening: Happening) -> RunRecord:
     changes: dict[str, Any] = {}
     match happening:
         case Created():
-            same = ("name", "model", "hardware", "supervisor", "nexus_version", "host")
+            same = ("name", "model", "hardware", "supervisor", "nexus_version", "host", "project")
             changes = {name: getattr(happening, name) for name in same}
             changes |= {"started": happening.time, "strategy": happening.strategy or ""}
         case Planned(plan=plan):
             changes = {"strategy": plan.get("loader", ""), "engine_version": plan.get("engine_version", "")}
             changes |= {"state": "starting"}
         case Launched():
-            changes = {name: getattr(happening, name) for name in ("engine", "url", "port", "pgid", "mark")}
-            changes |= {"family": (happening.engine,), "state": "starting", "latest": record.latest.without_engine()}
+            changes = {name: getattr(happening, name) for name in ("engine", "url", "port", "provider", "identity")}
+            changes |= {"family": () if happening.engine is None else (happening.engine,)}
+            changes |= {"state": "starting", "latest": record.latest.without_engine()}
         case Started():
             changes = {"state": "starting", "latest": record.latest.without_engine()}
         case Family():

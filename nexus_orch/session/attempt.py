@@ -9,19 +9,19 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from nexus_orch.contracts import ByteStream, EngineProvider, EngineStart, RunningEngine
 from nexus_orch.errors import ExitCode
 from nexus_orch.judge.log.important import is_important
 from nexus_orch.judge.serving.advice import Advice
 from nexus_orch.judge.start.offload import make_expected
 from nexus_orch.judge.start.stall import judge_stall
 from nexus_orch.judge.start.verdict import RunState, step
-from nexus_orch.launch.processes.process import RunningEngine, start_engine
+from nexus_orch.launch.log.pump import LogPump
 from nexus_orch.launch.processes.signals import StopRequested
-from nexus_orch.launch.server.ports import listens
 from nexus_orch.launch.server.question import ask_question
 from nexus_orch.launch.server.readiness import ReadinessWatch
 from nexus_orch.launch.server.server import Server
@@ -60,6 +60,7 @@ class Scene:
     """What an attempt starts, whom it asks, and who is told."""
 
     attempt: int
+    provider: EngineProvider
     command: Command
     server: Server
     plan: Plan
@@ -95,22 +96,33 @@ class AttemptEnd:
 def run_attempt(scene: Scene) -> AttemptEnd:
     """Start the engine, follow it until it fails, has answered or is to stop, and take it down again."""
     with releasing(scene.gpus, scene.limits.stop_seconds, scene.hurry) as release:
-        engine = start_engine(
-            scene.command,
-            attempt=scene.attempt,
-            emit=scene.events.put,
-            log_path=scene.folder.log,
-            run_id=scene.folder.id,
-            log_bytes=scene.limits.log_mib * MIB,
-            important=is_important,
-            backlog=scene.events.qsize,
-        )
+        start = EngineStart(scene.command, scene.folder.id, scene.attempt, scene.events.put, _make_pump(scene))
+        engine = scene.provider.start(start)
         release.engine = engine
         loop = _Loop(scene, engine)
         with _watching(scene, engine, loop):
             loop.follow()
         _take_down(release, loop)
     return AttemptEnd(loop.verdict, loop.state, loop.stop, release, loop.answer, loop.adjustment)
+
+
+def _make_pump(scene: Scene) -> Callable[[ByteStream], LogPump]:
+    """What reads the engine's output into its log and onto the queue."""
+
+    def pump(source: ByteStream) -> LogPump:
+        log = LogPump(
+            source,
+            scene.folder.log,
+            attempt=scene.attempt,
+            emit=scene.events.put,
+            limit_bytes=scene.limits.log_mib * MIB,
+            important=is_important,
+            backlog=scene.events.qsize,
+        )
+        log.start()
+        return log
+
+    return pump
 
 
 def _take_down(release: Release, loop: _Loop) -> None:
@@ -130,7 +142,7 @@ def _watching(scene: Scene, engine: RunningEngine, loop: _Loop) -> Iterator[None
     is_ours = _PortOwner(engine, scene.server.port)
     watch = ReadinessWatch(scene.server, attempt=attempt, emit=emit, is_idle=loop.is_idle, is_ours=is_ours)
     sampler = Sampler(
-        scene.server, root_pid=engine.pid, attempt=attempt, emit=emit, is_ours=is_ours, gpu_indices=scene.gpus
+        scene.server, family=engine.family, attempt=attempt, emit=emit, is_ours=is_ours, gpu_indices=scene.gpus
     )
     watch.start()
     sampler.start()
@@ -151,7 +163,7 @@ class _PortOwner:
         self._owns = False
 
     def __call__(self) -> bool:
-        self._owns = self._owns or listens([key.pid for key in self._engine.family()], self._port)
+        self._owns = self._owns or self._engine.owns_port(self._port)
         return self._owns
 
 
@@ -279,15 +291,14 @@ class _Loop:
         scene.events.put(answer)
 
     def _write_launch(self) -> None:
-        record, scene = self._engine.record, self._scene
-        engine = ProcessKey(record.pid, record.create_time)
-        launched = Launched(
-            time.time(), scene.attempt, engine, scene.server.port, scene.server.url, record.pgid, record.mark
-        )
-        scene.writer.write(launched)
+        engine, scene = self._engine, self._scene
+        main = next(iter(engine.family()), None)
+        kind, identity = scene.provider.kind, engine.identity
+        server = scene.server
+        scene.writer.write(Launched(time.time(), scene.attempt, main, server.port, server.url, kind, identity))
 
     def _write_family(self) -> None:
-        family = tuple(ProcessKey(key.pid, key.create_time) for key in self._engine.family())
+        family = tuple(self._engine.family())
         if family != self._family:
             self._family = family
             self._scene.writer.write(Family(time.time(), self._scene.attempt, family))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from nexus_orch.adapt.overrides import override_config
 from nexus_orch.adapt.render import shown_launcher
 from nexus_orch.adapt.replicas import check_replicas
 from nexus_orch.choose import choose_adapter, choose_engine, describe_stretch
-from nexus_orch.contracts import EngineProvider, Rendering
+from nexus_orch.contracts import EngineOrder, EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.facts.machine.machine import read_machine
@@ -57,11 +57,11 @@ class Preparation:
     @property
     def is_installed(self) -> bool:
         """Whether there is an engine to launch; else the plan assumes a release."""
-        return self.facts.engine.python is not None
+        return self.facts.engine.source == "installed"
 
     def command(self) -> Command:
         """The process to start. Raises ConfigError when a secret that it needs is not in the environment."""
-        return self.provider.command(self.rendering, self.facts.engine, self.spec.engine.env)
+        return self.provider.command(EngineOrder(self.rendering, self.facts, self.plan))
 
     def shown_command(self) -> Command:
         """The same for the eyes: without secrets, and in vLLM's own words where no engine is installed."""
@@ -69,7 +69,7 @@ class Preparation:
         if not self.is_installed:
             argv = (*shown_launcher(harmless.argv), *harmless.argv)
             return Command(argv, {**harmless.env, **self.spec.engine.env})
-        return self.provider.command(harmless, self.facts.engine, self.spec.engine.env)
+        return self.provider.command(EngineOrder(harmless, self.facts, self.plan))
 
 
 def read_facts(spec: RunSpec, plugins: Plugins) -> tuple[Facts, EngineProvider]:
@@ -96,7 +96,7 @@ def _find_engine(spec: RunSpec, plugins: Plugins, machine: MachineFacts | None) 
     """The installed engine, else the release that the plan must assume; and who runs it."""
     provider = choose_engine(plugins.engines(), spec.engine.kind, spec.origins)
     is_cpu = machine is not None and not machine.gpus
-    found = provider.find(spec.engine, cpu=is_cpu)
+    found = provider.find(spec, cpu=is_cpu)
     return found or make_assumed_engine(spec.engine.version, cpu=is_cpu), provider
 
 
@@ -142,7 +142,7 @@ def _draw(
     plan = make_plan(spec, facts, plugins.loaders(), lessons)
     _check_patterns(plan)
     adapter = choose_adapter(plugins.adapters(), facts.engine.version, spec.engine.adapter, spec.origins)
-    rendering = adapter.render(plan, facts.engine)
+    rendering = adapter.render(_without_settings(plan, provider.settings), facts.engine)
     replicas = check_replicas(spec, facts, plan)
     found = (*check_model(spec, facts), *((replicas,) if replicas is not None else ()))
     rendering = replace(rendering, problems=(*found, *rendering.problems))
@@ -165,6 +165,12 @@ def _check_patterns(plan: Plan) -> None:
 
         for pattern in plan.proof.patterns:
             compile_pattern(pattern)
+
+
+def _without_settings(plan: Plan, names: Collection[str]) -> Plan:
+    """The plan without the settings that are the engine provider's own: no adapter need know them."""
+    own = {f"plugin.{name}" for name in names}
+    return replace(plan, choices=tuple(choice for choice in plan.choices if choice.key not in own)) if own else plan
 
 
 def _unsaid(problems: Sequence[Problem], said: Sequence[Problem]) -> list[Problem]:

@@ -6,10 +6,9 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
+from nexus_orch.contracts import RunningEngine, StopReport
 from nexus_orch.errors import Problem
 from nexus_orch.launch.processes.gpu_memory import GpuHoldings, read_gpu_holdings, wait_for_gpu_memory
-from nexus_orch.launch.processes.process import RunningEngine
-from nexus_orch.launch.processes.stop import StopReport, stop_engine
 from nexus_orch.nvml import Nvml, open_nvml
 
 GPU_RELEASE_SECONDS = 30.0
@@ -36,10 +35,10 @@ class Release:
         """Stop every process of the engine and wait for its cards. Does nothing the second time."""
         if self.engine is None or self.report is not None:
             return
-        self.engine.find_new_descendants()
+        self.engine.look()
         pids = [key.pid for key in self.engine.family()]
         before_stop = read_gpu_holdings(self._nvml, self._gpus, pids)
-        self.report = stop_engine(self.engine.record, stop_seconds=self._stop_seconds, hurry=self._hurry)
+        self.report = self.engine.stop(stop_seconds=self._stop_seconds, hurry=self._hurry)
         self.engine.wait(self._stop_seconds)
         stuck = wait_for_gpu_memory(
             self._nvml, self._before_start, before_stop, pids, timeout_seconds=GPU_RELEASE_SECONDS

@@ -40,8 +40,9 @@ from nexus_orch.session.attempt import AttemptEnd, LoopEvent, Scene, run_attempt
 from nexus_orch.session.course import Course, NextAttempt, is_same_launch
 from nexus_orch.session.dynamic import Advise
 from nexus_orch.session.learning import store_measurement
+from nexus_orch.session.left_over import describe_left_over, read_left_over
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
-from nexus_orch.session.refuse import describe_orphans, read_orphans, refusal_of
+from nexus_orch.session.refuse import refusal_of
 from nexus_orch.types import EngineFacts, Failed, Lesson, Plan, ProcessKey, RunSpec
 from nexus_orch.view.run_view import RunView
 
@@ -103,13 +104,13 @@ class _Session:
         self._view = view
         self._course = Course(self._spec.memory, self._spec.limits)
         self._events: queue.Queue[LoopEvent] = queue.Queue()
-        self._writer = open_record(preparation)
+        self._writer = open_record(preparation, plugins)
         self._folder = self._writer.folder
         self._is_told = True
 
     def run(self) -> RunOutcome:
         """Attempt after attempt until one ends well, nothing more can be learned, or somebody wants it to stop."""
-        for problem in describe_orphans(read_orphans(paths.runs_dir())):
+        for problem in describe_left_over(read_left_over(paths.runs_dir(), self._plugins)):
             self._view.message(f"{problem.message}; {problem.remedy}")
         with StopSignals(self._events.put) as signals:
             number = 1
@@ -197,6 +198,7 @@ class _Session:
         self._view.plan(plan, command, run_id=self._folder.id, url=server.url)
         scene = Scene(
             attempt=number,
+            provider=self._prepared.provider,
             command=command,
             server=server,
             plan=plan,
@@ -241,13 +243,13 @@ class _Session:
         return outcome
 
 
-def open_record(preparation: Preparation) -> RunWriter:
+def open_record(preparation: Preparation, plugins: Plugins) -> RunWriter:
     """A new folder with the first entry of its journal. Raises InterruptedByEnvironment, and leaves no folder then."""
     folder = create_run_folder(paths.runs_dir(), preparation.spec, time.time())
     try:
         writer = RunWriter(folder)
         try:
-            writer.write(_created(preparation))
+            writer.write(_created(preparation, plugins))
         except InterruptedByEnvironment:
             with suppress(InterruptedByEnvironment):
                 writer.close()
@@ -284,7 +286,7 @@ def judge_end(run_id: str, end: AttemptEnd) -> RunOutcome:
     return RunOutcome(run_id, end.stop.exit_code, None, problems, measured)
 
 
-def _created(preparation: Preparation) -> Created:
+def _created(preparation: Preparation, plugins: Plugins) -> Created:
     spec, this = preparation.spec, psutil.Process()
     return Created(
         time=time.time(),
@@ -295,4 +297,5 @@ def _created(preparation: Preparation) -> Created:
         nexus_version=__version__,
         strategy=spec.memory.strategy,
         host=platform.node(),
+        project="" if plugins.project is None else str(plugins.project),
     )

@@ -13,16 +13,17 @@ import sys
 
 from nexus_orch import hookimpl
 from nexus_orch.facts.options.catalogue import catalogue_flags
+from nexus_orch.launch.processes.local import LocalProcesses
 from nexus_orch.types import Command, EngineFacts
 
 BEHAVIOUR = json.loads({behaviour!r})
 
 
-class FakeProvider:
+class FakeProvider(LocalProcesses):
     kind = "fake"
 
     def find(self, spec, *, cpu):
-        version = spec.version or BEHAVIOUR["version"]
+        version = spec.engine.version or BEHAVIOUR["version"]
         return EngineFacts(
             version=version,
             device="cpu" if cpu else "cuda",
@@ -31,7 +32,8 @@ class FakeProvider:
             flags=catalogue_flags(version),
         )
 
-    def command(self, rendering, engine, env):
+    def command(self, order):
+        rendering, engine, env = order.rendering, order.facts.engine, order.plan.spec.engine.env
         behaviour = dict(BEHAVIOUR, version=engine.version, device=engine.device)
         return Command(
             argv=(sys.executable, "-m", "nexus_orch.testing", *rendering.argv),

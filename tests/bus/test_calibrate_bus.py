@@ -24,18 +24,19 @@ sys.modules["pynvml"] = Driver(Card(total_mib={total_mib}, used_mib=0))
 
 from nexus_orch import hookimpl
 from nexus_orch.facts.options.catalogue import catalogue_flags
+from nexus_orch.launch.processes.local import LocalProcesses
 from nexus_orch.types import Command, EngineFacts
 
 
-class Provider:
+class Provider(LocalProcesses):
     kind = "answering"
 
     def find(self, spec, *, cpu):
         flags = catalogue_flags("0.25.1")
         return EngineFacts("0.25.1", "cuda", "installed", python={python!r}, flags=flags)
 
-    def command(self, rendering, engine, env):
-        return Command(rendering.argv, rendering.env)
+    def command(self, order):
+        return Command(order.rendering.argv, order.rendering.env)
 
 
 @hookimpl

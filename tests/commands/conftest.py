@@ -11,10 +11,9 @@ from types import ModuleType
 import pytest
 
 from nexus_orch import paths
-from nexus_orch.launch.processes.stop import stop_engine
 from nexus_orch.record.find import find_runs
 from nexus_orch.record.read_run import read_run
-from nexus_orch.session.refuse import engine_record_of
+from nexus_orch.session.left_over import EngineFinder
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,9 +62,9 @@ def supervise(no_process_left: None) -> Iterator[Callable[..., Supervised]]:
         process.kill()
         process.communicate()
     for folder in find_runs(paths.runs_dir()):
-        engine = engine_record_of(read_run(folder))
-        if engine is not None:
-            stop_engine(engine, stop_seconds=0.0)
+        left = EngineFinder().open(read_run(folder))
+        if left is not None:
+            left.engine.stop(stop_seconds=0.0)
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ import time
 import psutil
 
 from nexus_orch import paths
-from nexus_orch.launch.processes.process import start_engine
-from nexus_orch.launch.processes.stop import stop_engine
+from nexus_orch.launch.processes.process import start_child
 from nexus_orch.record.events import Created, Family, Finished, Launched, Stopping
 from nexus_orch.record.run_folder import create_run_folder
 from nexus_orch.record.stop_request import read_stop_request
 from nexus_orch.record.writer import RunWriter
 from nexus_orch.types import Command, LimitsSpec, MemorySpec, ModelSpec, ProcessKey, Ready, RunSpec, Stopped
+from tests.launch.engines import make_start
 from tests.record.examples import make_gpu, make_host
 
 ENGINE = """
@@ -39,16 +39,11 @@ def main(behaviour: str) -> None:
     writer = RunWriter(folder)
     supervisor = ProcessKey(this.pid, this.create_time())
     writer.write(Created(time.time(), "test", "qwen0_5b", "cpu", supervisor, "0.1.0", host=platform.node()))
-    engine = start_engine(
-        Command((sys.executable, "-c", ENGINE)), attempt=1, emit=lambda _: None, log_path=folder.log, run_id=folder.id
-    )
-    record = engine.record
-    main_process = ProcessKey(record.pid, record.create_time)
-    writer.write(
-        Launched(time.time(), 1, main_process, 8000, "http://127.0.0.1:8000", pgid=record.pgid, mark=record.mark)
-    )
+    engine = start_child(make_start(Command((sys.executable, "-c", ENGINE)), folder.log, lambda _: None))
+    main_process = engine.record.key
+    writer.write(Launched(time.time(), 1, main_process, 8000, "http://127.0.0.1:8000", "local", engine.identity))
     while len(engine.family()) < 2 or not folder.log.exists() or not folder.log.stat().st_size:
-        engine.find_new_descendants()
+        engine.look()
         time.sleep(0.02)
     family = tuple(ProcessKey(key.pid, key.create_time) for key in engine.family())
     writer.write(Family(time.time(), 1, family))
@@ -60,7 +55,7 @@ def main(behaviour: str) -> None:
     while behaviour == "deaf" or (request := read_stop_request(folder.stop_request)) is None:
         time.sleep(0.05)
     writer.write(Stopping(time.time(), request.reason, request.force))
-    stop_engine(engine.record, stop_seconds=0.0 if request.force else 0.5)
+    engine.stop(stop_seconds=0.0 if request.force else 0.5)
     writer.judge(time.time(), 1, Stopped(request.reason))
     writer.write(Finished(time.time(), 0, reason=request.reason))
     writer.close()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.commands import ps
-from nexus_orch.commands.ps import LeftOver, ShownRun, render_runs
+from nexus_orch.commands.ps import ShownRun, render_runs
+from nexus_orch.contracts import LeftProcess
 from nexus_orch.record.events import Created
 from nexus_orch.record.history import history_path, read_history
 from nexus_orch.record.run_folder import create_run_folder
@@ -101,7 +102,7 @@ def test_a_broken_history_does_not_hide_the_runs(call: Call, supervise: Supervis
         (ShownRun("r", "m", "starting", "f"), "starting"),
         (ShownRun("r", "m", "ready", "f", stage="ready", stopping=True), "stopping"),
         (ShownRun("r", "m", "failed", "f", cause="weights_oom"), "failed: weights_oom"),
-        (ShownRun("r", "m", "lost", "f", orphans=(LeftOver(7, "vllm", GIB),)), "ORPHAN"),
+        (ShownRun("r", "m", "lost", "f", orphans=(LeftProcess(7, "vllm", GIB),), left_over=True), "ORPHAN"),
     ],
 )
 def test_states_in_words(run: ShownRun, state: str) -> None:

@@ -24,4 +24,4 @@ def start(no_process_left: None, tmp_path: Path) -> Iterator[Callable[..., Watch
     for watched in started:
         watched.stop(stop_seconds=0)
         watched.engine.wait(10)
-        watched.engine.log.wait(10)
+        watched.engine.output.wait(10)

@@ -7,32 +7,43 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, Queue
+from typing import Any
 
 import psutil
 
-from nexus_orch.launch.processes.process import RunningEngine, start_engine
-from nexus_orch.launch.processes.stop import StopReport, stop_engine
-from nexus_orch.types import Command, Exited, LogLine, Observation, ProcessKey
+from nexus_orch.contracts import ByteStream, EngineStart, StopReport
+from nexus_orch.launch.log.pump import LogPump
+from nexus_orch.launch.processes.process import ChildEngine, start_child
+from nexus_orch.types import Command, Emit, Exited, LogLine, Observation, ProcessKey
 
 PATIENCE_SECONDS = 60.0
 """How long a test waits for what must come; only a hanging test ever waits so long."""
 
 
+def make_start(command: Command, log_path: Path, emit: Emit, **options: Any) -> EngineStart:
+    """A start whose output goes to that file; `options` are those of `LogPump`."""
+
+    def pump(source: ByteStream) -> LogPump:
+        log = LogPump(source, log_path, attempt=1, emit=emit, **options)
+        log.start()
+        return log
+
+    return EngineStart(command, "run-1", 1, emit, pump)
+
+
 class Watched:
     """A started engine and everything that it has told."""
 
-    def __init__(self, command: Command, folder: Path, **options: object) -> None:
+    def __init__(self, command: Command, folder: Path, **options: Any) -> None:
         self.queue: Queue[Observation] = Queue()
         self.seen: list[Observation] = []
         self.log_path = folder / "engine.log"
-        self.engine: RunningEngine = start_engine(
-            command,
-            attempt=1,
-            emit=self.queue.put,
-            log_path=self.log_path,
-            run_id="run-1",
-            **options,  # type: ignore[arg-type]
-        )
+        self.engine: ChildEngine = start_child(make_start(command, self.log_path, self.queue.put, **options))
+
+    @property
+    def pump(self) -> LogPump:
+        assert isinstance(self.engine.output, LogPump)
+        return self.engine.output
 
     @property
     def lines(self) -> list[LogLine]:
@@ -71,11 +82,11 @@ class Watched:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while len(self.engine.family()) < size:
             assert time.monotonic() < deadline
-            self.engine.find_new_descendants()
+            self.engine.look()
         return self.engine.family()
 
     def stop(self, stop_seconds: float = 10.0) -> StopReport:
-        return stop_engine(self.engine.record, stop_seconds=stop_seconds)
+        return self.engine.stop(stop_seconds=stop_seconds)
 
 
 def python(code: str, *arguments: str) -> Command:

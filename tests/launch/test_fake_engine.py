@@ -11,18 +11,20 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nexus_orch.contracts import Rendering
+from nexus_orch.contracts import EngineOrder, Rendering
 from nexus_orch.launch.server.ports import is_free
-from nexus_orch.testing import FakeEngine, write_fake_plugin
+from nexus_orch.testing import FakeEngine, make_settings_plan, write_fake_plugin
 from nexus_orch.testing.engine import VARIABLE, parse_behaviour
 from nexus_orch.testing.options import Options, parse_options
-from nexus_orch.types import EngineSpec
+from nexus_orch.types import EngineSpec, RunSpec
 from nexus_orch.types.causes import Cause
 from tests.launch.engines import Watched
+from tests.plan.cases import make_facts
 
 pytestmark = pytest.mark.slow
 
@@ -189,15 +191,17 @@ def test_a_project_can_use_it_as_an_engine(tmp_path: Path, start: Start, free_po
     plugin = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(plugin)
     (provider,) = plugin.nexus_engines()
-    engine = provider.find(EngineSpec(version="0.19.1"), cpu=False)
+    engine = provider.find(RunSpec("run", engine=EngineSpec(version="0.19.1")), cpu=False)
     assert (provider.kind, engine.version, engine.device, engine.source) == ("fake", "0.19.1", "cuda", "installed")
     assert engine.flag("--max-model-len") is not None
-    assert provider.find(EngineSpec(), cpu=True).device == "cpu"
+    assert provider.find(RunSpec("run"), cpu=True).device == "cpu"
     rendering = Rendering(argv=("serve", "org/model", "--port", str(free_port), "--max-model-len", "4096"))
-    watched = start(provider.command(rendering, engine, {"EXTRA": "1"}))
+    facts = replace(make_facts("Qwen/Qwen2.5-0.5B-Instruct"), engine=engine)
+    command = provider.command(EngineOrder(rendering, facts, make_settings_plan({}, env={"EXTRA": "1"})))
+    watched = start(command)
     watched.wait_for_line("version 0.19.1")
     watched.wait_until_ready()
-    assert watched.engine.command.env["EXTRA"] == "1"
+    assert command.env["EXTRA"] == "1"
 
 
 def test_it_imports_nothing_heavy() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import psutil
 import pytest
 
 from nexus_orch.nvml import Nvml
-from nexus_orch.observe.sampler import ProcessTree, Sampler, read_gpus, read_host
-from nexus_orch.types import GIB, MIB, HostSample, Metric, MetricsUnread, Observation
+from nexus_orch.observe.sampler import SampledProcesses, Sampler, read_gpus, read_host
+from nexus_orch.types import GIB, MIB, HostSample, Metric, MetricsUnread, Observation, ProcessKey
 from tests.nvml_driver import Card, Driver
 from tests.observe.test_metrics import Address, serving
 
@@ -62,43 +63,49 @@ def hear(process: subprocess.Popen[str]) -> str:
     return word if word != "up" else hear(process)
 
 
-def test_the_tree_is_the_main_process_and_all_below_it(parent: subprocess.Popen[str]) -> None:
+def key_of(pid: int) -> ProcessKey:
+    return ProcessKey(pid, psutil.Process(pid).create_time())
+
+
+def test_each_process_that_the_engine_names_is_sampled(parent: subprocess.Popen[str]) -> None:
     child = int(hear(parent))
-    samples = ProcessTree(parent.pid).read()
+    family = (key_of(parent.pid), key_of(child))
+    samples = SampledProcesses(lambda: family).read()
     assert [sample.pid for sample in samples] == [parent.pid, child]
     assert all(sample.rss_bytes > 0 and sample.cpu_fraction >= 0 for sample in samples)
 
 
 def test_a_process_that_ended_is_left_out_at_once(parent: subprocess.Popen[str]) -> None:
-    hear(parent)
-    tree = ProcessTree(parent.pid)
-    assert len(tree.read()) == 2
+    family = (key_of(parent.pid), key_of(int(hear(parent))))
+    processes = SampledProcesses(lambda: family)
+    assert len(processes.read()) == 2
     tell(parent, "end")
     assert hear(parent) == "gone"
-    assert [sample.pid for sample in tree.read()] == [parent.pid]
+    assert [sample.pid for sample in processes.read()] == [parent.pid]
 
 
-def test_what_the_main_process_left_behind_is_still_seen(
-    parent: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_main_process_left_behind_is_still_seen(parent: subprocess.Popen[str]) -> None:
     child = int(hear(parent))
-    monkeypatch.setattr("nexus_orch.observe.sampler.TREE_SECONDS", 0.0)
-    tree = ProcessTree(parent.pid)
-    tree.read()
+    family = (key_of(parent.pid), key_of(child))
+    processes = SampledProcesses(lambda: family)
+    processes.read()
     parent.kill()
     parent.wait()
-    assert [sample.pid for sample in tree.read()] == [child]
+    assert [sample.pid for sample in processes.read()] == [child]
     psutil.Process(child).kill()
 
 
-def test_a_main_process_that_never_was_has_no_tree() -> None:
+def test_a_process_that_never_was_and_one_whose_pid_was_used_again_are_left_out() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    assert ProcessTree(gone.pid).read() == ()
+    this = key_of(os.getpid())
+    family = (ProcessKey(gone.pid, this.create_time), ProcessKey(this.pid, this.create_time - 60))
+    assert SampledProcesses(lambda: family).read() == ()
 
 
 def test_cpu_use_is_told_from_the_second_look_on() -> None:
-    tree = ProcessTree(psutil.Process().pid)
+    this = key_of(os.getpid())
+    tree = SampledProcesses(lambda: (this,))
     first = tree.read()[0]
     deadline = time.process_time() + 0.1
     while time.process_time() < deadline:
@@ -151,9 +158,9 @@ def wait_for(seen: queue.Queue[Observation], wanted: Callable[[Observation], boo
 
 
 def test_the_sampler_emits_until_it_is_stopped(parent: subprocess.Popen[str]) -> None:
-    hear(parent)
+    family = (key_of(parent.pid), key_of(int(hear(parent))))
     seen: queue.Queue[Observation] = queue.Queue()
-    sampler = Sampler(None, root_pid=parent.pid, attempt=2, emit=seen.put, interval_seconds=0.01)
+    sampler = Sampler(None, family=lambda: family, attempt=2, emit=seen.put, interval_seconds=0.01)
     sampler.start()
     sample = wait_for(seen, lambda observation: isinstance(observation, HostSample) and len(observation.processes) == 2)
     assert sample.attempt == 2
@@ -166,7 +173,7 @@ def test_the_sampler_emits_until_it_is_stopped(parent: subprocess.Popen[str]) ->
 
 
 def test_a_sampler_that_was_never_started_can_be_stopped() -> None:
-    Sampler(None, root_pid=None, attempt=1, emit=print).stop()
+    Sampler(None, family=None, attempt=1, emit=print).stop()
 
 
 def test_a_server_without_metrics_is_told_once_for_each_reason() -> None:
@@ -175,7 +182,7 @@ def test_a_server_without_metrics_is_told_once_for_each_reason() -> None:
     asked = iter(answers)
     seen: queue.Queue[Observation] = queue.Queue()
     with serving(lambda _: next(asked, (404, ""))) as url:
-        sampler = Sampler(Address(url), root_pid=None, attempt=1, emit=seen.put, interval_seconds=0.01)
+        sampler = Sampler(Address(url), family=None, attempt=1, emit=seen.put, interval_seconds=0.01)
         sampler.start()
         told = [wait_for(seen, lambda found: isinstance(found, Metric | MetricsUnread)) for _ in range(5)]
         for _ in range(5):  # the last answer comes again and again

@@ -7,17 +7,20 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nexus_orch.contracts import EngineProvider, Rendering
+from nexus_orch.contracts import EngineOrder, EngineProvider, Rendering
 from nexus_orch.errors import ConfigError
 from nexus_orch.facts.engine.installed import make_assumed_engine, read_engine
 from nexus_orch.launch.processes.process import make_child_env
-from nexus_orch.types import Command, EngineFacts, EngineSpec
+from nexus_orch.testing import make_settings_plan
+from nexus_orch.types import Command, EngineFacts, EngineSpec, RunSpec
 from tests.engine.sources import write_metadata, write_package
+from tests.plan.cases import make_facts
 from tests.plugins.plans import shipped_plugins
 
 MakeEngine = Callable[..., Path]
@@ -57,19 +60,29 @@ def install(isolated_home: Path, make_environment: MakeEngine) -> MakeEngine:
     return make
 
 
+def find(provider: EngineProvider, engine: EngineSpec, *, cpu: bool) -> EngineFacts | None:
+    return provider.find(RunSpec("run", engine=engine), cpu=cpu)
+
+
+def command(provider: EngineProvider, rendering: Rendering, engine: EngineFacts, env: Mapping[str, str]) -> Command:
+    """What the provider would start for a rendering, with the user's own variables."""
+    facts = replace(make_facts("Qwen/Qwen2.5-0.5B-Instruct"), engine=engine)
+    return provider.command(EngineOrder(rendering, facts, make_settings_plan({}, env=env)))
+
+
 def test_nothing_is_installed(local: EngineProvider) -> None:
-    assert local.find(EngineSpec(), cpu=True) is None
-    assert local.find(EngineSpec(version="0.32.0"), cpu=False) is None
+    assert find(local, EngineSpec(), cpu=True) is None
+    assert find(local, EngineSpec(version="0.32.0"), cpu=False) is None
 
 
 def test_the_newest_installed_engine_of_the_device(local: EngineProvider, install: MakeEngine) -> None:
     install("cpu-0.9.2", "0.9.2")
     newest = install("cpu-0.32.0", "0.32.0")
     install("cuda-0.33.0", "0.33.0", "vllm")
-    engine = local.find(EngineSpec(), cpu=True)
+    engine = find(local, EngineSpec(), cpu=True)
     assert engine is not None
     assert (engine.version, engine.device, engine.python) == ("0.32.0", "cpu", str(newest))
-    gpu = local.find(EngineSpec(), cpu=False)
+    gpu = find(local, EngineSpec(), cpu=False)
     assert gpu is not None and gpu.version == "0.33.0"
 
 
@@ -77,7 +90,7 @@ def test_the_newest_installed_engine_of_the_device(local: EngineProvider, instal
 def test_the_wanted_version(local: EngineProvider, install: MakeEngine, wanted: str, expected: str | None) -> None:
     install("cpu-0.9.2", "0.9.2")
     install("cpu-0.32.0", "0.32.0")
-    engine = local.find(EngineSpec(version=wanted), cpu=True)
+    engine = find(local, EngineSpec(version=wanted), cpu=True)
     assert (engine.version if engine else None) == expected
 
 
@@ -96,7 +109,7 @@ def test_a_broken_or_unfinished_engine_is_passed_over(
         python.unlink()
     else:
         next(python.parents[1].glob("lib/python3*/site-packages/vllm/engine/arg_utils.py")).unlink()
-    engine = local.find(EngineSpec(), cpu=True)
+    engine = find(local, EngineSpec(), cpu=True)
     assert engine is not None and engine.version == "0.31.0"
 
 
@@ -106,10 +119,10 @@ def test_the_vllm_of_the_path(local: EngineProvider, make_environment: MakeEngin
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
     (tmp_path / "bin" / "vllm").symlink_to(script)
-    engine = local.find(EngineSpec(), cpu=False)
+    engine = find(local, EngineSpec(), cpu=False)
     assert engine is not None
     assert (engine.version, engine.python) == ("0.30.0", str(python))
-    assert local.find(EngineSpec(), cpu=True) is None
+    assert find(local, EngineSpec(), cpu=True) is None
 
 
 def test_the_vllm_beside_nexus_orch(local: EngineProvider, make_environment: MakeEngine) -> None:
@@ -118,8 +131,8 @@ def test_the_vllm_beside_nexus_orch(local: EngineProvider, make_environment: Mak
     (site_packages,) = python.parents[1].glob("lib/python3*/site-packages")
     (site_packages / "more.pth").write_text("\n".join(folders))
     code = (
-        "from nexus_orch.plugin_manager import load_plugins; from nexus_orch.types import EngineSpec;"
-        "print(load_plugins().engines()['local'].find(EngineSpec(), cpu=True).version)"
+        "from nexus_orch.plugin_manager import load_plugins; from nexus_orch.types import RunSpec;"
+        "print(load_plugins().engines()['local'].find(RunSpec('run'), cpu=True).version)"
     )
     answer = subprocess.run([str(python), "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (answer.stdout.strip(), answer.stderr) == ("0.30.0", "")
@@ -131,7 +144,7 @@ def test_the_pinned_interpreter_or_its_environment(
 ) -> None:
     install("cpu-0.32.0", "0.32.0")
     python = make_environment("own", "0.31.0")
-    engine = local.find(EngineSpec(python=str(python.parents[1] if is_folder else python)), cpu=True)
+    engine = find(local, EngineSpec(python=str(python.parents[1] if is_folder else python)), cpu=True)
     assert engine is not None
     assert (engine.version, engine.python) == ("0.31.0", str(python))
 
@@ -139,21 +152,21 @@ def test_the_pinned_interpreter_or_its_environment(
 def test_a_pinned_interpreter_of_another_version(local: EngineProvider, make_environment: MakeEngine) -> None:
     python = make_environment("own", "0.31.0")
     with pytest.raises(ConfigError, match=r"(?s)is vLLM 0\.31\.0, not 0\.32\.0.*engine\.python"):
-        local.find(EngineSpec(python=str(python), version="0.32.0"), cpu=True)
+        find(local, EngineSpec(python=str(python), version="0.32.0"), cpu=True)
 
 
 def test_a_pinned_interpreter_for_another_device(local: EngineProvider, make_environment: MakeEngine) -> None:
     python = make_environment("own", "0.31.0")
     with pytest.raises(ConfigError, match="built for cpu, the run is for cuda"):
-        local.find(EngineSpec(python=str(python)), cpu=False)
+        find(local, EngineSpec(python=str(python)), cpu=False)
 
 
 def test_a_pinned_interpreter_that_is_missing_or_has_no_vllm(local: EngineProvider, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)no such interpreter.*nexus engine install cpu"):
-        local.find(EngineSpec(python=str(tmp_path / "nowhere" / "python")), cpu=True)
+        find(local, EngineSpec(python=str(tmp_path / "nowhere" / "python")), cpu=True)
     venv.create(tmp_path / "empty", symlinks=True)
     with pytest.raises(ConfigError, match=r"(?s)has no vLLM.*pip install vllm"):
-        local.find(EngineSpec(python=str(tmp_path / "empty" / "bin" / "python")), cpu=True)
+        find(local, EngineSpec(python=str(tmp_path / "empty" / "bin" / "python")), cpu=True)
 
 
 # The process
@@ -165,9 +178,9 @@ def engine(make_environment: MakeEngine) -> EngineFacts:
 
 
 def test_the_process_of_a_cpu_engine(local: EngineProvider, engine: EngineFacts) -> None:
-    command = local.command(Rendering(argv=("serve", "/m", "--port", "1"), env={"A": "1"}), engine, {})
-    assert command.argv == (str(engine.python), "-m", "vllm.entrypoints.cli.main", "serve", "/m", "--port", "1")
-    assert dict(command.env) == {
+    made = command(local, Rendering(argv=("serve", "/m", "--port", "1"), env={"A": "1"}), engine, {})
+    assert made.argv == (str(engine.python), "-m", "vllm.entrypoints.cli.main", "serve", "/m", "--port", "1")
+    assert dict(made.env) == {
         "PYTHONUNBUFFERED": "1",
         "PYTHONSAFEPATH": "1",
         "VLLM_TARGET_DEVICE": "cpu",
@@ -177,10 +190,10 @@ def test_the_process_of_a_cpu_engine(local: EngineProvider, engine: EngineFacts)
 
 def test_the_user_has_the_last_word(local: EngineProvider, engine: EngineFacts) -> None:
     user = {"A": "mine", "PYTHONUNBUFFERED": "0", "HF_TOKEN": "hf_1", "PLAIN": "x"}
-    command = local.command(Rendering(argv=("serve", "/m"), env={"A": "1"}), engine, user)
-    assert {name: command.env[name] for name in user} == user
-    assert command.shown_env["HF_TOKEN"] == "***"
-    assert command.shown_env["PLAIN"] == "x"
+    made = command(local, Rendering(argv=("serve", "/m"), env={"A": "1"}), engine, user)
+    assert {name: made.env[name] for name in user} == user
+    assert made.shown_env["HF_TOKEN"] == "***"
+    assert made.shown_env["PLAIN"] == "x"
 
 
 def test_a_secret_is_copied_and_never_shown(
@@ -190,21 +203,21 @@ def test_a_secret_is_copied_and_never_shown(
     rendering = Rendering(
         argv=("serve", "/m"), secrets=frozenset({"VLLM_API_KEY"}), secret_env={"VLLM_API_KEY": "MY_KEY"}
     )
-    command = local.command(rendering, engine, {})
-    assert command.env["VLLM_API_KEY"] == "s3cret"
-    assert "s3cret" not in f"{command.argv} {command.shown_env}"
+    made = command(local, rendering, engine, {})
+    assert made.env["VLLM_API_KEY"] == "s3cret"
+    assert "s3cret" not in f"{made.argv} {made.shown_env}"
 
 
 def test_a_secret_that_is_not_set(local: EngineProvider, engine: EngineFacts) -> None:
     assert "MY_KEY" not in os.environ
     rendering = Rendering(argv=("serve", "/m"), secret_env={"VLLM_API_KEY": "MY_KEY"})
     with pytest.raises(ConfigError, match=r"(?s)is not set.*serve\.api_key_env = MY_KEY.*export MY_KEY"):
-        local.command(rendering, engine, {})
+        command(local, rendering, engine, {})
 
 
 def test_without_an_engine_there_is_no_process(local: EngineProvider) -> None:
     with pytest.raises(ConfigError, match=r"(?s)no engine is installed.*nexus engine install cpu"):
-        local.command(Rendering(argv=("serve", "/m")), make_assumed_engine(), {})
+        command(local, Rendering(argv=("serve", "/m")), make_assumed_engine(), {})
 
 
 @pytest.mark.parametrize(
@@ -220,17 +233,17 @@ def test_the_module_that_starts_the_server(
 ) -> None:
     if removed is not None:
         (Path(str(engine.root)) / removed).unlink()
-    assert local.command(Rendering(argv=argv), engine, {}).argv[2] == module
+    assert command(local, Rendering(argv=argv), engine, {}).argv[2] == module
 
 
 def test_programs_of_the_engines_environment_come_first(local: EngineProvider, make_environment: MakeEngine) -> None:
     python = make_environment("own", "0.32.0")
-    command = local.command(Rendering(argv=("serve", "/m")), read_engine(python), {})
-    assert command.path == (str(python.parent),)
-    assert "PATH" not in command.env
-    env = make_child_env(command, {"PATH": "/usr/bin"}, "mark")
+    made = command(local, Rendering(argv=("serve", "/m")), read_engine(python), {})
+    assert made.path == (str(python.parent),)
+    assert "PATH" not in made.env
+    env = make_child_env(made, {"PATH": "/usr/bin"}, "mark")
     assert env["PATH"] == os.pathsep.join([str(python.parent), "/usr/bin"])
-    by_user = local.command(Rendering(argv=("serve", "/m")), read_engine(python), {"PATH": "/opt"})
+    by_user = command(local, Rendering(argv=("serve", "/m")), read_engine(python), {"PATH": "/opt"})
     assert make_child_env(by_user, {"PATH": "/usr/bin"}, "mark")["PATH"].split(os.pathsep) == [
         str(python.parent),
         "/opt",

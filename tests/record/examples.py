@@ -144,7 +144,7 @@ def write_start(folder: RunFolder, supervisor: ProcessKey = SUPERVISOR, engine: 
     write_plan(folder, plan)
     write_command(folder, Command(("vllm", "serve"), {"HF_TOKEN": "hf_do_not_tell"}, secrets=frozenset({"HF_TOKEN"})))
     writer.write(Planned(START + 19, 2, encode_plan(plan)))
-    writer.write(Launched(START + 20, 2, engine, 8000, "http://127.0.0.1:8000", engine.pid, "mark-of-the-engine"))
+    writer.write(Launched(START + 20, 2, engine, 8000, "http://127.0.0.1:8000", "local", {"mark": "of-the-engine"}))
     writer.write(Family(START + 26, 2, (engine, WORKER)))
     writer.judge(START + 21, 2, Starting(Stage.STARTING))
     writer.judge(START + 30, 2, Starting(Stage.LOADING, 0.0))

@@ -97,11 +97,11 @@ def test_a_whole_run_is_told(tmp_path: Path) -> None:
         "hybrid",
         "0.32.0",
     )
-    assert (record.url, record.port, record.pgid, record.mark) == (
+    assert (record.url, record.port, record.provider, record.identity) == (
         "http://127.0.0.1:8000",
         8000,
-        ENGINE.pid,
-        "mark-of-the-engine",
+        "local",
+        {"mark": "of-the-engine"},
     )
     assert record.family == (ENGINE, WORKER)
     assert (record.started, record.ended, record.exit_code, record.reason) == (START, START + 3606, 130, "Ctrl-C")
@@ -124,11 +124,11 @@ def test_attempts_are_told_with_their_stages_causes_and_lessons(tmp_path: Path) 
 def test_a_new_attempt_forgets_the_processes_of_the_old_one() -> None:
     again = ProcessKey(77, START + 50)
     record = _record(
-        Launched(START + 1, 1, ENGINE, 8000, "http://127.0.0.1:8000", 4100),
+        Launched(START + 1, 1, ENGINE, 8000, "http://127.0.0.1:8000"),
         AttemptEnded(START + 40, 1, FAILED),
-        Launched(START + 50, 2, again, 8001, "http://127.0.0.1:8001", 77),
+        Launched(START + 50, 2, again, 8001, "http://127.0.0.1:8001", "broker", {"id": "x"}),
     )
-    assert record.family == (again,)
+    assert (record.family, record.provider, record.identity) == ((again,), "broker", {"id": "x"})
     assert record.stage == Stage.STARTING
     assert record.url == "http://127.0.0.1:8001"
 

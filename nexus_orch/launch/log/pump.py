@@ -15,8 +15,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
+from nexus_orch.contracts import ByteStream
 from nexus_orch.launch.log.buffer import LogBuffer
 from nexus_orch.launch.log.file import LogFile
 from nexus_orch.launch.log.lines import Line, LineCutter, render_line
@@ -48,7 +48,7 @@ class LogPump:
 
     def __init__(
         self,
-        source: IO[bytes],
+        source: ByteStream,
         path: Path,
         *,
         attempt: int,

@@ -16,9 +16,11 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
+from nexus_orch.contracts import EngineRecord, LeftProcess
 from nexus_orch.types import ProcessKey
 
 GONE = (psutil.Error, OSError)
@@ -36,24 +38,39 @@ def key_of(process: psutil.Process) -> ProcessKey:
 
 
 @dataclass(frozen=True)
-class EngineRecord:
-    """What must be written down of an engine, so that another process can find and stop all of it.
+class ProcessRecord:
+    """What must be written down of an engine's processes, so that another process can find and stop all of them.
 
-    `pgid` is its process group and session (None on Windows), `mark` the value of `MARK_VARIABLE` in its environment,
-    `family` the living descendants seen last and `supervisor` the process that started it.
+    `pgid` is their process group and session (None on Windows), `mark` the value of `MARK_VARIABLE` in their
+    environment and `family` the living descendants seen last.
     """
 
-    run_id: str
     pid: int
     create_time: float
     pgid: int | None = None
     mark: str | None = None
     family: tuple[ProcessKey, ...] = ()
-    supervisor: ProcessKey | None = None
 
     @property
     def key(self) -> ProcessKey:
         return ProcessKey(self.pid, self.create_time)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it never changes, as plain JSON."""
+        return {"pid": self.pid, "create_time": self.create_time, "pgid": self.pgid, "mark": self.mark}
+
+
+def read_record(record: EngineRecord) -> ProcessRecord | None:
+    """The processes of a local engine, as they were written down; None when the record is none of a local engine."""
+    main = record.family[0] if record.family else None
+    seen = {} if main is None else {"pid": main.pid, "create_time": main.create_time}
+    known: dict[str, Any] = {**seen, **record.identity}
+    try:
+        pgid = None if known.get("pgid") is None else int(known["pgid"])
+        return ProcessRecord(int(known["pid"]), float(known["create_time"]), pgid, known.get("mark"), record.family)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def find_process(key: ProcessKey) -> psutil.Process | None:
@@ -91,7 +108,7 @@ def find_descendants(keys: Iterable[ProcessKey]) -> tuple[ProcessKey, ...]:
     return tuple(found[pid] for pid in sorted(found))
 
 
-def find_family(record: EngineRecord) -> dict[int, psutil.Process]:
+def find_family(record: ProcessRecord) -> dict[int, psutil.Process]:
     """Every living process of this engine by its pid. Reads the whole process table: some 10 to 100 ms."""
     keys = (record.key, *record.family)
     members = _by_pid(find_process(key) for key in keys)
@@ -111,7 +128,7 @@ def _by_pid(processes: Iterable[psutil.Process | None]) -> dict[int, psutil.Proc
     return {process.pid: process for process in processes if process is not None}
 
 
-def _is_marked(process: psutil.Process, record: EngineRecord) -> bool:
+def _is_marked(process: psutil.Process, record: ProcessRecord) -> bool:
     if record.mark is None or process.pid == os.getpid():
         return False
     with suppress(*GONE):
@@ -119,10 +136,19 @@ def _is_marked(process: psutil.Process, record: EngineRecord) -> bool:
     return False
 
 
-def _in_group(process: psutil.Process, record: EngineRecord) -> bool:
+def _in_group(process: psutil.Process, record: ProcessRecord) -> bool:
     if sys.platform == "win32" or record.pgid is None or process.pid == os.getpid():
         return False
     try:
         return record.pgid in (os.getpgid(process.pid), os.getsid(process.pid))
     except OSError:  # it ended meanwhile, or belongs to another session that may not be asked about
         return False
+
+
+def list_processes(record: ProcessRecord) -> tuple[LeftProcess, ...]:
+    """What lives of an engine, for people."""
+    found = []
+    for _, process in sorted(find_family(record).items()):
+        with suppress(*GONE):
+            found.append(LeftProcess(process.pid, process.name(), process.memory_info().rss))
+    return tuple(found)

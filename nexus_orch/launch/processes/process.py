@@ -9,16 +9,19 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from nexus_orch.contracts import EngineStart
 from nexus_orch.errors import LaunchError, Problem
-from nexus_orch.launch.log.pump import LogPump
-from nexus_orch.launch.processes.family import MARK_VARIABLE, EngineRecord, find_descendants, key_of
-from nexus_orch.types import MIB, Command, Emit, Exited, ProcessKey, Started
+from nexus_orch.launch.processes.family import MARK_VARIABLE, ProcessRecord, find_descendants
+from nexus_orch.launch.processes.left import LeftProcesses
+from nexus_orch.launch.processes.listening import listens
+from nexus_orch.types import MIB, Command, Exited, ProcessKey, Started
 
 FAMILY_SECONDS = 1.0
 """How often descendants are looked for while the engine boots; later, five times less often."""
@@ -37,47 +40,36 @@ else:
     CREATION_FLAGS = 0
 
 
-class RunningEngine:
-    """An engine that was started here. Emits `Started` at once and `Exited` once, after the output before its end."""
+class ChildEngine(LeftProcesses):
+    """An engine that is a child of this process (`RunningEngine`)."""
 
-    def __init__(
-        self,
-        *,
-        child: subprocess.Popen[bytes],
-        command: Command,
-        log: LogPump,
-        record: EngineRecord,
-        attempt: int,
-        emit: Emit,
-    ) -> None:
-        self.command = command
-        self.log = log
-        self.attempt = attempt
-        self.pid = child.pid
+    def __init__(self, child: subprocess.Popen[bytes], record: ProcessRecord, start: EngineStart) -> None:
+        super().__init__(record)
         self._child = child
-        self._record = record
-        self._emit = emit
+        self._start = start
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._told = threading.Event()
-        emit(Started(time.time(), attempt, child.pid, command.argv))
-        log.start()
+        if child.stdout is None:
+            raise RuntimeError("a child that was started with a pipe has none")
+        start.emit(Started(time.time(), start.attempt, child.pid, start.command.argv))
+        self.output = start.pump(child.stdout)
         for run, name in ((self._wait_for_end, "nexus-engine"), (self._watch_family, "nexus-family")):
             threading.Thread(target=run, name=name, daemon=True).start()
 
     @property
-    def record(self) -> EngineRecord:
-        """What to write down, with the descendants seen last. Changes when the family does."""
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self._record.identity
+
+    @property
+    def record(self) -> ProcessRecord:
+        """The processes, with the descendants seen last. Changes when the family does."""
         with self._lock:
             return self._record
-
-    @property
-    def create_time(self) -> float:
-        return self._record.create_time
-
-    @property
-    def pgid(self) -> int | None:
-        return self._record.pgid
 
     @property
     def returncode(self) -> int | None:
@@ -85,69 +77,48 @@ class RunningEngine:
         return self._child.returncode
 
     def family(self) -> tuple[ProcessKey, ...]:
-        """The main process, and those of its descendants that lived when they were last looked for; cheap."""
         record = self.record
         return (record.key, *record.family)
 
-    def find_new_descendants(self) -> None:
+    def look(self) -> None:
         """Look for descendants now, and forget those that have ended (compilers come and go)."""
         living = find_descendants(self.family())
         with self._lock:
             family = tuple(key for key in living if key != self._record.key)
             self._record = replace(self._record, family=family)
 
+    def owns_port(self, port: int) -> bool:
+        return listens([key.pid for key in self.family()], port)
+
     def wait(self, timeout_seconds: float | None = None) -> int | None:
-        """The return code once the main process has ended and `Exited` was emitted; None when it has not."""
         return self.returncode if self._told.wait(timeout_seconds) else None
 
     def _wait_for_end(self) -> None:
         returncode = self._child.wait()
         self._ended.set()
-        self.log.wait(DRAIN_SECONDS)
-        self._emit(Exited(time.time(), self.attempt, returncode))
+        self.output.wait(DRAIN_SECONDS)
+        self._start.emit(Exited(time.time(), self._start.attempt, returncode))
         self._told.set()
 
     def _watch_family(self) -> None:
         started = time.monotonic()
         pause = 0.0
         while not self._ended.wait(pause):
-            self.find_new_descendants()
+            self.look()
             pause = FAMILY_SECONDS if time.monotonic() - started < BOOT_SECONDS else 5 * FAMILY_SECONDS
 
 
-def start_engine(
-    command: Command,
-    *,
-    attempt: int,
-    emit: Emit,
-    log_path: Path,
-    run_id: str = "",
-    log_bytes: int = 256 * MIB,
-    important: Callable[[str], bool] | None = None,
-    backlog: Callable[[], int] | None = None,
-) -> RunningEngine:
+def start_child(start: EngineStart) -> ChildEngine:
     """Start the command in a session (on Windows: a process group) of its own, with nothing on its standard input.
 
-    `emit` is called from several threads. `log_bytes`, `important` and `backlog` are those of `LogPump`. Raises
-    LaunchError when the operating system cannot start the command.
+    Raises LaunchError when the operating system cannot start the command.
     """
     mark = uuid.uuid4().hex
-    child = _start_child(command, make_child_env(command, os.environ, mark))
-    if child.stdout is None:
-        raise RuntimeError("a child that was started with a pipe has none")
-    _enlarge_pipe(child.stdout.fileno())
-    record = EngineRecord(
-        run_id=run_id,
-        pid=child.pid,
-        create_time=_read_create_time(child.pid),
-        pgid=None if sys.platform == "win32" else child.pid,
-        mark=mark,
-        supervisor=key_of(psutil.Process()),
-    )
-    log = LogPump(
-        child.stdout, log_path, attempt=attempt, emit=emit, limit_bytes=log_bytes, important=important, backlog=backlog
-    )
-    return RunningEngine(child=child, command=command, log=log, record=record, attempt=attempt, emit=emit)
+    child = _start_child(start.command, make_child_env(start.command, os.environ, mark))
+    if child.stdout is not None:
+        _enlarge_pipe(child.stdout.fileno())
+    pgid = None if sys.platform == "win32" else child.pid
+    return ChildEngine(child, ProcessRecord(child.pid, _read_create_time(child.pid), pgid, mark), start)
 
 
 def make_child_env(command: Command, inherited: Mapping[str, str], mark: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The stop ladder: ask, insist, kill; for every process of an engine and for nothing else.
 
-It needs only an `EngineRecord`, so it works for the supervisor, for `nexus stop` in another terminal and for orphans.
+It needs only a `ProcessRecord`, so it works for the supervisor, for `nexus stop` in another terminal and for orphans.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import psutil
 
+from nexus_orch.contracts import Hurry, StopReport
 from nexus_orch.errors import Problem
-from nexus_orch.launch.processes.family import GONE, EngineRecord, find_family, is_alive, key_of
+from nexus_orch.launch.processes.family import GONE, ProcessRecord, find_family, is_alive, key_of
 from nexus_orch.types import ProcessKey
 
 RUNGS = ("CTRL_BREAK_EVENT", "SIGKILL") if sys.platform == "win32" else ("SIGINT", "SIGTERM", "SIGKILL")
@@ -28,35 +28,12 @@ KILL_SECONDS = 10.0
 """How long the last rung waits at least: a process in the kernel (a driver call, a page fault) dies late."""
 
 
-@dataclass(frozen=True)
-class StopReport:
-    """How an engine was stopped.
-
-    `rung` is the signal after which the last process was gone, None when all were gone before. `killed` had to be
-    killed. `survivors` are still there: they belong to another user or hang in the kernel.
-    """
-
-    rung: str | None
-    seconds: float
-    killed: tuple[ProcessKey, ...] = ()
-    survivors: tuple[ProcessKey, ...] = ()
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """What is left behind, as problems with a remedy; empty when everything is gone."""
-        if not self.survivors:
-            return ()
-        pids = ", ".join(str(key.pid) for key in self.survivors)
-        remedy = "end them as the user who owns them; when they hang in the driver only a restart of the machine helps"
-        return (Problem(f"could not stop process {pids}", remedy=remedy, cause="orphan_holds_memory"),)
-
-
-def stop_engine(
-    record: EngineRecord,
+def stop_processes(
+    record: ProcessRecord,
     *,
     stop_seconds: float,
     force: bool = False,
-    hurry: threading.Event | None = None,
+    hurry: Hurry | None = None,
     on_rung: Callable[[str], None] | None = None,
 ) -> StopReport:
     """Stop every process of the engine and say how. Waits `stop_seconds` on each rung, less when all are gone earlier.
@@ -80,11 +57,21 @@ def stop_engine(
         seconds=time.monotonic() - started,
         killed=tuple(key for key in ladder.killed if key.pid not in left),
         survivors=_keys_of(left),
+        problems=describe_survivors(_keys_of(left)),
     )
 
 
+def describe_survivors(survivors: Sequence[ProcessKey]) -> tuple[Problem, ...]:
+    """What is left behind, as problems with a remedy; empty when everything is gone."""
+    if not survivors:
+        return ()
+    pids = ", ".join(str(key.pid) for key in survivors)
+    remedy = "end them as the user who owns them; when they hang in the driver only a restart of the machine helps"
+    return (Problem(f"could not stop process {pids}", remedy=remedy, cause="orphan_holds_memory"),)
+
+
 class _Ladder:
-    def __init__(self, record: EngineRecord, hurry: threading.Event) -> None:
+    def __init__(self, record: ProcessRecord, hurry: Hurry) -> None:
         self.killed: list[ProcessKey] = []
         self._record = record
         self._hurry = hurry
@@ -107,9 +94,7 @@ class _Ladder:
         return left
 
 
-def _wait_for_end(
-    processes: dict[int, psutil.Process], deadline: float, hurry: threading.Event
-) -> dict[int, psutil.Process]:
+def _wait_for_end(processes: dict[int, psutil.Process], deadline: float, hurry: Hurry) -> dict[int, psutil.Process]:
     """Those that still live at the deadline, or when there is a hurry."""
     left = {pid: process for pid, process in processes.items() if is_alive(process)}
     while left and time.monotonic() < deadline and not hurry.wait(POLL_SECONDS):

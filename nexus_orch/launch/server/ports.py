@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Collection
 from contextlib import AbstractContextManager, closing, nullcontext
 
 from nexus_orch.errors import ConfigError, Problem
@@ -89,22 +88,6 @@ def _is_claimed(port: int) -> bool:
         return True
     with claim:
         return False
-
-
-def listens(pids: Collection[int], port: int) -> bool:
-    """True when one of these processes listens on the port; also when the system does not let us look."""
-    import psutil  # noqa: PLC0415 - 20 ms that only a launch needs
-
-    for pid in pids:
-        try:
-            connections = psutil.Process(pid).net_connections(kind="tcp")
-        except psutil.NoSuchProcess:
-            continue
-        except (psutil.Error, OSError):
-            return True
-        if any(entry.status == psutil.CONN_LISTEN and entry.laddr.port == port for entry in connections):
-            return True
-    return False
 
 
 def reachable_host(host: str) -> str:

@@ -161,11 +161,11 @@ def test_a_file_that_fails_is_told_as_a_line(tmp_path: Path) -> None:
 
 def test_the_log_of_a_flooding_engine_is_cut_over(start: Start, free_port: int) -> None:
     behaviour = FakeEngine(flood_mb_per_second=200, flood_seconds=0.5)
-    watched = start(behaviour.command(free_port), log_bytes=1_000_000, important=lambda line: "startup" in line)
+    watched = start(behaviour.command(free_port), limit_bytes=1_000_000, important=lambda line: "startup" in line)
     watched.wait_until_ready()
     watched.stop()
     watched.wait_for_exit()
-    pump = watched.engine.log
+    pump = watched.pump
     assert pump.wait(PATIENCE_SECONDS)
     pieces = [watched.log_path, watched.log_path.with_name("engine.log.1")]
     assert all(0 < piece.stat().st_size <= 1_000_100 for piece in pieces)
@@ -176,9 +176,9 @@ def test_bytes_of_a_fast_child_are_all_counted(start: Start) -> None:
     code = "import os\nblock = b'x' * 99 + b'\\n'\nfor _ in range(300): os.write(1, block * 1000)"
     watched = start(python(code))
     watched.wait_for_exit()
-    assert watched.engine.log.wait(PATIENCE_SECONDS)
-    assert watched.engine.log.read_bytes == 30_000_000
-    assert_all_counted(watched.engine.log)
+    assert watched.pump.wait(PATIENCE_SECONDS)
+    assert watched.pump.read_bytes == 30_000_000
+    assert_all_counted(watched.pump)
 
 
 def test_a_full_buffer_drops_until_it_is_taken() -> None:

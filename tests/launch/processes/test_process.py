@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -11,12 +12,13 @@ from queue import Queue
 import psutil
 import pytest
 
+from nexus_orch.contracts import EngineRecord
 from nexus_orch.errors import LaunchError
-from nexus_orch.launch.processes.family import MARK_VARIABLE
-from nexus_orch.launch.processes.process import make_child_env, start_engine
+from nexus_orch.launch.processes.family import MARK_VARIABLE, read_record
+from nexus_orch.launch.processes.process import make_child_env, start_child
 from nexus_orch.testing import FakeEngine
 from nexus_orch.types import Command, Exited, LogLine, Observation, Started
-from tests.launch.engines import PATIENCE_SECONDS, Watched, python
+from tests.launch.engines import PATIENCE_SECONDS, Watched, make_start, python
 
 Start = Callable[..., Watched]
 
@@ -41,7 +43,7 @@ def test_child_has_a_session_of_its_own_and_an_empty_input(start: Start) -> None
     watched = start(python("import os, sys; print(os.getsid(0), os.getpgid(0), repr(sys.stdin.read()))"))
     pid = watched.engine.pid
     watched.wait_for_line(f"{pid} {pid} ''")
-    assert watched.engine.pgid == pid
+    assert watched.engine.record.pgid == pid
 
 
 def test_child_gets_the_commands_environment_and_a_mark(start: Start) -> None:
@@ -60,11 +62,12 @@ def test_a_command_may_overrule_what_is_set_for_setproctitle() -> None:
     assert env == {"A": "1", "SPT_NOENV": "0", MARK_VARIABLE: "mark"}
 
 
-def test_record_names_engine_and_supervisor(start: Start) -> None:
-    record = start(FakeEngine(workers=1).command(port=1)).engine.record
-    assert (record.run_id, record.pgid) == ("run-1", record.pid)
-    assert record.supervisor is not None
-    assert record.supervisor.pid == os.getpid()
+def test_its_identity_is_plain_json_and_names_its_processes(start: Start) -> None:
+    engine = start(FakeEngine(workers=1).command(port=1)).engine
+    record = engine.record
+    assert record.pgid == record.pid == engine.pid
+    identity = json.loads(json.dumps(engine.identity))
+    assert read_record(EngineRecord("run-1", "local", identity, record.family)) == record
     assert record.create_time == pytest.approx(psutil.Process(record.pid).create_time(), abs=1)
 
 
@@ -77,7 +80,7 @@ def test_family_is_who_lives_and_stays_when_the_parent_is_gone(start: Start, fre
     watched.wait_for_exit()
     psutil.Process(core.pid).kill()
     psutil.Process(core.pid).wait(PATIENCE_SECONDS)
-    watched.engine.find_new_descendants()
+    watched.engine.look()
     assert watched.engine.record.family == (worker,)
     assert watched.engine.family() == (main, worker)
 
@@ -86,9 +89,9 @@ def test_exit_is_told_although_a_child_holds_the_pipe(start: Start) -> None:
     code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(100)'])"
     watched = start(python(code))
     assert watched.wait_for_exit().returncode == 0
-    assert not watched.engine.log.wait(0)
+    assert not watched.engine.output.wait(0)
     watched.stop()
-    assert watched.engine.log.wait(10)
+    assert watched.engine.output.wait(10)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +110,7 @@ def test_a_command_that_cannot_be_started(
 ) -> None:
     queue: Queue[Observation] = Queue()
     with pytest.raises(LaunchError) as caught:
-        start_engine(make(tmp_path), attempt=1, emit=queue.put, log_path=tmp_path / "engine.log")
+        start_child(make_start(make(tmp_path), tmp_path / "engine.log", queue.put))
     (problem,) = caught.value.problems
     assert message in problem.message
     assert problem.remedy

@@ -14,8 +14,9 @@ from dataclasses import asdict, replace
 import psutil
 import pytest
 
-from nexus_orch.launch.processes.family import EngineRecord, find_family, key_of
-from nexus_orch.launch.processes.stop import StopReport, stop_engine
+from nexus_orch.contracts import StopReport
+from nexus_orch.launch.processes.family import ProcessRecord, find_family, key_of
+from nexus_orch.launch.processes.stop import describe_survivors, stop_processes
 from nexus_orch.launch.server.ports import is_free
 from nexus_orch.testing import FakeEngine
 from nexus_orch.types import ProcessKey
@@ -64,7 +65,7 @@ def test_a_core_that_changed_group_session_and_parent_is_found(start: Start, fre
     behaviour = FakeEngine(core_escapes=True, core_outlives=True, core_holds_port=True)
     watched = start(behaviour.command(free_port))
     core_pid = _core_pid(watched)
-    assert os.getsid(core_pid) != watched.engine.pgid
+    assert os.getsid(core_pid) != watched.engine.record.pgid
     assert psutil.Process(core_pid).ppid() != watched.engine.pid
     record = watched.engine.record
     assert set(find_family(record)) == {record.pid, core_pid}
@@ -102,9 +103,9 @@ def test_nothing_else_is_touched(start: Start, free_port: int) -> None:
 def test_a_pid_that_was_used_again_is_left_alone(start: Start) -> None:
     watched = start(python("print('up', flush=True); import time; time.sleep(100)"))
     watched.wait_for_line("up")
-    old = replace(watched.engine.record, create_time=watched.engine.create_time - 60, mark=None)
+    old = replace(watched.engine.record, create_time=watched.engine.record.create_time - 60, mark=None)
     assert find_family(old) == {}
-    assert stop_engine(old, stop_seconds=5).rung is None
+    assert stop_processes(old, stop_seconds=5).rung is None
     assert watched.engine.returncode is None
 
 
@@ -144,7 +145,7 @@ def test_hurry_goes_on_to_the_next_rung_at_once(start: Start, free_port: int) ->
 def test_force_kills_at_once(start: Start, free_port: int) -> None:
     watched = start(FakeEngine().command(free_port))
     watched.wait_until_ready()
-    report = stop_engine(watched.engine.record, stop_seconds=0, force=True)
+    report = watched.engine.stop(stop_seconds=0, force=True)
     assert report.rung == "SIGKILL"
     assert watched.engine.record.key in report.killed
     assert watched.wait_for_exit().returncode == -9
@@ -156,12 +157,12 @@ def test_another_process_can_stop_it(start: Start, free_port: int) -> None:
     family = watched.wait_for_family(3)
     code = (
         "import json, sys\n"
-        "from nexus_orch.launch.processes.family import EngineRecord\n"
-        "from nexus_orch.launch.processes.stop import stop_engine\n"
-        "print(stop_engine(EngineRecord(**json.loads(sys.argv[1])), stop_seconds=60).rung)\n"
+        "from nexus_orch.launch.processes.family import ProcessRecord\n"
+        "from nexus_orch.launch.processes.stop import stop_processes\n"
+        "print(stop_processes(ProcessRecord(**json.loads(sys.argv[1])), stop_seconds=60).rung)\n"
     )
     record = watched.engine.record
-    plain = json.dumps(asdict(EngineRecord(record.run_id, record.pid, record.create_time, record.pgid, record.mark)))
+    plain = json.dumps(asdict(ProcessRecord(record.pid, record.create_time, record.pgid, record.mark)))
     done = subprocess.run([sys.executable, "-c", code, plain], capture_output=True, text=True, check=True)
     assert done.stdout == "SIGINT\n"
     assert watched.wait_for_exit().returncode == 0
@@ -169,8 +170,7 @@ def test_another_process_can_stop_it(start: Start, free_port: int) -> None:
 
 
 def test_survivors_are_a_problem_with_a_remedy() -> None:
-    report = StopReport("SIGKILL", 30.0, survivors=(ProcessKey(41, 1.0), ProcessKey(42, 1.0)))
-    (problem,) = report.problems
+    (problem,) = describe_survivors((ProcessKey(41, 1.0), ProcessKey(42, 1.0)))
     assert problem.message == "could not stop process 41, 42"
     assert problem.cause == "orphan_holds_memory"
     assert problem.remedy
@@ -188,7 +188,7 @@ def _stop_past(
         if rung in ignored:
             hurry.set()
 
-    return stop_engine(watched.engine.record, stop_seconds=stop_seconds, hurry=hurry, on_rung=climb), rungs
+    return watched.engine.stop(stop_seconds=stop_seconds, hurry=hurry, on_rung=climb), rungs
 
 
 def _core_pid(watched: Watched) -> int:
