@@ -4,8 +4,9 @@
     command = engine.command(port=8123)                 # a Command: start it as any other engine
     write_fake_plugin(project, engine)                  # or let a project's `engine.kind=fake` start it
 
-The promises of a plugin are tried out with `check_adapter(adapter)` and `check_loader(loader)`; `make_settings_plan`
-makes plans to render, and `find_illegal_words` says what an engine would not understand of a command line.
+The promises of a plugin are tried out with `check_adapter(adapter)`, `check_loader(loader)` and
+`check_engine(provider, folder)`; `make_settings_plan` makes plans to render, and `find_illegal_words` says what an
+engine would not understand of a command line.
 
 By hand: `NEXUS_FAKE='{"boot_seconds": 5}' python -m nexus_orch.testing serve some/model --port 8123`.
 """
@@ -20,6 +21,7 @@ from nexus_orch.testing.plugin import write_fake_plugin
 
 if TYPE_CHECKING:
     from nexus_orch.testing.adapters import check_adapter
+    from nexus_orch.testing.engines import check_engine
     from nexus_orch.testing.loaders import check_loader
     from nexus_orch.testing.plans import make_settings_plan
     from nexus_orch.testing.words import find_illegal_words
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FakeEngine",
     "check_adapter",
+    "check_engine",
     "check_loader",
     "find_illegal_words",
     "make_settings_plan",
@@ -35,6 +38,7 @@ __all__ = [
 
 _ON_DEMAND = {
     "check_adapter": "nexus_orch.testing.adapters",
+    "check_engine": "nexus_orch.testing.engines",
     "check_loader": "nexus_orch.testing.loaders",
     "find_illegal_words": "nexus_orch.testing.words",
     "make_settings_plan": "nexus_orch.testing.plans",
