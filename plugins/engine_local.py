@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from nexus_orch.contracts import EngineOrder, EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.engine.installed import is_wanted, parse_wanted_version, read_engine
 from nexus_orch.launch.processes.local import LocalProcesses
+from nexus_orch.launch.secrets import read_secrets
 from nexus_orch.paths import engines_dir
 from nexus_orch.types import Command, EngineFacts, EngineSpec, Facts, RunSpec, is_secret_name
 
@@ -67,7 +67,7 @@ class LocalEngine(LocalProcesses):
         base = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}  # a folder `vllm` in the working directory is no engine
         if engine.device == "cpu":
             base["VLLM_TARGET_DEVICE"] = "cpu"
-        secrets = {name: _read_secret(source) for name, source in rendering.secret_env.items()}
+        secrets = read_secrets(rendering)
         named = {name for name in env if is_secret_name(name)}
         return Command(
             argv=(engine.python, "-m", _module(rendering, engine), *rendering.argv),
@@ -122,16 +122,6 @@ def _module(rendering: Rendering, engine: EngineFacts) -> str:
         return "vllm.entrypoints.openai.api_server"
     is_old = engine.root is not None and not (Path(engine.root) / "entrypoints" / "cli" / "main.py").is_file()
     return "vllm.scripts" if is_old else "vllm.entrypoints.cli.main"
-
-
-def _read_secret(source: str) -> str:
-    value = os.environ.get(source)
-    if value:
-        return value
-    remedy = f"set it before the start: export {source}=..."
-    raise ConfigError(
-        Problem("the variable that holds the API key is not set", "serve.api_key_env", source, None, remedy)
-    )
 
 
 @hookimpl

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from nexus_orch.judge.learned.learning import render_lessons
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plugin_manager import Plugins
 from nexus_orch.session.learning import Learned, read_learned
+from nexus_orch.suggest import suggest
 from nexus_orch.types import Choice, Command, EngineFacts, Facts, Lesson, MachineFacts, Plan, RunSpec
 
 Read = TypeVar("Read")
@@ -145,7 +146,7 @@ def _draw(
     rendering = adapter.render(_without_settings(plan, provider.settings), facts.engine)
     replicas = check_replicas(spec, facts, plan)
     found = (*check_model(spec, facts), *((replicas,) if replicas is not None else ()))
-    rendering = replace(rendering, problems=(*found, *rendering.problems))
+    rendering = replace(rendering, problems=(*found, *_suggesting(rendering.problems, provider.settings)))
     substitutions = tuple(choice for choice in rendering.choices if plan.choice(choice.key) is not None)
     plan = replace(
         plan,
@@ -171,6 +172,14 @@ def _without_settings(plan: Plan, names: Collection[str]) -> Plan:
     """The plan without the settings that are the engine provider's own: no adapter need know them."""
     own = {f"plugin.{name}" for name in names}
     return replace(plan, choices=tuple(choice for choice in plan.choices if choice.key not in own)) if own else plan
+
+
+def _suggesting(problems: Sequence[Problem], names: Collection[str]) -> Iterator[Problem]:
+    """The problems of an adapter; an unknown setting that looks like one of the engine's own is told its name."""
+    for problem in problems:
+        section, _, name = (problem.key or "").partition(".")
+        near = suggest(name, names, before="plugin.") if section == "plugin" else ""
+        yield replace(problem, remedy=near) if near else problem
 
 
 def _unsaid(problems: Sequence[Problem], said: Sequence[Problem]) -> list[Problem]:

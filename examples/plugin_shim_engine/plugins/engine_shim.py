@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from nexus_orch.contracts import (
 )
 from nexus_orch.errors import LaunchError, Problem
 from nexus_orch.facts.engine.installed import read_engine
+from nexus_orch.launch.secrets import read_secrets
 from nexus_orch.types import Command, EngineFacts, Exited, Facts, ProcessKey, RunSpec, Started
 
 SHIM = Path(__file__).with_name("_shim.py")
@@ -74,14 +76,13 @@ class ShimProvider(EngineProvider):
 
     def command(self, order: EngineOrder) -> Command:
         spec, engine, rendering = order.plan.spec, order.facts.engine, order.rendering
-        folder = Path(spec.plugin.get(FOLDER, tempfile.gettempdir())) / f"nexus-shim-{uuid.uuid4().hex[:12]}"
-        secrets = {name: os.environ[source] for name, source in rendering.secret_env.items()}
-        shim = (sys.executable, str(SHIM), "run", str(folder), "--nice", str(spec.plugin.get(NICENESS, 0)), "--")
-        return Command(
-            (*shim, str(engine.python), "-m", "vllm.entrypoints.cli.main", *rendering.argv),
+        secrets = read_secrets(rendering)
+        inner = Command(
+            (str(engine.python), "-m", "vllm.entrypoints.cli.main", *rendering.argv),
             {"PYTHONUNBUFFERED": "1", **rendering.env, **secrets, **spec.engine.env},
             secrets=rendering.secrets | secrets.keys(),
         )
+        return run_by_shim(inner, spec.plugin.get(FOLDER), spec.plugin.get(NICENESS, 0))
 
     def start(self, start: EngineStart) -> RunningEngine:
         environ = {**os.environ, **start.command.env}
@@ -94,6 +95,13 @@ class ShimProvider(EngineProvider):
     def reopen(self, record: EngineRecord) -> LeftEngine | None:
         left = LeftShim(str(record.identity.get("socket")))
         return left if left.list_processes() else None
+
+
+def run_by_shim(inner: Command, folder: str | None = None, niceness: int = 0) -> Command:
+    """The command that starts another one through a shim, whose socket lies in a new folder."""
+    own = Path(folder or tempfile.gettempdir()) / f"nexus-shim-{uuid.uuid4().hex[:12]}"
+    shim = (sys.executable, str(SHIM), "run", str(own), "--nice", str(niceness), "--")
+    return replace(inner, argv=(*shim, *inner.argv))
 
 
 class LeftShim:
