@@ -17,6 +17,7 @@ from nexus_orch.observe.metrics import MetricsReader, MetricsServer
 from nexus_orch.types import Emit, GpuSample, HostSample, Metric, MetricsUnread, ProcessKey, ProcessSample
 
 INTERVAL_SECONDS = 1.0
+TELL_AGAIN_SECONDS = 5.0
 SAME_SECONDS = 2.0
 """Start times of one process that differ by less are the same: the kernel's boot time moves with the clock."""
 
@@ -47,6 +48,7 @@ class Sampler:
         self._is_ours = is_ours or _always
         self._processes = None if family is None else SampledProcesses(family)
         self._unread: str | None = None
+        self._unread_told = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nexus-sampler", daemon=True)
 
@@ -79,10 +81,13 @@ class Sampler:
             self._stop.wait(due - time.monotonic())
 
     def _emit_metrics(self, read: Metric | MetricsUnread) -> None:
-        """Every reading; of a server that tells nothing, each new reason."""
+        """Every reading; of a server that tells nothing, each new reason, and the same one again every few seconds: who
+        begins to listen when the server is ready must hear what was found before."""
         unread = read.reason if isinstance(read, MetricsUnread) else None
-        if unread is None or unread != self._unread:
+        now = time.monotonic()
+        if unread is None or unread != self._unread or now - self._unread_told >= TELL_AGAIN_SECONDS:
             self._emit(read)
+            self._unread_told = now
         self._unread = unread
 
 
