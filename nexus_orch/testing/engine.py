@@ -57,7 +57,8 @@ class FakeEngine:
 
     health: Literal["honest", "early", "always"] = "honest"
     """early: 200 as soon as the port is open, long before it is ready; always: 200 with a dead engine, too."""
-    completions: Literal["good", "error", "hang", "empty"] = "good"
+    completions: Literal["good", "error", "hang", "empty", "wordless"] = "good"
+    """wordless: tokens that are no text, as random weights make them."""
     completion_seconds: float = 0.0
     """How long the first token of each answer takes."""
     tokens_per_second: float | None = None

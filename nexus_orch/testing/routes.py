@@ -154,6 +154,8 @@ class Handler(BaseHTTPRequestHandler):
         tokens = make_tokens(int(request.get("max_tokens") or 16), endless=bool(request.get("ignore_eos")))
         if state.engine.completions == "empty":
             tokens = []
+        elif state.engine.completions == "wordless":
+            tokens = [""] * len(tokens)
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(tokens)}
         usage["total_tokens"] = sum(usage.values())
         time.sleep(state.engine.completion_seconds)

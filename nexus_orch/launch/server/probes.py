@@ -1,4 +1,4 @@
-"""Two questions that prove a server: does `/health` answer, and does one real completion bring text back."""
+"""Two questions that prove a server: does `/health` answer, and does one real completion bring tokens back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ async def probe_health(client: httpx.AsyncClient, attempt: int) -> Probed:
 async def probe_completion(
     client: httpx.AsyncClient, server: Server, attempt: int, timeout_seconds: float, max_tokens: int = PROMPT_TOKENS
 ) -> Probed:
-    """Does one real completion bring text back? That is the proof that the engine generates."""
+    """Does one real completion bring tokens back? That is the proof that the engine generates.
+
+    Tokens without text count: special ones, or ones beyond the tokenizer's vocabulary (random weights).
+    """
     model = server.model or await read_model(client)
     body = {
         "model": model,
@@ -40,12 +43,17 @@ async def probe_completion(
     seconds = time.monotonic() - started
     if not reply.ok:
         return Probed(time.time(), attempt, "completion", False, reply.detail)
-    text = text_of(reply.json)
+    text, tokens = text_of(reply.json), output_tokens_of(reply.json)
     values = {"total_seconds": seconds}
-    tokens = output_tokens_of(reply.json)
     if tokens is not None:
         values["output_tokens"] = float(tokens)
-    return Probed(time.time(), attempt, "completion", bool(text), text or "the completion is empty", values)
+    detail = text or describe_wordless("completion", tokens)
+    return Probed(time.time(), attempt, "completion", bool(text or tokens), detail, values)
+
+
+def describe_wordless(what: str, tokens: int | None) -> str:
+    """What is said of a reply without text: how many tokens it has all the same."""
+    return f"the {what} has {tokens} tokens and no text" if tokens else f"the {what} is empty"
 
 
 async def read_model(client: httpx.AsyncClient) -> str | None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nexus_orch.launch.server.probes import read_model
+from nexus_orch.launch.server.probes import describe_wordless, read_model
 from nexus_orch.launch.server.server import (
     Server,
     as_mapping,
@@ -99,7 +99,10 @@ class _Answer:
         self._on_text = on_text
         self._pieces: list[str] = []
         self._tokens: int | None = None
-        self._started = self._first = self._last = time.monotonic()
+        self._started = time.monotonic()
+        self._texts: list[float] = []
+        self._events: list[float] = []
+        """When each piece of text came, and each event at all: the first of a chat may carry no more than a role."""
 
     async def read(self, client: httpx.AsyncClient, path: str, body: dict[str, Any], timeout_seconds: float) -> int:
         """Read it to its end and give the HTTP status, 0 when there was none."""
@@ -121,17 +124,19 @@ class _Answer:
 
     def make_probed(self, attempt: int) -> Probed:
         text = "".join(self._pieces)
-        if self.error or not text:
-            return Probed(time.time(), attempt, "question", False, self.error or "the answer is empty")
         tokens = self._tokens or len(self._pieces)
+        if self.error or not tokens:
+            return Probed(time.time(), attempt, "question", False, self.error or describe_wordless("answer", None))
+        times = self._texts or self._events or [self._started]
         values = {
             "output_tokens": float(tokens),
-            "time_to_first_token_seconds": self._first - self._started,
-            "total_seconds": self._last - self._started,
+            "time_to_first_token_seconds": times[0] - self._started,
+            "total_seconds": times[-1] - self._started,
         }
-        if tokens > 1 and self._last > self._first:
-            values["tokens_per_second"] = (tokens - 1) / (self._last - self._first)
-        return Probed(time.time(), attempt, "question", True, text, values)
+        if tokens > 1 and times[-1] > times[0]:
+            values["tokens_per_second"] = (tokens - 1) / (times[-1] - times[0])
+        detail = text or describe_wordless("answer", tokens)
+        return Probed(time.time(), attempt, "question", True, detail, values)
 
     def _take(self, line: str) -> None:
         """One server-sent event: a piece of text, the usage, an error, or the end."""
@@ -141,11 +146,12 @@ class _Answer:
         if "error" in event:
             self.error = message_of(event) or "the server broke off"
         self._tokens = output_tokens_of(event) or self._tokens
+        if not event.get("choices"):
+            return
+        self._events.append(time.monotonic())
         text = text_of(event)
         if text:
-            self._last = time.monotonic()
-            if not self._pieces:
-                self._first = self._last
+            self._texts.append(self._events[-1])
             self._pieces.append(text)
             self._on_text(text)
 

@@ -136,6 +136,16 @@ def test_an_empty_answer_is_no_answer(serve: Callable[..., Server]) -> None:
     assert (probed.ok, probed.detail) == (False, "the answer is empty")
 
 
+def test_tokens_without_text_show_that_the_engine_generates(serve: Callable[..., Server]) -> None:
+    """Random weights choose special tokens, or ones beyond the tokenizer's vocabulary."""
+    server = serve(FakeEngine(completions="wordless", tokens_per_second=200))
+    completed = _complete(server)
+    assert (completed.ok, completed.detail) == (True, "the completion has 8 tokens and no text")
+    answered = ask_question(server, "why?", attempt=1, max_tokens=5)
+    assert (answered.ok, answered.detail) == (True, "the answer has 5 tokens and no text")
+    assert answered.values["tokens_per_second"] > 0
+
+
 def test_a_refused_question_tells_the_first_refusal(serve: Callable[..., Server]) -> None:
     probed = ask_question(serve(model="other"), "why?", attempt=1)
     assert (probed.ok, probed.detail) == (False, "HTTP 404: The model `other` does not exist.")
