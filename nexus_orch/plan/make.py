@@ -34,13 +34,20 @@ SMALLEST_TOLD_BYTES = GIB // 100
 """Notes give GiB with two digits."""
 
 
-def make_plan(spec: RunSpec, facts: Facts, loaders: Mapping[str, Loader], lessons: Sequence[Lesson] = ()) -> Plan:
+def make_plan(
+    spec: RunSpec,
+    facts: Facts,
+    loaders: Mapping[str, Loader],
+    lessons: Sequence[Lesson] = (),
+    *,
+    seeks_remedies: bool = True,
+) -> Plan:
     """The plan of a run. Pure: the same arguments give the same plan.
 
     `loaders` are the ways to place weights, by name. `lessons` are what earlier launches measured: settings fill what
     the user left open, quantities replace estimates. A pinned value is never changed; what cannot work is a problem of
-    the plan, with a remedy. Raises ConfigError when the model's configuration cannot be read or the strategy
-    is unknown.
+    the plan, with a remedy; `seeks_remedies` False leaves those out that must be tried out, which takes as long as the
+    plan itself. Raises ConfigError when the model's configuration cannot be read or the strategy is unknown.
     """
     inputs = read_inputs(spec, facts, lessons)
     parallelism = choose_parallelism(inputs)
@@ -55,7 +62,8 @@ def make_plan(spec: RunSpec, facts: Facts, loaders: Mapping[str, Loader], lesson
     if chosen.trial is None:
         problems += _unsupported(inputs, chosen)
         return _refused(inputs, parallelism, problems, str(chosen.choice.value))
-    plan = with_ram_first(_complete(inputs, parallelism, chosen, loaders, problems), facts)
+    plan = _complete(inputs, parallelism, chosen, loaders if seeks_remedies else None, problems)
+    plan = with_ram_first(plan, facts)
     return with_unused_pins(plan, chosen.trial.settled.placement.honours)
 
 
@@ -63,21 +71,22 @@ def _complete(
     inputs: Inputs,
     parallelism: Parallelism,
     chosen: LoaderChoice,
-    loaders: Mapping[str, Loader],
+    loaders: Mapping[str, Loader] | None,
     problems: list[Problem],
 ) -> Plan:
-    """The plan of the chosen trial, whether it fits or not."""
+    """The plan of the chosen trial, whether it fits or not; without `loaders` no remedy is sought."""
     taken = chosen.trial
     assert taken is not None
     settled = taken.settled
     # What is wrong with the wish to offload is told alone: the lack of memory that it leads to is no second mistake.
     if not settled.placement.problems and (not taken.fits or judge_memory(settled, "")):
-        found = judge_memory(settled, find_remedies(inputs, taken, loaders))
+        remedies = "" if loaders is None else find_remedies(inputs, taken, loaders)
+        found = judge_memory(settled, remedies)
         # A context beyond the model's own limit is told once, not as a lack of memory too.
         told = {"context_too_long"} if any(p.cause == "context_exceeds_model" for p in problems) else set()
         problems += [problem for problem in found if problem.cause not in told]
     host = settled.host
-    remedy = None if settled.fits_host else find_host_remedy(inputs, taken, loaders, host)
+    remedy = None if settled.fits_host or loaders is None else find_host_remedy(inputs, taken, loaders, host)
     problems += [*judge_host(inputs, host, remedy), *settled.placement.problems]
     return Plan(
         spec=inputs.fixed.original,

@@ -109,6 +109,7 @@ def make_preparation(
     lessons: Sequence[Lesson] = (),
     *,
     uses_learned: bool = True,
+    seeks_remedies: bool = True,
 ) -> Preparation:
     """Plan the run and render it. A plan fits only if the engine can do what it says.
 
@@ -117,7 +118,7 @@ def make_preparation(
     """
 
     def draw(learned: Sequence[Lesson]) -> Preparation:
-        return _draw(spec, facts, provider, plugins, (*learned, *lessons))
+        return _draw(spec, facts, provider, plugins, (*learned, *lessons), seeks_remedies=seeks_remedies)
 
     learned = read_learned(facts, lambda tried: draw(tried).plan) if uses_learned else Learned()
     drawn = draw(learned.lessons)
@@ -138,9 +139,15 @@ def make_draw(plugins: Plugins) -> Callable[[RunSpec, Facts], Plan]:
 
 
 def _draw(
-    spec: RunSpec, facts: Facts, provider: EngineProvider, plugins: Plugins, lessons: Sequence[Lesson]
+    spec: RunSpec,
+    facts: Facts,
+    provider: EngineProvider,
+    plugins: Plugins,
+    lessons: Sequence[Lesson],
+    *,
+    seeks_remedies: bool,
 ) -> Preparation:
-    plan = make_plan(spec, facts, plugins.loaders(), lessons)
+    plan = make_plan(spec, facts, plugins.loaders(), lessons, seeks_remedies=seeks_remedies)
     _check_patterns(plan)
     adapter = choose_adapter(plugins.adapters(), facts.engine.version, spec.engine.adapter, spec.origins)
     rendering = adapter.render(_without_settings(plan, provider.settings), facts.engine)

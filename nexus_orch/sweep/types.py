@@ -34,7 +34,7 @@ class Prior:
     most_requests: int
     """Requests that the engine serves at once however large its KV cache is."""
     tokens_per_second: float | None
-    """Output tokens of all requests together, at the point's concurrency."""
+    """Output tokens of all requests together, at the goal's concurrency."""
     first_token_seconds: float | None
 
 
@@ -45,11 +45,10 @@ class Point:
     number: int
     settings: Mapping[str, Any]
     overrides: tuple[str, ...]
-    concurrency: int
-    """Requests at once at which the point's speed is measured."""
-    engine: int = -1
+    engine: int
     """The number of the first point whose engine is started with the same command: points that differ only in load, or
-    only in what the plan does not use, share one start."""
+    only in what the plan does not use, share one start. It is the point's own number where it is that first one, and
+    only such points are launched."""
     prior: Prior | None = None
     """None where the plan could not even be drawn."""
     refusal: str | None = None
@@ -61,6 +60,8 @@ class Goal:
     """The fastest point by output tokens per second, among those that keep the constraints and are stable."""
 
     objective: Literal["tokens_per_second"] = "tokens_per_second"
+    concurrency: int = 16
+    """Requests at once at which points are compared."""
     first_token_seconds: float | None = None
     """The longest median time to the first token."""
     max_model_len: int | None = None
@@ -95,6 +96,8 @@ class Task:
     goal: Goal = field(default_factory=Goal)
     budget: Budget = field(default_factory=Budget)
     costs: Costs = field(default_factory=Costs)
+    loads: tuple[int, ...] = ()
+    """Further numbers of requests at once at which each start is measured, for the table: they decide nothing."""
 
 
 # What happened. `slot` is the set of cards on which it did: slots run side by side, one engine on each.

@@ -1,0 +1,1 @@
+"""From a grid of values to points, each with what the plan says of it."""
