@@ -68,16 +68,18 @@ def _knows(adapter: Adapter, version: str) -> bool:
 def choose_engine(
     engines: Mapping[str, EngineProvider], kind: str | None, origins: Mapping[str, str] | None = None
 ) -> EngineProvider:
-    """The provider that `engine.kind` names, else the only one; `origins` says where the keys were written.
+    """The provider that `engine.kind` names, else the first; `origins` says where the keys were written.
 
-    Raises PluginError when the kind is unknown, or when none is named and there is not exactly one.
+    Raises PluginError when the kind is unknown, or when none is named and there is not exactly one that comes first.
     """
     if kind is not None:
         return _named(engines, kind, "engine.kind", (origins or {}).get("engine.kind"))
-    if len(engines) == 1:
-        return next(iter(engines.values()))
-    if engines:
-        raise PluginError(_several("kinds of engine are there", engines, "engine.kind"))
+    first = min((provider.order for provider in engines.values()), default=0)
+    found = {name: provider for name, provider in engines.items() if provider.order == first}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        raise PluginError(_several("kinds of engine are there", found, "engine.kind"))
     raise PluginError(Problem("no plugin offers an engine", "engine.kind"))
 
 

@@ -75,7 +75,7 @@ class Plugins:
     def engines(self) -> dict[str, EngineProvider]:
         """The engine providers by kind. Raises PluginError when two plugins offer one kind."""
         return self._offers(
-            "nexus_engines", "kind", ("settings", "find", "why_not_ready", "command", "start", "reopen")
+            "nexus_engines", "kind", ("order", "settings", "find", "why_not_ready", "command", "start", "reopen")
         )
 
     def judge(self, spec: RunSpec) -> list[Problem]:
@@ -83,9 +83,11 @@ class Plugins:
         not ours to refuse."""
         loader = self.loaders().get(spec.memory.strategy or "")
         problems = [] if loader is None else judge_rules(loader.rules, spec)
-        engines = self.engines()
-        kind = spec.engine.kind or (next(iter(engines)) if len(engines) == 1 else "")
-        return [*problems, *judge_settings(engines[kind].settings, spec)] if kind in engines else problems
+        try:
+            provider = choose_engine(self.engines(), spec.engine.kind)
+        except PluginError:
+            return problems
+        return [*problems, *judge_settings(provider.settings, spec)]
 
     def _offers(self, hook: str, name_attribute: str, needed: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -30,6 +30,7 @@ class LocalEngine(LocalProcesses):
     """A process of this machine, started with the interpreter of the engine's own environment."""
 
     kind = "local"
+    order = 0
 
     def find(self, spec: RunSpec, *, cpu: bool) -> EngineFacts | None:
         """The engine of `engine.python`; else the newest installed one of the wanted device and version."""

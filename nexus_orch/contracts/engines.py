@@ -149,6 +149,8 @@ class EngineProvider(Protocol):
 
     kind: str
     """As in `engine.kind`."""
+    order: int = 50
+    """Where no kind is named, the provider of the lowest order is taken; that of `local` is 0."""
     settings: Mapping[str, Mapping[str, Any]] = {}
     """The settings that it adds, each with its JSON Schema: `{"image": {"type": "string", "description": ...}}` is
     `plugin.image` in a run, and `spec.plugin["image"]` here."""

@@ -100,6 +100,8 @@ class _Trial:
     def _judge_settings(self) -> Iterator[str]:
         if not self.provider.kind.isidentifier():
             yield f"{self.provider.kind!r} cannot be written as engine.kind"
+        if not isinstance(self.provider.order, int):
+            yield f"the order of {self.provider.kind!r} is no whole number: {self.provider.order!r}"
         for name, schema in self.provider.settings.items():
             if not name.isidentifier():
                 yield f"{name!r} cannot be written as a name in the section plugin"

@@ -117,7 +117,7 @@ class ServeSpec:
 @dataclass(frozen=True)
 class EngineSpec:
     kind: str | None = None
-    """Which engine provider starts vLLM (local ...); None takes the only one that can."""
+    """Which engine provider starts vLLM (local ...); None takes the one that comes first."""
     version: str | None = None
     python: str | None = None
     """The interpreter of the engine's environment; None looks for an installed engine."""

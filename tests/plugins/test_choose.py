@@ -78,6 +78,17 @@ def test_several_kinds_and_none_named() -> None:
         choose_engine(engines, None)
 
 
+def test_one_comes_first_where_none_is_named() -> None:
+    (local,) = shipped_plugins().engines().values()
+
+    class Other(type(local)):  # type: ignore[misc]
+        kind, order = "other", EngineProvider.order
+
+    engines: dict[str, EngineProvider] = {"other": Other(), "local": local}
+    assert choose_engine(engines, None) is local
+    assert choose_engine({"other": engines["other"]}, None) is engines["other"]
+
+
 def test_no_engine_at_all() -> None:
     with pytest.raises(PluginError, match="no plugin offers an engine"):
         choose_engine({}, None)

@@ -86,6 +86,7 @@ class _Changed(LocalProcesses):
 
 class _Named(_Changed):
     kind = "my engine"
+    order = "first"  # type: ignore[assignment]
     settings: Mapping[str, Mapping[str, Any]] = {
         "no-name": {"type": "string", "description": "x"},
         "no_type": {"description": "x"},
@@ -156,6 +157,7 @@ BROKEN: dict[str, tuple[_Changed, str]] = {
     "nothing lives": (_Changed(list_processes=lambda known: lambda: []), "it has no processes while it lives"),
     "an untold stop": (_Changed(stop=_silent_stop), "the stop of what lives climbs no rung"),
     "no name": (_Named(), "'my engine' cannot be written as engine.kind"),
+    "no order": (_Named(), "the order of 'my engine' is no whole number: 'first'"),
     "no name of a setting": (_Named(), "'no-name' cannot be written as a name"),
     "no type": (_Named(), "the schema of plugin.no_type has no type"),
     "no schema": (_Named(), "the schema of plugin.odd is no JSON Schema"),
