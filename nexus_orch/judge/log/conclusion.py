@@ -19,6 +19,10 @@ REASON_ABOVE = (
     "the reason stood above these lines and is not in this log: get the whole log, from the first line of the start "
     "(docker logs without --tail, kubectl logs --previous, journalctl without -n), and diagnose that"
 )
+CUT = (
+    "the log ends in the middle of a traceback: the exception, which tells the reason, is not in it; get the whole "
+    "log, to its last line, and diagnose that"
+)
 _POINTS_ABOVE = frozenset({"core_died", "engine_dead", "worker_failed", "start_timeout", "server_ends"})
 """Signatures of symptoms that only say that something failed before."""
 _KILLED = frozenset({"host_oom_worker", "host_oom_core", "host_oom_shell", "container_killed"})
@@ -66,7 +70,7 @@ def conclude(reading: LogReading, *, is_whole: bool = False) -> Conclusion | Non
     if evidence.errors or evidence.telling:
         remedy = shipped_patterns().remedy("unknown")
         return _make(reading, "unknown", (), remedy, is_draft=evidence.is_draft_error)
-    return None if symptom is None else _conclude_symptom(reading, symptom, is_whole=is_whole)
+    return _conclude_cut(reading) if symptom is None else _conclude_symptom(reading, symptom, is_whole=is_whole)
 
 
 def show_lines(reading: LogReading) -> tuple[str, ...]:
@@ -100,6 +104,14 @@ def _conclude_symptom(reading: LogReading, symptom: Match, *, is_whole: bool) ->
     was_up = any(match.name in _TELLS_SERVING for match in reading.evidence.matches)
     cause: Cause = "engine_dead" if was_up else "unknown"
     return _make(reading, cause, (), shipped_patterns().remedy(cause) if is_whole else REASON_ABOVE)
+
+
+def _conclude_cut(reading: LogReading) -> Conclusion | None:
+    """A start whose log ends before the exception has failed, too."""
+    places = [trace.place for trace in reading.evidence.traces.values() if trace.is_cut]
+    if reading.evidence.told_to_stop or not places:
+        return None
+    return Conclusion("unknown", (shorten(places[0]),), CUT)
 
 
 def _make(

@@ -47,6 +47,7 @@ def is_important(text: str) -> bool:
         or "start a new" in text
         or "bort" in text
         or "esource" in text
+        or "[type=" in text
         or "dead" in text
         or "imed out" in text
         or "offload" in text.lower()

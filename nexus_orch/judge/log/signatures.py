@@ -64,7 +64,7 @@ _TELLING = re.compile(
     r"|cannot open shared object|undefined (?:symbol|reference)|symbol lookup error|NCCL WARN|: command not found"
     r"|Permission denied|terminate called after|^ *what\(\):|Fatal Python error|Segmentation fault|core dumped"
     r"|[Nn]o space left on device|^panic: |\b[Aa]bort(?:ed)? was called|!!!+ Segfault|marked dead"
-    r"|is terminated unexpectedly|^Aborted|CUDA error|HIP error|Xid "
+    r"|is terminated unexpectedly|^Aborted|CUDA error|HIP error|Xid |^\w+ [Ee]rror: |\b[A-Z]\w+(?:Error|Exception): \S"
 )
 
 _DIGITS = re.compile(r"\d+")

@@ -22,7 +22,8 @@ MAX_FURTHER_CHARACTERS = 400
 _IDLE = re.compile(
     r"^\s*(?:For further information visit|For debugging consider passing|Compile with `TORCH_USE|CUDA kernel errors "
     r"might|Device-side assertion tracking|Search for `cuda|HIP kernel errors|For more information|If you believe"
-    r"|Set TORCHDYNAMO_VERBOSE|Set TORCH_LOGS|[-=~^#*.]+\s*$)"
+    r"|Set TORCHDYNAMO_VERBOSE|Set TORCH_LOGS|[-=~^#*.]+\s*$"
+    r"|(?:class_name|actor_id|pid|namespace|ip|task_name|task_id|name|worker_id|node_id): )"
 )
 _ENDS = re.compile(
     r"^(?:Exception raised from|frame #\d|Process \S+:$|During handling|The above exception|usage: "

@@ -77,6 +77,8 @@ class Trace:
     lines: int = 0
     file: str = ""
     """The file of the innermost frame so far, with forward slashes."""
+    place: str = ""
+    """The line of the log that names that frame."""
     stage_index: int = len(_STAGES)
     contexts: frozenset[str] = frozenset()
     """Contexts of signatures that it has gone through."""
@@ -84,6 +86,11 @@ class Trace:
     """True while an indented line is a source line; behind the exception it is a further line of its message."""
     is_draft: bool = False
     """True when it runs through the draft model of speculative decoding."""
+
+    @property
+    def is_cut(self) -> bool:
+        """True while frames have been read and the exception has not."""
+        return self.in_code and self.file != ""
 
     @property
     def stage(self) -> Stage | None:
@@ -107,6 +114,7 @@ def add_frame(trace: Trace, record: LogRecord) -> Trace:
         lines=trace.lines + 1,
         is_open=trace.is_open and trace.lines < MAX_OPEN_LINES,
         file=trace.file if frame is None else frame["file"].replace("\\", "/"),
+        place=trace.place if frame is None else record.text,
         stage_index=min(found, trace.stage_index),
         contexts=trace.contexts | contexts,
         in_code=True,
@@ -128,7 +136,8 @@ def is_exception(trace: Trace, message: str) -> bool:
     """True for the line at the end of a traceback, and for one that looks like it."""
     if EXCEPTION.match(message):
         return True
-    return trace.is_open and trace.lines > 0 and _NAMED.match(message) is not None
+    is_below = trace.in_code and trace.lines > 0 and (trace.is_open or trace.file != "")
+    return is_below and _NAMED.match(message) is not None
 
 
 def is_marker(message: str) -> bool:

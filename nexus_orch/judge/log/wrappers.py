@@ -51,6 +51,14 @@ _CORE = re.compile(
     r"|\([A-Za-z]\w*[^()]{0,60}? pid=\d+(?:, ip=[\w.:]+)?\) "
     r"|\[rank\d+\]:"
 )
+# A beginning that vLLM's logger writes: a text with several of them lost its line ends.
+_BEGINNING = re.compile(
+    r"(?:\([A-Za-z]\w*[^()]{0,60}? pid=\d+(?:, ip=[\w.:]+)?\) ?)+"
+    r"(?:(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d\S{0,12} \[?[\w./<>-]+:\d+\])?"
+    r"|(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d\S{0,12} \[?[\w./<>-]+:\d+\]"
+)
+LEAST_JOINED = 3
+LEAST_JOINED_CHARACTERS = 200
 _OUTER = re.compile(r"\([A-Za-z]\w*[^()]{0,60}? pid=\d+(?:, ip=[\w.:]+)?\) (?=\([A-Za-z]\w*[^()]{0,60}? pid=\d+)")
 """Of nested names of processes the innermost wrote the line."""
 _HEAD_HINTS = (" pid=", "Traceback (", "  File ", "INFO", "ERROR", "WARNING", "DEBUG", "CRITICAL", "[rank")
@@ -80,7 +88,7 @@ class Unwrapper:
         text = clean(text)
         held = _parse_structured(text)
         if held is None:
-            yield self._unwrap_text(text)
+            yield from (self._unwrap_text(line) for line in split_joined(text))
             return
         content, service = held
         for line in content.rstrip("\n").split("\n"):
@@ -114,6 +122,19 @@ class Unwrapper:
         if shape not in self._learned and len(self._learned) < MAX_LEARNED:
             self._learned[shape] = re.compile(shape)
         return True
+
+
+def split_joined(text: str) -> list[str]:
+    """The lines of a text that lost its line ends, as what is copied from a page does; most often the text itself."""
+    if len(text) < LEAST_JOINED_CHARACTERS or text.count(" pid=") + text.count("] ") < LEAST_JOINED:
+        return [text]
+    starts = [found.start() for found in _BEGINNING.finditer(text)]
+    if len(starts) < LEAST_JOINED or "equest" in text[: starts[1]]:
+        return [text]
+    ends = [*starts[1:], len(text)]
+    return [
+        line for line in (text[: starts[0]], *map(lambda start, end: text[start:end], starts, ends)) if line.strip()
+    ]
 
 
 def holds_core(text: str) -> bool:

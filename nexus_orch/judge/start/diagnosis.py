@@ -118,7 +118,9 @@ def _make(reading: LogReading, found: Conclusion | None, story: str, silence: st
 
 
 def _is_foreign(reading: LogReading) -> bool:
-    """True when nothing in the log is vLLM's."""
+    """True when nothing in the log is vLLM's, and none of its last lines names it."""
+    if any("vllm" in line.lower() for line in (*reading.evidence.last_lines, *reading.evidence.telling)):
+        return False
     return not reading.is_vllm and not reading.is_up and not reading.starting.detail and not reading.measured.as_dict()
 
 

@@ -17,8 +17,16 @@ _KINDS: tuple[tuple[re.Pattern[str], str], ...] = (
         "(--chat-template FILE), or ask /v1/completions",
     ),
     (
+        re.compile(r"encoder cache|[Aa]t most \d+ \w+\(s\)|limit-mm-per-prompt|limit_mm_per_prompt"),
+        "a request carried more or larger images (or other media) than this server takes: make them smaller, or start "
+        "the server for more (--limit-mm-per-prompt, --max-num-batched-tokens)",
+    ),
+    (
         re.compile(
-            r"ConnectionError|ConnectTimeout|Max retries exceeded|ClientConnector|media|image|video|audio", re.I
+            r"ConnectionError|ConnectTimeout|Max retries exceeded|ClientConnector|(?:image|video|audio)_url"
+            r"|cannot identify image|(?:fetch|load|open|decode|read)\w* (?:the )?(?:image|video|audio|media|file)"
+            r"|allowed-local-media-path|allowed-media-domains|No such file",
+            re.I,
         ),
         "a request named a file (an image, say) that the server could not fetch or read: the server needs a way to "
         "that address, or the request must carry the data itself",
@@ -28,11 +36,15 @@ _KINDS: tuple[tuple[re.Pattern[str], str], ...] = (
         "a request was longer than the server's context: shorten it, or serve a longer context",
     ),
     (
-        re.compile(r"tool.choice|tool.call|enable-auto-tool-choice", re.IGNORECASE),
+        re.compile(r"tool.choice|tool-call-parser|enable-auto-tool-choice", re.IGNORECASE),
         "a request wanted tool calls, which this server was not started for (--enable-auto-tool-choice and "
         "--tool-call-parser)",
     ),
     (re.compile(r"The model `|does not exist", re.I), "a request named a model that this server does not serve"),
+    (
+        re.compile(r'^.*" 404(?: Not Found)?$'),
+        "a request asked for an address or a model that this server does not have",
+    ),
 )
 _REFUSED = "a request was refused; the lines of evidence say why"
 
