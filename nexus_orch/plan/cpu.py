@@ -16,7 +16,7 @@ from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.estimate.host import name_ram
 from nexus_orch.plan.release.generations import default_batching
 from nexus_orch.plan.release.kept import measured
-from nexus_orch.plan.release.kv_cache import CacheLayout, CacheShape, make_layout
+from nexus_orch.plan.release.kv_cache import CacheLayout, make_layout
 from nexus_orch.releases.memory import cpu_counts_memory
 from nexus_orch.types import GIB, MIB, Choice, GpuEstimate, HostEstimate, Plan, Prediction
 
@@ -78,13 +78,8 @@ class _CpuRun:
         """The cache of one worker."""
         inputs = self.inputs
         generation = inputs.generation()
-        shape = CacheShape(
-            self.parallelism.tensor_parallel,
-            inputs.kv_dtype_bytes,
-            inputs.dtype_bytes,
-            inputs.spec.memory.kv_cache.block_size or CPU_BLOCK_SIZE,
-            inputs.spec.serve.max_num_batched_tokens or default_batching(0, "", generation, self.ranks)[0],
-        )
+        tokens = inputs.spec.serve.max_num_batched_tokens or default_batching(0, "", generation, self.ranks)[0]
+        shape = inputs.cache_shape(generation, tokens, CPU_BLOCK_SIZE, (self.parallelism.tensor_parallel, 1))
         return make_layout(inputs.architecture.layers, shape, generation.cache)
 
     @property

@@ -107,6 +107,21 @@ evens_groups = Fact(
     since="0.12.0",
     source="v1/core/kv_cache_utils.py: max_num_layers",
 )
+caches_prefixes_of_states = Fact(
+    "models whose layers keep a state cache prefixes by default, so that each request holds two states",
+    since="0.26.0",
+    source="config/model.py: is_prefix_caching_supported; v1/kv_cache_interface.py: MambaSpec, mamba_cache_mode align",
+)
+keeps_state_of_each_block = Fact(
+    "models of Mamba layers that cache prefixes keep a state for each block of a request; later two states",
+    before="0.28.0",
+    source="model_executor/models/config.py: MambaModelConfig, mamba_cache_mode all",
+)
+counts_batches_in_flight = Fact(
+    "layers with a window hold the tokens of each batch that is under way: two, where batches are prepared ahead",
+    since="0.26.0",
+    source="v1/kv_cache_interface.py: max_in_flight_tokens; config/vllm.py: max_concurrent_batches",
+)
 keeps_null_block = Fact(
     "one block of the KV cache is kept aside when it is checked what fits",
     since="0.29.0",

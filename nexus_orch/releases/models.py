@@ -22,6 +22,12 @@ narrow_cache_on_all_cards = Fact(
     since="0.11.1",
     source="platforms/cuda.py and attention/backends/abstract.py: supports_kv_cache_dtype",
 )
+brings_triton_kernels = Fact(
+    "the wheel holds the Triton kernels for MXFP4 experts; before, Hopper took Marlin's unless they were installed "
+    "beside it",
+    since="0.12.0",
+    source="third_party/triton_kernels; utils/import_utils.py: has_triton_kernels",
+)
 packs_mxfp4_for_marlin = Fact(
     "MXFP4 experts are packed for Marlin's kernels on Hopper by default; before, for Triton's, and afterwards another "
     "module chooses (layers/fused_moe/oracle/mxfp4.py)",

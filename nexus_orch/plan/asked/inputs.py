@@ -8,13 +8,16 @@ from functools import cached_property
 
 from nexus_orch.errors import Problem
 from nexus_orch.plan.asked.fixed import FixedSettings
+from nexus_orch.plan.asked.passed import Passed, read_passed
 from nexus_orch.plan.model.architecture import Architecture
+from nexus_orch.plan.model.drafts import with_own_draft
 from nexus_orch.plan.model.formats import DTYPE_BYTES, UNQUANTIZED, Scheme
 from nexus_orch.plan.model.gguf import choose_gguf_scheme, gguf_notes
 from nexus_orch.plan.model.headers import layer_scale
 from nexus_orch.plan.model.quantization import choose_scheme
 from nexus_orch.plan.model.tensors import choose_architecture
 from nexus_orch.plan.release.generations import Generation, choose_generation
+from nexus_orch.plan.release.kv_cache import CacheShape
 from nexus_orch.plan.release.weights import RankWeights, WeightLayout
 from nexus_orch.releases.models import OBEYS_CACHE_TYPE
 from nexus_orch.types import Choice, Facts, Lesson, RunSpec, Variation
@@ -57,6 +60,41 @@ class Inputs:
     def kv_dtype_bytes(self) -> int:
         name = self.spec.memory.kv_cache.dtype or self.derived_kv_dtype or self.stored_kv_dtype
         return self.dtype_bytes if name is None else DTYPE_BYTES.get(str(name), 1)
+
+    @cached_property
+    def passed(self) -> Passed:
+        """What options that are only passed on say about memory."""
+        return read_passed(self.spec.serve.extra_args)
+
+    def cache_shape(
+        self, generation: Generation, batched_tokens: int, block_size: int, ranks: tuple[int, int]
+    ) -> CacheShape:
+        """What decides the pages of the KV cache; `ranks` are those of tensor and pipeline parallelism."""
+        passed = self.passed
+        wants = passed.caches_prefixes
+        state_type = passed.state_dtype if passed.state_dtype != "auto" else None
+        return CacheShape(
+            ranks[0],
+            self.kv_dtype_bytes,
+            self.dtype_bytes,
+            self.spec.memory.kv_cache.block_size or block_size,
+            batched_tokens * self._batches_in_flight(generation, ranks[1]),
+            self.architecture.attention_heads,
+            draft_tokens=passed.drafting.tokens,
+            context_parallel=passed.context_parallel,
+            caches_prefixes=generation.cache.prefixes_of_states if wants is None else wants,
+            state_mode=passed.state_mode,
+            state_element_bytes=DTYPE_BYTES.get(state_type or ""),
+        )
+
+    def _batches_in_flight(self, generation: Generation, stages: int) -> int:
+        """Batches whose tokens a window holds at once (config/vllm.py: max_concurrent_batches of 0.26.0): one more than
+        there are stages, where batches are prepared ahead, which another model's drafts prevent."""
+        if not generation.cache.batches_in_flight:
+            return 1
+        told = self.passed.overlaps_batches
+        ahead = not self.passed.drafting.has_model if told is None else told
+        return stages + (1 if ahead and (stages == 1 or generation.name == "V2 runner") else 0)
 
     @property
     def is_guess(self) -> bool:
@@ -149,6 +187,8 @@ def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Input
     oldest = _MINIMUM_CAPABILITY.get(scheme.method or "")
     if oldest is not None and capability is not None and capability < oldest:
         problems.append(_too_old(scheme, facts, oldest))
+    if read_passed(spec.serve.extra_args).drafting.is_own:
+        architecture = with_own_draft(architecture, facts.model.config or {}, scheme)
     notes = (*architecture.notes, *scheme.notes, *gguf_notes(facts))
     return Inputs(fixed, facts, architecture, scheme, dtype, tuple(problems), notes)
 

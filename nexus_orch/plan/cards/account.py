@@ -4,8 +4,6 @@ the plan itself."""
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,7 +31,6 @@ from nexus_orch.plan.release.kept import (
 )
 from nexus_orch.types import COMPILED_PEAK, MIB, PASS_PEAK, GpuFacts
 
-_LIMIT = re.compile(r"(image|video)\W{1,4}(\d+)")
 FREE_MARGIN_BYTES = 64 * MIB
 """Memory left free beside the budget, for what grows between the plan and the launch."""
 NARROW_CACHE_WORKSPACE_BYTES = 394 * MIB
@@ -54,20 +51,6 @@ def free_bytes(inputs: Inputs, gpu: GpuFacts) -> int:
 def budget_bytes(gpu: GpuFacts, utilization: float) -> int:
     """Bytes that the engine may use of a card (vLLM: v1/worker/utils.py, request_memory)."""
     return math.ceil(gpu.total_bytes * utilization)
-
-
-def serves_images(extra_args: Sequence[str]) -> bool:
-    """Whether the run takes images: unless --language-model-only is given, or no image and no video is allowed
-    (`--limit-mm-per-prompt`)."""
-    if "--language-model-only" in extra_args:
-        return False
-    for place, word in enumerate(extra_args):
-        name, equals, value = word.partition("=")
-        if name == "--limit-mm-per-prompt":
-            told = value if equals else next(iter(extra_args[place + 1 :]), "")
-            limits = dict(_LIMIT.findall(told))
-            return not (limits.get("image") == "0" and limits.get("video", "0") == "0")
-    return True
 
 
 @dataclass(frozen=True)
@@ -182,7 +165,8 @@ class CardAccount:
     @cached_property
     def tower_bytes(self) -> int:
         """Bytes that a vision tower takes while it is profiled; 0 where only language is served."""
-        if not self.generation.profiles_towers or not serves_images(self.inputs.spec.serve.extra_args):
+        passed = self.inputs.passed
+        if not (self.generation.profiles_towers and passed.serves_images and passed.profiles_images):
             return 0
         architecture = self.inputs.architecture
         return architecture.image_token_bytes * max(self.batch.batched_tokens, architecture.largest_image_tokens)

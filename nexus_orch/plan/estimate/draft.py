@@ -16,7 +16,7 @@ from nexus_orch.plan.estimate.bus_rates import BusRates, layer_matrices, read_ra
 from nexus_orch.plan.offload.kv_tier import kv_page_table_bytes
 from nexus_orch.plan.release.generations import Generation
 from nexus_orch.plan.release.kept import Batch, measured
-from nexus_orch.plan.release.kv_cache import CacheLayout, CacheShape, make_layout
+from nexus_orch.plan.release.kv_cache import CacheLayout, make_layout
 from nexus_orch.plan.release.pinning import grows_segments
 from nexus_orch.plan.release.weights import WeightLayout
 from nexus_orch.types import GIB, MIB, GpuFacts
@@ -64,21 +64,13 @@ class Draft:
     @cached_property
     def caches(self) -> tuple[CacheLayout, ...]:
         """The cache layout of each pipeline stage."""
-        shape = CacheShape(
-            self.parallelism.tensor_parallel,
-            self.inputs.kv_dtype_bytes,
-            self.inputs.dtype_bytes,
-            self.inputs.spec.memory.kv_cache.block_size or DEFAULT_BLOCK_SIZE,
-            self.batched_tokens,
-            self.inputs.architecture.attention_heads,
-        )
-        layers = self.inputs.architecture.layers
-        sizes = self.weights.sizes
+        ranks = self.parallelism.tensor_parallel, self.parallelism.pipeline_parallel
+        shape = self.inputs.cache_shape(self.generation, self.batched_tokens, DEFAULT_BLOCK_SIZE, ranks)
+        architecture, sizes = self.inputs.architecture, self.weights.sizes
         starts = [sum(sizes[:index]) for index in range(len(sizes))]
-        return tuple(
-            make_layout(layers[start : start + size], shape, self.generation.cache)
-            for start, size in zip(starts, sizes, strict=True)
-        )
+        layers = [architecture.layers[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+        layers[-1] += architecture.drafts
+        return tuple(make_layout(stage, shape, self.generation.cache) for stage in layers)
 
     @cached_property
     def bus_rates(self) -> tuple[BusRates, ...]:

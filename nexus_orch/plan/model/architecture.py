@@ -81,6 +81,10 @@ class StateCache:
     conv_elements: int
     ssm_elements: int
     ssm_float32: bool = False
+    conv_width: int = 0
+    """Elements that the convolution keeps for each token that is drafted."""
+    chunk: int = 0
+    """Tokens that the layer's kernels take at once; 0 where a state is never kept for each block of them."""
 
 
 LayerCache = AttentionCache | StateCache
@@ -129,6 +133,8 @@ class Architecture:
     layers: tuple[Layer, ...]
     embedding: tuple[Parameter, ...]
     head: tuple[Parameter, ...]
+    drafts: tuple[Layer, ...] = ()
+    """Layers of its own that draft tokens in this run: their cache lies on the last stage, their weights in `head`."""
     vision: tuple[Parameter, ...] = ()
     image_token_bytes: int = 0
     """Bytes of the vision tower's two widest tensors for one token that the model sees of an image: a token stands for

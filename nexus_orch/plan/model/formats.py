@@ -26,10 +26,13 @@ WHOLE_ROW = 1 << 40
 """A group as wide as any matrix: one scale for each output."""
 
 MXFP4_GROUP = 32
-MXFP4_WIDTH_MULTIPLE = 256
-"""Expert widths are padded to this when MXFP4 weights are loaded (quantization/mxfp4.py rounds up by backend):
-GPT-OSS's 2880 becomes 3072, +0.65 GiB for the 20B model on an H100. On A100 the 120B model's 17.22 GiB on each of four
-ranks are explained by the hidden size being padded as well."""
+TRITON_PADDING = (256, 1)
+MARLIN_PADDING = (128, 256)
+FLASHINFER_PADDING = (256, 256)
+"""What widths and hidden sizes of MXFP4 experts are padded to (quantization/mxfp4.py, later fused_moe/oracle/mxfp4.py:
+mxfp4_round_up_hidden_size_and_intermediate_size; Triton's own layout on Hopper pads the width). GPT-OSS's width of 2880
+becomes 3072, 2944 or 3072, and its hidden size 2880, 3072 or 3072. The 20B model took 13.47 GiB on an H100 (0.12.0) and
+13.72 on an A100 (0.19.0), the 120B model 65.97 on an H100 (0.10.1) and 17.22 on each of four A100 (0.10.1.1)."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,18 @@ class Format:
     group_index: bool = False
     """GPTQ keeps the group of each input (g_idx, int32)."""
 
-    def matrix_bytes(self, rows: int, columns: int) -> int:
-        total = int(rows * columns * self.bits / 8)
+    def pieces(self, rows: int, columns: int) -> tuple[int, ...]:
+        """Bytes of the tensors that a matrix is kept in, each of which is allocated by itself: the packed weights, the
+        scales, the zero points and the group of each input."""
+        packed = int(rows * columns * self.bits / 8)
+        index = (4 * columns,) if self.group_index else ()
         if self.block is not None:
-            total += -(-rows // self.block[0]) * -(-columns // self.block[1]) * self.scale_bytes
-        elif self.group is not None:
-            groups = rows * -(-columns // self.group)
-            total += groups * self.scale_bytes + (int(groups * self.bits / 8) if self.zero_points else 0)
-        else:
-            total += self.scale_bytes
-        return total + (4 * columns if self.group_index else 0)
+            return packed, -(-rows // self.block[0]) * -(-columns // self.block[1]) * self.scale_bytes, *index
+        if self.group is None:
+            return packed, self.scale_bytes, *index
+        groups = rows * -(-columns // self.group)
+        zeros = (int(groups * self.bits / 8),) if self.zero_points else ()
+        return packed, groups * self.scale_bytes, *zeros, *index
 
 
 FP8_TENSOR = Format(8)
@@ -88,8 +93,8 @@ class Scheme:
     experts_only: bool = False
     converts_head: bool = False
     """The output matrix is quantized, too."""
-    pads_hidden: bool = False
-    """MXFP4 through Marlin (before Hopper) pads the hidden size of the experts too."""
+    padding: tuple[int, int] = TRITON_PADDING
+    """What the width and the hidden size of MXFP4 experts are padded to."""
     notes: tuple[str, ...] = ()
     is_guess: bool = False
     """The configuration does not tell which layers have which width."""
@@ -139,18 +144,23 @@ class Scheme:
         self, parameter: Parameter, tensor_parallel: int, dtype_bytes: int, layer: int | None = None
     ) -> int:
         """Bytes of this parameter, scales included, on the largest rank."""
+        return sum(self.tensor_pieces(parameter, tensor_parallel, dtype_bytes, layer))
+
+    def tensor_pieces(
+        self, parameter: Parameter, tensor_parallel: int, dtype_bytes: int, layer: int | None = None
+    ) -> tuple[int, ...]:
+        """Bytes of the tensors that this parameter is kept in on the largest rank: one, or with scales several."""
         rows, columns = parameter.shape_on_rank(tensor_parallel)
         stored = self.format_of(parameter, layer)
         if stored is None:
-            return parameter.copies * rows * columns * dtype_bytes
+            return (parameter.copies * rows * columns * dtype_bytes,)
         if self.method == "mxfp4" and parameter.copies > 1:
             rows, columns = self._padded_experts(parameter, rows, columns)
-        return parameter.copies * stored.matrix_bytes(rows, columns)
+        return tuple(parameter.copies * piece for piece in stored.pieces(rows, columns))
 
     def _padded_experts(self, parameter: Parameter, rows: int, columns: int) -> tuple[int, int]:
         """Rows of w13 hold two widths, columns of w2 one; the other side is the hidden size."""
-        multiple = MXFP4_WIDTH_MULTIPLE
-        hidden = multiple if self.pads_hidden else 1
+        multiple, hidden = self.padding
         if parameter.split == "rows":
             return 2 * round_up(rows // 2, multiple), round_up(columns, hidden)
         return round_up(rows, hidden), round_up(columns, multiple)

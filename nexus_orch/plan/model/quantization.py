@@ -8,14 +8,17 @@ from typing import Any
 
 from nexus_orch.errors import Problem
 from nexus_orch.plan.model.formats import (
+    FLASHINFER_PADDING,
     FP8_BLOCK,
     FP8_CHANNEL,
     FP8_TENSOR,
+    MARLIN_PADDING,
     MXFP4,
     MXFP4_GROUP,
     MXFP8,
     NF4,
     NVFP4,
+    TRITON_PADDING,
     UNQUANTIZED,
     WHOLE_ROW,
     Format,
@@ -25,6 +28,7 @@ from nexus_orch.plan.model.formats import (
 from nexus_orch.plan.model.methods import canonical_method, reads
 from nexus_orch.plan.model.modules import Modules
 from nexus_orch.plan.model.online import online_scheme
+from nexus_orch.releases.models import brings_triton_kernels, packs_mxfp4_for_marlin
 
 _GROUP = 128
 _HEAD = "lm_head"
@@ -64,8 +68,8 @@ def choose_scheme(
     scheme = _from_config(canonical_method(method), found)
     if scheme is None:
         return _unsupported(method, "the planner does not know how large its weights are")
-    if compute_capability is not None and compute_capability < (9, 0):
-        scheme = replace(scheme, pads_hidden=True)
+    if scheme.method == "mxfp4":
+        scheme = replace(scheme, padding=_mxfp4_padding(compute_capability, version))
     if pinned is not None and not reads(pinned, method):
         return _unsupported(pinned, f"the checkpoint is quantized with {method}")
     return scheme
@@ -252,6 +256,17 @@ def _compressed_weights(weights: Mapping[str, Any]) -> Format:
 def _mxfp4(config: Mapping[str, Any]) -> Scheme:
     """GPT-OSS: nothing but the experts, whatever the list of exceptions says."""
     return Scheme("mxfp4", MXFP4, experts_only=True)
+
+
+def _mxfp4_padding(capability: tuple[int, int] | None, version: str | None) -> tuple[int, int]:
+    """By the kernels that take the experts: FlashInfer's on Blackwell of the data center, Triton's on Hopper where they
+    are there, else Marlin's (quantization/mxfp4.py: get_mxfp4_backend of 0.10.2 to 0.18.1)."""
+    if capability is None:
+        return TRITON_PADDING
+    if capability[0] == 10:
+        return FLASHINFER_PADDING
+    has_triton = version is None or (brings_triton_kernels(version) and not packs_mxfp4_for_marlin(version))
+    return TRITON_PADDING if capability[0] == 9 and has_triton else MARLIN_PADDING
 
 
 def _bitsandbytes(config: Mapping[str, Any]) -> Scheme:

@@ -135,6 +135,9 @@ def _cache_rules(version: str) -> CacheRules:
         hybrid=memory.groups_layers(version),
         even_groups=memory.evens_groups(version),
         latents=memory.caches_latents(version),
+        prefixes_of_states=memory.caches_prefixes_of_states(version),
+        state_of_each_block=memory.keeps_state_of_each_block(version),
+        batches_in_flight=memory.counts_batches_in_flight(version),
         null_block=memory.keeps_null_block(version),
         tokens_by_concurrency=memory.tells_tokens_by_concurrency(version),
     )

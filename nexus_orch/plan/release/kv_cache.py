@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import lcm
 
 from nexus_orch.plan.model.architecture import AttentionCache, Layer, LayerCache, StateCache, round_up
 
 ATTENTION_BLOCK_MULTIPLE = 16
 """FlashAttention's block sizes are multiples of 16; a block raised to a Mamba state's size keeps to that."""
+LATENT_BLOCK_MULTIPLE = 128
+"""Kernels of latent attention want the blocks of 128 tokens where they are raised."""
 
 
 @dataclass(frozen=True)
@@ -24,25 +27,34 @@ class CacheRules:
     """One block is kept aside (from 0.30)."""
     latents: bool = True
     """Multi-head latent attention caches one vector for all heads; else whole heads."""
+    prefixes_of_states: bool = False
+    """Models with states cache prefixes by default (from 0.26)."""
+    state_of_each_block: bool = True
+    """With prefixes cached, Mamba keeps a state for each block of a request (before 0.28); else two for a request."""
+    batches_in_flight: bool = False
+    """A window holds the tokens of all batches that are under way (from 0.26)."""
     tokens_by_concurrency: bool = True
     """How the log prints the tokens: concurrency times max_model_len (from 0.22), else blocks over groups."""
 
 
 @dataclass(frozen=True)
 class CacheGroup:
-    """Layers that share one block table. `window` limits what a request holds; `is_state` is one block a request."""
+    """Layers that share one block table. `window` limits what a request holds. A group of states has `states` blocks a
+    request (None: no states), and one more for each block of tokens where `each_block` is set."""
 
     layers: int
     block_size: int
     window: int | None = None
-    is_state: bool = False
+    states: int | None = None
+    each_block: bool = False
+    context_parallel: int = 1
 
     def blocks(self, tokens: int, batched_tokens: int) -> int:
         """Blocks that one request of `tokens` takes (kv_cache_interface.py: max_memory_usage_bytes)."""
-        if self.is_state:
-            return 1
+        if self.states is not None:
+            return self.states + (-(-tokens // self.block_size) if self.each_block else 0)
         if self.window is None:
-            return -(-tokens // self.block_size)
+            return -(-tokens // (self.context_parallel * self.block_size))
         return -(-min(self.window - 1 + batched_tokens, tokens) // self.block_size) + 1
 
 
@@ -80,7 +92,8 @@ class CacheLayout:
             return 0
         if self.rules.tokens_by_concurrency:
             return int(self.concurrency(num_blocks, max_model_len) * max_model_len)
-        return num_blocks // len(self.groups) * min(group.block_size for group in self.groups)
+        least = min(group.block_size for group in self.groups)
+        return num_blocks // len(self.groups) * least * max(group.context_parallel for group in self.groups)
 
     def holds(self, num_blocks: int, tokens: int, requests: int = 1) -> bool:
         """Whether `requests` requests of `tokens` tokens fit at once."""
@@ -107,6 +120,7 @@ class _Kind:
     block_size: int
     window: int | None
     is_state: bool
+    each_block: bool = False
 
 
 def token_bytes(cache: AttentionCache, tensor_parallel: int, dtype_bytes: int) -> int:
@@ -117,12 +131,19 @@ def token_bytes(cache: AttentionCache, tensor_parallel: int, dtype_bytes: int) -
     return heads * (cache.key_dim + cache.value_dim) * dtype_bytes
 
 
-def state_bytes(cache: StateCache, tensor_parallel: int, model_dtype_bytes: int) -> int:
-    """Bytes of one sequence's state in one layer on one rank."""
-    ssm = 4 if cache.ssm_float32 else model_dtype_bytes
-    return (
-        -(-cache.conv_elements // tensor_parallel) * model_dtype_bytes + -(-cache.ssm_elements // tensor_parallel) * ssm
-    )
+def state_bytes(
+    cache: StateCache,
+    tensor_parallel: int,
+    model_dtype_bytes: int,
+    *,
+    draft_tokens: int = 0,
+    element_bytes: int | None = None,
+) -> int:
+    """Bytes of one sequence's state in one layer on one rank (mamba_utils.py: the convolution keeps what is drafted,
+    too). `element_bytes` of the state itself, where the user asks for a type."""
+    ssm = element_bytes or (4 if cache.ssm_float32 else model_dtype_bytes)
+    conv = -(-(cache.conv_elements + cache.conv_width * draft_tokens) // tensor_parallel)
+    return conv * model_dtype_bytes + -(-cache.ssm_elements // tensor_parallel) * ssm
 
 
 @dataclass(frozen=True)
@@ -134,8 +155,31 @@ class CacheShape:
     model_dtype_bytes: int
     block_size: int
     batched_tokens: int
+    """Tokens that a request may have under way at once."""
     attention_heads: int = 0
     """Heads of the model, which a release that knows no latents caches."""
+    draft_tokens: int = 0
+    context_parallel: int = 1
+    caches_prefixes: bool = False
+    """Prefixes of requests are cached, so that states are kept at the ends of blocks."""
+    state_mode: str | None = None
+    """How states are kept then, as the user asks for: "all" or "align"."""
+    state_element_bytes: int | None = None
+    """Bytes of an element of a state, as the user asks for."""
+
+    def state_bytes(self, cache: StateCache) -> int:
+        return state_bytes(
+            cache,
+            self.tensor_parallel,
+            self.model_dtype_bytes,
+            draft_tokens=self.draft_tokens,
+            element_bytes=self.state_element_bytes,
+        )
+
+    def keeps_each_block(self, cache: StateCache, rules: CacheRules) -> bool:
+        """Whether a state is kept for each block of a request."""
+        wanted = self.state_mode or ("all" if rules.state_of_each_block else "align")
+        return self.caches_prefixes and wanted == "all" and cache.chunk > 0
 
 
 WHOLE_HEAD = 256
@@ -150,17 +194,23 @@ def make_layout(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -
     if len(kinds) == 1 or not rules.hybrid:
         total = sum(kind.page_bytes * count for kind, count in kinds.items())
         leading = min(kinds, key=lambda kind: kind.is_state)
-        group = CacheGroup(sum(kinds.values()), leading.block_size, leading.window, leading.is_state)
-        return CacheLayout(total, (group,), rules, shape.batched_tokens)
+        return CacheLayout(total, (_group(leading, sum(kinds.values()), shape),), rules, shape.batched_tokens)
     least, most = min(kinds.values()), max(kinds.values())
     size = most if rules.even_groups and most < 1.5 * least else least
     split = tuple(
-        CacheGroup(min(size, count), kind.block_size, kind.window, kind.is_state)
-        for kind, count in kinds.items()
-        for _ in range(-(-count // size))
+        _group(kind, min(size, count), shape) for kind, count in kinds.items() for _ in range(-(-count // size))
     )
     page = max(kind.page_bytes for kind in kinds)
     return CacheLayout(page * size, split, rules, shape.batched_tokens)
+
+
+def _group(kind: _Kind, layers: int, shape: CacheShape) -> CacheGroup:
+    """States: one of a request, two where they are kept at the end of a block, and one more for each drafted token."""
+    if not kind.is_state:
+        return CacheGroup(layers, kind.block_size, kind.window, context_parallel=shape.context_parallel)
+    states = 1 if kind.each_block or not shape.caches_prefixes else 2
+    drafted = shape.draft_tokens - (1 if kind.each_block else 0)
+    return CacheGroup(layers, kind.block_size, states=states + drafted, each_block=kind.each_block)
 
 
 def _kinds(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -> dict[_Kind, int]:
@@ -172,11 +222,12 @@ def _kinds(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -> dic
         for key, layer in different.items()
         if layer.cache is not None
     ]
-    block_size = _raised_block([cache for cache, _ in caches], shape)
+    block_size = _raised_block([cache for cache, _ in caches], shape, rules)
     kinds: dict[_Kind, int] = {}
     for cache, count in caches:
         if isinstance(cache, StateCache):
-            kind = _Kind(state_bytes(cache, shape.tensor_parallel, shape.model_dtype_bytes), block_size, None, True)
+            each_block = shape.keeps_each_block(cache, rules)
+            kind = _Kind(shape.state_bytes(cache), block_size, None, True, each_block)
         else:
             page = block_size * token_bytes(cache, shape.tensor_parallel, shape.dtype_bytes)
             kind = _Kind(page, block_size, cache.window if rules.hybrid else None, False)
@@ -191,15 +242,21 @@ def _whole_heads(cache: LayerCache, shape: CacheShape) -> LayerCache:
     return cache
 
 
-def _raised_block(caches: Sequence[AttentionCache | StateCache], shape: CacheShape) -> int:
-    """The attention block, raised until its page holds a state (platforms: update_block_size_for_backend)."""
+def _raised_block(caches: Sequence[AttentionCache | StateCache], shape: CacheShape, rules: CacheRules) -> int:
+    """The attention block, raised until its page holds a state (platforms/interface.py: _align_hybrid_block_size): to
+    whole chunks of Mamba's kernels where each block has a state, to 128 beside latents."""
     states = [cache for cache in caches if isinstance(cache, StateCache)]
     attentions = [cache for cache in caches if isinstance(cache, AttentionCache)]
     if not states or not attentions:
         return shape.block_size
-    state = max(state_bytes(cache, shape.tensor_parallel, shape.model_dtype_bytes) for cache in states)
+    state = max(shape.state_bytes(cache) for cache in states)
     token = max(token_bytes(cache, shape.tensor_parallel, shape.dtype_bytes) for cache in attentions)
-    return max(shape.block_size, round_up(-(-state // token), ATTENTION_BLOCK_MULTIPLE))
+    multiple = max(ATTENTION_BLOCK_MULTIPLE, shape.block_size)
+    if rules.latents and any(cache.latent for cache in attentions):
+        multiple = max(multiple, LATENT_BLOCK_MULTIPLE)
+    chunks = {cache.chunk for cache in states if shape.keeps_each_block(cache, rules)}
+    multiple = lcm(multiple, *chunks)
+    return max(shape.block_size, round_up(-(-state // token), multiple))
 
 
 def _same_pages(kinds: dict[_Kind, int]) -> dict[_Kind, int]:

@@ -185,9 +185,13 @@ class WeightLayout:
         return {}
 
     def _layer(self, layer: Layer, index: int) -> _LayerWeights:
-        sizes = tuple(int(self._size(parameter, index) * self.layer_scale) for parameter in layer.parameters)
+        pieces = tuple(
+            tuple(int(piece * self.layer_scale) for piece in self._pieces(parameter, index))
+            for parameter in layer.parameters
+        )
+        sizes = tuple(map(sum, pieces))
         return _LayerWeights(
-            sum(self._allocated(size) for size in sizes),
+            sum(self._allocated(piece) for kept in pieces for piece in kept),
             tuple(self.scheme.stored_name(parameter, index) for parameter in layer.parameters),
             sizes,
             tuple(
@@ -198,6 +202,9 @@ class WeightLayout:
 
     def _size(self, parameter: Parameter, layer: int | None = None) -> int:
         return self.scheme.tensor_bytes(parameter, self.tensor_parallel, self.dtype_bytes, layer)
+
+    def _pieces(self, parameter: Parameter, layer: int | None = None) -> tuple[int, ...]:
+        return self.scheme.tensor_pieces(parameter, self.tensor_parallel, self.dtype_bytes, layer)
 
     def _allocated(self, size: int) -> int:
         return allocated_bytes(size, whole_segments=self.whole_segments, expandable=self.expandable)

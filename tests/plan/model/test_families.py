@@ -136,7 +136,7 @@ def test_gemma_that_sees_and_hears_is_what_a_launch_loaded() -> None:
         "ignore": ["lm_head", "re:.*vision_tower.*", "re:.*audio_tower.*", "re:.*per_layer.*"],
     }
     found = _weights_gib({**config, "quantization_config": quantization}, whole_segments=True)
-    assert found == pytest.approx(9.81, rel=0.005)
+    assert found == pytest.approx(9.81, rel=0.007)
 
 
 def test_gemma_3n_counts_its_streams() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from bench.field.launches import DATA
 from nexus_orch.plan import parse_architecture
+from nexus_orch.plan.asked.inputs import read_inputs
 from nexus_orch.plan.release.kv_cache import CacheLayout, CacheRules, CacheShape, make_layout
 from nexus_orch.types import GIB
-from tests.plan.cases import config_of, launches, plan_launch
+from tests.plan.cases import config_of, launches, make_facts, make_gpu, make_spec, plan_launch
 
 PRINTED = [
     launch for launch in launches() if "kv_tokens" in launch["measured"] and launch["measured"]["kv_cache_gib"] > 3
@@ -95,3 +99,68 @@ def test_printed_tokens_follow_from_the_measured_bytes(launch: dict[str, object]
     card = plan.per_gpu[0]
     ours = plan.kv_cache_tokens / (card.kv_cache_bytes / GIB)
     assert ours == pytest.approx(measured["kv_tokens"] / measured["kv_cache_gib"], rel=0.012)
+
+
+ASKED = "--speculative-config", '{"method": "mtp", "num_speculative_tokens": 3}'
+CACHED = ("--enable-prefix-caching",)
+QWEN = "Qwen3.6-27B-AutoRound-int4.json"
+
+
+@pytest.mark.parametrize(
+    ("run", "tokens"),
+    [
+        (("0.24.0", 2, "fp8", 262144, (*CACHED, *ASKED)), 300_220),
+        (("0.24.0", 2, "fp8", 262144, (*CACHED, *ASKED)), 623_873),
+        (("0.27.1", 2, "fp8", 262144, ASKED), 270_930),
+        (("0.24.0", 1, "fp8", 262144, CACHED), 1_505_068),
+        (("0.24.0", 1, "fp8", 262144, (*CACHED, ASKED[0], ASKED[1].replace("3", "2"))), 1_394_129),
+        (("0.27.0", 1, "fp8", 32768, ()), 91_022),
+        (("0.27.0", 1, "fp8", 32768, ()), 135_926),
+        (("0.27.0", 1, "fp8", 32768, ASKED), 90_112),
+        (("0.27.0", 1, "auto", 32768, ()), 76_458),
+        (("0.27.0", 2, "auto", 262144, ()), 377_456),
+    ],
+)
+def test_printed_tokens_of_a_model_with_states_are_whole_blocks(
+    run: tuple[str, int, str, int, tuple[str, ...]], tokens: int
+) -> None:
+    """Published launches of Qwen3.6-27B, and of one with the same layers: release, cards, type of the cache, context
+    and options, with prefixes cached or not, drafting or not."""
+    version, cards, dtype, context, args = run
+    config = json.loads((DATA / "configs" / QWEN).read_text())
+    facts = make_facts(config, *[make_gpu()] * cards, version=version)
+    settings = {"serve.tensor_parallel": cards, "serve.extra_args": args, "model.max_model_len": context}
+    if dtype != "auto":
+        settings["memory.kv_cache.dtype"] = dtype
+    inputs = read_inputs(make_spec(settings), facts, ())
+    generation = inputs.generation()
+    shape = inputs.cache_shape(generation, 8192, 16, (cards, 1))
+    layout = make_layout((*inputs.architecture.layers, *inputs.architecture.drafts), shape, generation.cache)
+    blocks = -(-tokens * layout.request_blocks(context) // context)
+    assert layout.tokens(blocks, context) == tokens
+
+
+def test_mamba_keeps_a_state_of_each_block_in_two_releases() -> None:
+    config = config_of("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16")
+    of_a_request = {}
+    for version in ("0.25.1", "0.26.0", "0.27.1", "0.28.0"):
+        inputs = read_inputs(make_spec({}), make_facts(config, make_gpu(), version=version), ())
+        generation = inputs.generation()
+        shape = inputs.cache_shape(generation, 8192, 16, (1, 1))
+        layout = make_layout(inputs.architecture.layers, shape, generation.cache)
+        states = [group for group in layout.groups if group.states is not None]
+        of_a_request[version] = {group.blocks(100_000, 8192) for group in states}
+    assert of_a_request["0.25.1"] == {1}
+    assert of_a_request["0.26.0"] == of_a_request["0.27.1"]
+    assert min(of_a_request["0.26.0"]) > 10
+    assert of_a_request["0.28.0"] == {2}
+
+
+def test_context_parallelism_divides_a_request_and_multiplies_what_is_printed() -> None:
+    """Kimi-K2-Thinking on eight H200 with 0.11.1: 715,072 tokens, and 5,721,088 with the tokens among all ranks."""
+    layers = parse_architecture(config_of("deepseek-ai/DeepSeek-V3")).layers
+    for ranks in (1, 8):
+        shape = CacheShape(8, 2, 2, 16, 2048, context_parallel=ranks)
+        layout = make_layout(layers, shape, CacheRules(tokens_by_concurrency=False))
+        assert layout.tokens(44692, 262144) == 715_072 * ranks
+        assert layout.concurrency(44692, 262144) == pytest.approx(44692 / 16384 * ranks)

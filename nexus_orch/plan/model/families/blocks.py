@@ -139,6 +139,7 @@ class Mamba2:
     conv_bias: bool
     bias: bool
     float32_state: bool = False
+    chunk: int = 256
 
     @property
     def inner(self) -> int:
@@ -161,8 +162,8 @@ class Mamba2:
 
     def cache(self) -> StateCache:
         """vLLM: layers/mamba/mamba_utils.py, mamba2_state_shape."""
-        conv = self.conv_width * (self.kernel - 1)
-        return StateCache(conv, self.heads * self.head_dim * self.state, self.float32_state)
+        conv, state = self.conv_width * (self.kernel - 1), self.heads * self.head_dim * self.state
+        return StateCache(conv, state, self.float32_state, self.conv_width, self.chunk)
 
 
 @dataclass(frozen=True)
@@ -190,4 +191,5 @@ class GatedDeltaNet:
     def cache(self) -> StateCache:
         """vLLM: mamba_utils.py, gated_delta_net_state_shape."""
         keys, values = self.key_heads * self.key_dim, self.value_heads * self.value_dim
-        return StateCache((2 * keys + values) * (self.kernel - 1), values * self.key_dim, self.float32_state)
+        width = 2 * keys + values
+        return StateCache(width * (self.kernel - 1), values * self.key_dim, self.float32_state, width)

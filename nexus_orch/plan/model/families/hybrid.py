@@ -72,6 +72,10 @@ def jamba(reader: ConfigReader) -> tuple[Layer, ...]:
     return tuple(kinds[index % period == offset, index % every == start] for index in range(layer_count(reader)))
 
 
+_MAMBA1_CHUNK = 2048
+"""What vLLM takes where a configuration names none (config/model.py: get_mamba_chunk_size)."""
+
+
 def _mamba1(reader: ConfigReader, hidden: int) -> tuple[tuple[Parameter, ...], StateCache]:
     inner = reader.integer("mamba_expand", default=2) * hidden
     state, kernel = reader.integer("mamba_d_state"), reader.integer("mamba_d_conv")
@@ -91,7 +95,7 @@ def _mamba1(reader: ConfigReader, hidden: int) -> tuple[tuple[Parameter, ...], S
     ]
     if reader.flag("mamba_conv_bias", True):
         parameters.append(blocks.vector("mamba.conv1d.bias", inner, "rows"))
-    return tuple(parameters), StateCache(inner * (kernel - 1), inner * state)
+    return tuple(parameters), StateCache(inner * (kernel - 1), inner * state, chunk=_MAMBA1_CHUNK)
 
 
 _BLOCK_LETTERS = {
@@ -147,6 +151,7 @@ def _nemotron_mamba(reader: ConfigReader, hidden: int) -> blocks.Mamba2:
         reader.flag("use_conv_bias", True),
         reader.flag("use_bias", False),
         reader.text("mamba_ssm_cache_dtype") == "float32",
+        chunk=reader.integer("mamba_chunk_size", "chunk_size", default=256),
     )
 
 
@@ -178,6 +183,7 @@ def granite_hybrid(reader: ConfigReader) -> tuple[Layer, ...]:
         reader.integer("mamba_d_conv"),
         reader.flag("mamba_conv_bias", True),
         reader.flag("mamba_proj_bias", False),
+        chunk=reader.integer("mamba_chunk_size", "chunk_size", default=256),
     )
     shared = reader.integer("shared_intermediate_size")
     has_experts = reader.integer("num_local_experts", default=0, minimum=0) > 0

@@ -1,0 +1,156 @@
+"""What options that are only passed on say about memory: drafts, prefixes, states, context parallelism, graph sizes.
+
+A plan that looked at settings alone would be wrong for a run that has them: `serve.extra_args` reaches the engine as it
+is. Sources: vllm/engine/arg_utils.py and vllm/config/speculative.py of 0.11.0 to 0.33.0.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_LIMIT = re.compile(r"(image|video)\W{1,4}(\d+)")
+OWN_DRAFT = "mtp"
+"""Methods whose name ends so draft with layers of the checkpoint itself (config/speculative.py: MTPModelTypes)."""
+
+
+@dataclass(frozen=True)
+class Drafting:
+    """Speculative decoding: `tokens` drafted at once, by the model's own extra layers or by what is named elsewhere."""
+
+    tokens: int = 0
+    is_own: bool = False
+    has_model: bool = False
+    """Another model drafts, whose weights and cache the plan does not know."""
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What the passed options say; None where they say nothing."""
+
+    drafting: Drafting = Drafting()
+    caches_prefixes: bool | None = None
+    state_mode: str | None = None
+    """--mamba-cache-mode."""
+    state_dtype: str | None = None
+    """--mamba-ssm-cache-dtype."""
+    context_parallel: int = 1
+    """Ranks among which the tokens of a request are divided while it is decoded."""
+    overlaps_batches: bool | None = None
+    """--async-scheduling."""
+    largest_graph: int | None = None
+    serves_images: bool = True
+    profiles_images: bool = True
+    """The vision tower is run while memory is profiled."""
+
+
+def read_passed(extra_args: Sequence[str]) -> Passed:
+    """The options of a command line that move memory and have no setting of ours."""
+    options = _Options(extra_args)
+    return Passed(
+        drafting=_drafting(options),
+        caches_prefixes=options.flag("enable-prefix-caching"),
+        state_mode=options.text("mamba-cache-mode"),
+        state_dtype=options.text("mamba-ssm-cache-dtype"),
+        context_parallel=max(1, options.number("decode-context-parallel-size", "dcp") or 1)
+        * max(1, options.number("prefill-context-parallel-size", "pcp") or 1),
+        overlaps_batches=options.flag("async-scheduling"),
+        largest_graph=_largest_graph(options),
+        serves_images=_serves_images(options),
+        profiles_images=options.flag("skip-mm-profiling") is not True,
+    )
+
+
+class _Options:
+    """The values of options in the spellings that the engine's parser takes: `--a b`, `--a=b`, `--a_b`, `--no-a`,
+    `--a.key b`."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._given: dict[str, str] = {}
+        self._keys: dict[str, dict[str, str]] = {}
+        for name, value in _pairs(words):
+            head, _, key = name.partition(".")
+            if key:
+                self._keys.setdefault(head, {})[key] = value
+            else:
+                self._given[head] = value
+
+    def text(self, *names: str) -> str | None:
+        return next((self._given[name] for name in names if self._given.get(name)), None)
+
+    def number(self, *names: str) -> int | None:
+        told = self.text(*names)
+        return int(told) if told is not None and told.isdecimal() else None
+
+    def flag(self, name: str) -> bool | None:
+        if f"no-{name}" in self._given:
+            return False
+        if name not in self._given:
+            return None
+        return self._given[name].lower() not in ("false", "0")
+
+    def record(self, *names: str) -> Mapping[str, Any]:
+        """A JSON object, with dotted keys over it."""
+        found: dict[str, Any] = {}
+        for name in names:
+            try:
+                told = json.loads(self._given.get(name) or "{}")
+            except (ValueError, RecursionError):
+                told = {}
+            found |= told if isinstance(told, dict) else {}
+            found |= self._keys.get(name, {})
+        return found
+
+
+def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each option without its dashes, with the words behind it."""
+    name, values = "", list[str]()
+    for word in (*words, "--"):
+        if word.startswith("-") and not word[1:2].isdigit():
+            if name:
+                yield name, " ".join(values)
+            spelt, equals, value = word.lstrip("-").partition("=")
+            head, dot, key = spelt.partition(".")
+            name, values = head.replace("_", "-") + dot + key, [value] if equals else []
+        else:
+            values.append(word)
+
+
+def _drafting(options: _Options) -> Drafting:
+    told = options.record("speculative-config", "sc")
+    tokens = _count(told.get("num_speculative_tokens")) or options.number("num-speculative-tokens", "spec-tokens")
+    model = told.get("model") or options.text("speculative-model", "spec-model")
+    method = str(told.get("method") or options.text("spec-method") or "")
+    if not (tokens or model or method):
+        return Drafting()
+    is_own = method.endswith(OWN_DRAFT)
+    looks_up = "ngram" in method or str(model) in ("[ngram]", "ngram") or method == "suffix"
+    return Drafting(tokens or 1, is_own, has_model=bool(model) and not is_own and not looks_up)
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _largest_graph(options: _Options) -> int | None:
+    told = options.number("max-cudagraph-capture-size")
+    sizes = options.text("cudagraph-capture-sizes", "cuda-graph-sizes")
+    listed = [int(size) for size in re.findall(r"\d+", sizes or "")]
+    configured = options.record("compilation-config", "cc", "O").get("max_cudagraph_capture_size")
+    return told or max(listed, default=None) or _count(configured)
+
+
+def _serves_images(options: _Options) -> bool:
+    """Unless --language-model-only is given, or no image and no video is allowed (`--limit-mm-per-prompt`)."""
+    if options.flag("language-model-only"):
+        return False
+    told = options.record("limit-mm-per-prompt")
+    limits = {kind: str(count) for kind, count in told.items()}
+    if not limits:
+        limits = dict(_LIMIT.findall(options.text("limit-mm-per-prompt") or ""))
+    return not (limits.get("image") == "0" and limits.get("video", "0") == "0")

@@ -1,0 +1,80 @@
+"""What options that are only passed on say about memory, in every spelling."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus_orch.plan.asked.passed import Drafting, Passed, read_passed
+
+MTP = {"method": "mtp", "num_speculative_tokens": 3}
+
+
+def test_nothing_passed_says_nothing() -> None:
+    assert read_passed(()) == Passed()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--speculative-config", json.dumps(MTP)),
+        (f"--speculative-config={json.dumps(MTP)}",),
+        ("--speculative_config", json.dumps(MTP)),
+        ("--speculative-config.method", "mtp", "--speculative-config.num_speculative_tokens", "3"),
+        ("--spec-method", "mtp", "--spec-tokens", "3"),
+    ],
+)
+def test_a_models_own_draft_in_all_spellings(words: tuple[str, ...]) -> None:
+    assert read_passed(words).drafting == Drafting(3, is_own=True)
+
+
+@pytest.mark.parametrize(
+    ("told", "drafting"),
+    [
+        ({"model": "a/b", "num_speculative_tokens": 5, "method": "eagle3"}, Drafting(5, has_model=True)),
+        ({"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}, Drafting(4)),
+        ({"method": "deepseek_mtp", "num_speculative_tokens": 1}, Drafting(1, is_own=True)),
+        ({"model": "a/b"}, Drafting(1, has_model=True)),
+    ],
+)
+def test_who_drafts(told: dict[str, object], drafting: Drafting) -> None:
+    assert read_passed(("--speculative-config", json.dumps(told))).drafting == drafting
+
+
+def test_flags_may_be_negated_and_numbers_have_short_names() -> None:
+    found = read_passed(("--no-enable-prefix-caching", "--async-scheduling", "-dcp", "8", "-pcp=2"))
+    assert found == Passed(caches_prefixes=False, overlaps_batches=True, context_parallel=16)
+    assert read_passed(("--enable-prefix-caching", "--max-model-len", "4096")).caches_prefixes is True
+
+
+def test_graph_sizes_are_read_wherever_they_are_said() -> None:
+    assert read_passed(("--max-cudagraph-capture-size", "4")).largest_graph == 4
+    assert read_passed(("--cudagraph-capture-sizes", "1", "2", "16")).largest_graph == 16
+    assert read_passed(("-cc.max_cudagraph_capture_size", "32")).largest_graph == 32
+
+
+@pytest.mark.parametrize(
+    ("words", "serves"),
+    [
+        (("--language-model-only",), False),
+        (("--limit-mm-per-prompt", '{"image": 0, "video": 0}'), False),
+        (("--limit-mm-per-prompt", "image=0"), False),
+        (("--limit-mm-per-prompt={'image': 0}",), False),
+        (("--limit-mm-per-prompt", '{"image": 0, "video": 1}'), True),
+        (("--limit-mm-per-prompt.image", "0"), False),
+        (("--limit-mm-per-prompt", '{"image": 2}'), True),
+        ((), True),
+    ],
+)
+def test_images_are_served_unless_none_is_allowed(words: tuple[str, ...], serves: bool) -> None:
+    assert read_passed(words).serves_images is serves
+
+
+@given(st.lists(st.text(max_size=20), max_size=8))
+def test_any_words_are_read(words: list[str]) -> None:
+    found = read_passed(words)
+    assert found.context_parallel >= 1
+    assert found.drafting.tokens >= 0
