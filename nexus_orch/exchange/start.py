@@ -123,6 +123,12 @@ def make_reference(name: str, how: str = "") -> str:
     return f"{REFERENCE_MARK}{{{name}{_HOW if how else ''}{how}\x02"
 
 
+def named(text: str, name: str) -> str:
+    """The text; a value that is not known goes by the name of the variable that holds it."""
+    is_one = text.startswith(f"{REFERENCE_MARK}{{$") and REFERENCE.fullmatch(text) is not None
+    return make_reference(name, shown(text)) if is_one else text
+
+
 def references(text: str) -> list[str]:
     """The variables in a text whose values are not known, each as its reference holds it."""
     return REFERENCE.findall(text)

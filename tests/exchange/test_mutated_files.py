@@ -23,6 +23,9 @@ MORE = {
     "Dockerfile": 'ARG T=v0.9.1\nFROM vllm/vllm-openai:${T}\nENV A=1 B=2\nCMD ["--model", "org/m"]\n',
     "a.md": "# Serve\n\n```bash\n$ vllm serve org/m \\\n  --port 1\n```\n",
     "a.bat": "@echo off\nset M=org/m\nvllm serve %M% ^\n --port 1\n",
+    "Makefile": "M ?= org/m\nifdef X\nF := -tp 2\nendif\ns: M = a\ns:\n\t@vllm serve $(M) \\\n\t\t$(if $X,$F)\n",
+    "justfile": 'm := "org" / "m"\nserve n="2" *a:\n    vllm serve {{m}} -tp {{n}} {{ env("E", "") }}\n',
+    "a.txt": "(v) me@box:~$ vllm serve org/m \\\n> --port 1\nINFO vLLM API server version 0.9.2\n",
     "a.json": '{"model_path": "/m", "gpu_count": "2", "mem_ratio": 85}',
     "sky.yaml": "resources: {accelerators: 'H100:8'}\nenvs: {M: org/m}\n"
     "run: |\n  vllm serve $M -tp $SKYPILOT_NUM_GPUS_PER_NODE\n",

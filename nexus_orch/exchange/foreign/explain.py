@@ -38,7 +38,7 @@ _LANGUAGES = {
     ".tpl": "a template",
     ".fish": "a script for the fish shell",
 }
-_NAMES = {"makefile": "a Makefile", "justfile": "a Justfile", "jenkinsfile": "a Jenkinsfile"}
+_NAMES = {"jenkinsfile": "a Jenkinsfile"}
 _OTHER_COMMANDS = re.compile(r"\bvllm (bench|chat|complete|run-batch|collect-env)\b")
 _OPTIONS = re.compile(
     r"--(?:tensor-parallel-size|max-model-len|gpu-memory-utilization|max-num-seqs|kv-cache-dtype|kv-transfer-config|"

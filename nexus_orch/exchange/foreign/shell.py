@@ -13,6 +13,7 @@ from nexus_orch.exchange.shell.state import Call, State
 from nexus_orch.exchange.shell.ways import choose_ways
 from nexus_orch.exchange.start import Beside, Container, Start, Variables
 from nexus_orch.exchange.text.server import find_pinned_release, find_server_arguments
+from nexus_orch.exchange.text.session import commands_of
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _TALK = frozenset({"echo", "printf", "pkill", "pgrep", "grep", "which", "alias", "trap", "curl", "kill", "man", "log"})
@@ -20,6 +21,8 @@ _TALK = frozenset({"echo", "printf", "pkill", "pgrep", "grep", "which", "alias",
 _WRAPPERS = frozenset({"env", "/usr/bin/env", "exec", "nohup", "time", "sudo", "command", "-E", "export", "set"})
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ash", "ksh"})
 _DEEPEST = 12
+_LOGGED = re.compile(r"vLLM API server version v?(\d+\.\d+\.\d+(?:\.post\d+)?)(?![\w.+])")
+"""What the server said about itself, in a text copied with its output."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,14 @@ def parse_script(
 
     Raises ConfigError for quotes that are not closed.
     """
+    logged = _LOGGED.search(text)
+    text = commands_of(text)
     state = State(
         variables={**place.beside.all, **place.env},
         exported=set(place.env),
         positionals=None if positionals is None else list(positionals),
         files=dict(place.files),
-        release=place.release,
+        release=place.release or (logged[1] if logged is not None else None),
     )
     state.variables.setdefault("0", f"{place.beside.variables.get('PWD', '.')}/script")
     state.variables.setdefault("BASH_SOURCE", state.variables["0"])

@@ -14,8 +14,10 @@ from nexus_orch.exchange.foreign.dockerfile import LOOKS_LIKE, parse_dockerfile
 from nexus_orch.exchange.foreign.documents import read_json, read_yaml
 from nexus_orch.exchange.foreign.explain import explain_nothing, explain_server_file
 from nexus_orch.exchange.foreign.helm_values import is_stack_values, parse_stack_values
+from nexus_orch.exchange.foreign.justfile import is_justfile, parse_justfile
 from nexus_orch.exchange.foreign.kubernetes import parse_manifest
 from nexus_orch.exchange.foreign.llama_swap import is_llama_swap, parse_llama_swap
+from nexus_orch.exchange.foreign.makefile import is_makefile, parse_makefile
 from nexus_orch.exchange.foreign.markdown import has_fences, parse_markdown
 from nexus_orch.exchange.foreign.recipe import is_recipe, parse_recipe
 from nexus_orch.exchange.foreign.resources import parse_resource
@@ -32,6 +34,8 @@ _YAML_KEYS = re.compile(
     r"^(?:services|apiVersion|kind|model|models|applications|llm_configs|servingEngineSpec|meta|resources):",
     re.MULTILINE,
 )
+_YAML_BEGINS = re.compile(r"(?:[ \t]*(?:#(?!!)[^\n]*)?\n)*(?:---|[\w.\"'-]+:(?:\s|$)|-[ \t]+\S)")
+"""A script may write YAML in its middle, but does not begin with it."""
 ANCESTOR_KEYS = frozenset({"model_path", "gpu_count", "mem_ratio", "enable_memory_offload", "memory_offload_ratio"})
 """Keys that only the settings file of VLLM-Nexus-GUI has."""
 
@@ -60,7 +64,8 @@ def parse_text(text: str, name: str, beside: Beside) -> list[Start] | Mapping[st
         raise broken(f"{name} is empty", f"name {WHAT_IS_READ}")
     if "\x00" in text:
         raise broken(f"{name} is no text file", f"name {WHAT_IS_READ}")
-    text = re.sub("[\x01-\x08]", "", text).replace("\r\n", "\n")
+    text = re.sub("[\x01-\x08\u200b\u2060\ufeff]", "", text).replace("\r\n", "\n")
+    text = re.sub("[\u00a0\u2007\u202f]", " ", text)  # blanks of web pages, which no shell takes for blanks
     found = _parse(text, name, PurePath(name).suffix.lower(), beside)
     if not found:
         raise explain_nothing(text, name, WHAT_IS_READ)
@@ -77,21 +82,26 @@ def _parse(text: str, name: str, suffix: str, beside: Beside) -> list[Start] | M
         return _parse_documents([content], name, beside)
     if suffix in (".service", ".container") or _UNIT.search(text):
         return [replace(start, release=start.release or release) for start in parse_unit(text, beside)]
-    if suffix not in (".yaml", ".yml") and _YAML_KEYS.search(text) is None:
+    is_yaml = _YAML_KEYS.search(text) is not None and _YAML_BEGINS.match(text) is not None
+    if suffix not in (".yaml", ".yml") and not is_yaml:
         return _parse_script(text, name, suffix, beside, release)
     return _parse_documents(read_yaml(text, name), name, beside)
 
 
 def _parse_script(text: str, name: str, suffix: str, beside: Beside, release: str | None) -> list[Start]:
     """Text that is neither JSON nor YAML nor a unit."""
-    if suffix in (".md", ".markdown", ".rst", ".txt", "") and has_fences(text):
-        return parse_markdown(text, beside)
-    if PurePath(name).name.lower().startswith(("dockerfile", "containerfile")) or LOOKS_LIKE.match(text):
-        return parse_dockerfile(text, beside)
-    if is_powershell(text, suffix):
-        return parse_powershell(text, beside)
-    if is_batch(text, suffix):
-        return parse_batch(text, beside)
+    is_dockerfile = PurePath(name).name.lower().startswith(("dockerfile", "containerfile"))
+    shapes: tuple[tuple[bool, Callable[[str, Beside], list[Start]]], ...] = (
+        (is_makefile(name), parse_makefile),
+        (is_justfile(name), parse_justfile),
+        (suffix in (".md", ".markdown", ".rst", ".txt", "") and has_fences(text), parse_markdown),
+        (is_dockerfile or LOOKS_LIKE.match(text) is not None, parse_dockerfile),
+        (is_powershell(text, suffix), parse_powershell),
+        (is_batch(text, suffix), parse_batch),
+    )
+    for is_shape, read in shapes:
+        if is_shape:
+            return read(text, beside)
     job = read_job(text)
     here = replace(beside, variables={**job.variables, **beside.variables}) if job.variables else beside
     starts = parse_script(text, Place(beside=here, release=release))

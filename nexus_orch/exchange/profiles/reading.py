@@ -14,11 +14,13 @@ from nexus_orch.exchange.profiles.options import Option, make_unknown, read_opti
 from nexus_orch.exchange.profiles.retired import find_retired
 from nexus_orch.exchange.profiles.reverse import Reverse
 from nexus_orch.exchange.profiles.surroundings import take_address, take_environment, take_model, translate
+from nexus_orch.exchange.profiles.typography import mend_typography
 from nexus_orch.exchange.start import Start, make_no_value, make_reference, references, shown
 from nexus_orch.exchange.text.placeholders import is_placeholder, without_mark
 from nexus_orch.exchange.text.secrets import API_KEY_OPTION, choose_api_key_env, is_secret_option
 from nexus_orch.types import EngineFacts
 
+_EMPTY = '""'
 _NO_OTHER = "name a command that starts `vllm serve` itself"
 _OPEN = ("auto", "None", "")
 """Words by which an option leaves the decision to vLLM."""
@@ -72,7 +74,10 @@ def try_start(start: Start, reader: Reader) -> Imported:
     if other is not None:
         imported.problems.append(Problem(f"this starts {other}, which is another program than vLLM", remedy=_NO_OTHER))
         return imported
-    argv = start.argv if start.config is None else insert_config(start.argv, start.config, reader.engine)
+    plain = mend_typography(start.argv, reader.engine, imported)
+    if imported.problems:
+        return imported
+    argv = plain if start.config is None else insert_config(plain, start.config, reader.engine)
     arguments = read_arguments(argv, reader.engine)
     found = sort_arguments(arguments, reader.engine)
     imported.problems += found.problems
@@ -143,7 +148,8 @@ def _judge_word(word: str, imported: Imported) -> None:
     else:
         imported.problems.append(
             Problem(
-                f"the word {without_mark(shown(word))} belongs to no option", remedy="every value follows its option"
+                f"the word {without_mark(shown(word)) or _EMPTY} belongs to no option",
+                remedy="every value follows its option",
             )
         )
 

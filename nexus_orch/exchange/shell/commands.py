@@ -14,7 +14,7 @@ from nexus_orch.exchange.shell.output import print_of
 from nexus_orch.exchange.shell.parser import parse
 from nexus_orch.exchange.shell.state import Call, State, Value
 from nexus_orch.exchange.shell.tree import Assignment, Simple
-from nexus_orch.exchange.start import has_reference, make_reference, shown
+from nexus_orch.exchange.start import has_reference, make_reference, named, shown
 
 if TYPE_CHECKING:
     from nexus_orch.exchange.shell.run import Runner
@@ -52,7 +52,13 @@ def _value(runner: Runner, assignment: Assignment, state: State) -> Value:
     if isinstance(assignment.value, tuple):
         items = expanded(assignment.value, state, print_of)
         return [*(old if isinstance(old, list) else [old] if old else []), *items] if assignment.adds else items
-    text = _named(runner, assignment.name, Expander(state, print_of).text(assignment.value))
+    expander = Expander(state, print_of)
+    text = _named(runner, assignment.name, expander.text(assignment.value))
+    state.origins.pop(assignment.name, None)
+    if expander.unset and assignment.name in runner.told:
+        return runner.told[assignment.name]
+    if expander.unset and not has_reference(text):
+        state.origins[assignment.name] = frozenset(expander.unset - {assignment.name})
     if assignment.index is not None:
         return [*(old if isinstance(old, list) else []), text]
     if assignment.adds and isinstance(old, list):
@@ -64,9 +70,7 @@ def _named(runner: Runner, name: str, text: str) -> str:
     """The value to set; one that is not known goes by the variable's own name from now on, unless it was told."""
     if has_reference(text) and name in runner.told:
         return runner.told[name]
-    if text.startswith("\x01{$") and text.count("\x01") == 1 and text.endswith("\x02"):
-        return make_reference(name, shown(text))
-    return text
+    return named(text, name)
 
 
 def follow_simple(runner: Runner, node: Simple, state: State, depth: int) -> list[State]:

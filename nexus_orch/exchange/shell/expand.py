@@ -37,10 +37,14 @@ class Expander:
     """Expands words in a state. Variables without a value become references, or, in a condition, nothing; `unset`
     collects them."""
 
-    def __init__(self, state: State, runs: Runs, *, in_condition: bool = False, depth: int = 0) -> None:
+    def __init__(
+        self, state: State, runs: Runs, *, in_condition: bool = False, sees_defaults: bool = False, depth: int = 0
+    ) -> None:
         self.state = state
         self.runs = runs
         self.in_condition = in_condition
+        self.sees_defaults = sees_defaults
+        """A value that is a default counts as not set."""
         self.unset: set[str] = set()
         self.depth = depth
 
@@ -55,6 +59,7 @@ class Expander:
             return _braces(plain)
         found: list[str] = []
         current: str | None = None
+        is_list = False
         for part in word.parts:
             values = self._values(part)
             if isinstance(part, Text):
@@ -67,13 +72,15 @@ class Expander:
                     found.append(current)
                     current = None
             elif not values:
+                is_list = True
                 continue
             for index, value in enumerate(values):
                 if index:
                     found.append(current or "")
                     current = None
                 current = (current or "") + value
-        return found if current is None else [*found, current]
+        is_nothing = current is None or (is_list and not current)  # "${A[@]}" of an empty list is no word at all
+        return found if is_nothing or current is None else [*found, current]
 
     def _values(self, part: Part) -> list[str]:
         if isinstance(part, Text):
@@ -119,6 +126,8 @@ class Expander:
 
     def _parameter(self, part: ShellParameter) -> list[str]:
         value, rest = self._look_up(part.name), part.rest
+        if self.in_condition and part.name in self.state.origins and (value == "" or self.sees_defaults):
+            self.unset |= {part.name, *self.state.origins[part.name]}
         wants_all = part.name in ("@", "*")
         index = _INDEX.match(rest)
         if index is not None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 
 from nexus_orch.exchange.shell.tree import Output, Part, ShellParameter, Sum, Text, Word
-from nexus_orch.exchange.start import broken, make_reference
+from nexus_orch.exchange.start import REFERENCE, broken, make_reference
 from nexus_orch.exchange.text.placeholders import PLACEHOLDER_MARK
 
 _NAME = re.compile(r"[A-Za-z_]\w*|\d+|[@*#?$!-]")
 _PLAIN_NAME = re.compile(r"[A-Za-z_]\w*|\d|[@*#?$!-]")
 PLACEHOLDER = re.compile(r"<(?=[A-Za-z_])[^<>\n|;&(){}$`'\"]{0,80}?(?<![ \t])(?<![ \t]\d)>")
 """`<your model>`: no redirection is written so, and people forget to replace it."""
-BROKEN_CONTINUATION = re.compile(r"\\(?:[ \t]+\r?\n|\r?\n(?=[ \t]*\r?\n))(?:[ \t]*\r?\n)*")
-"""A blank after the backslash, or an empty line after it: the shell ends the command there, the writer did not mean
-to."""
+BROKEN_CONTINUATION = re.compile(r"\\(?:[ \t]+(?:#[^\n]*)?\r?\n|\r?\n(?=[ \t]*\r?\n))(?:[ \t]*\r?\n)*")
+"""A blank or a comment after the backslash, or an empty line after it: the shell ends the command there, the writer
+did not mean to."""
 _CONTINUED = re.compile(r"\\\r?\n")
 _METACHARACTERS = frozenset(" \t\r\n;&|()<>")
-_RUN = re.compile(r"[^\\'\"$`\s;&|()<>]+")
-_QUOTED_RUN = re.compile(r"[^\\\"$`]+")
+_RUN = re.compile("[^\\\\'\"$`\\s;&|()<>\x01]+")
+_QUOTED_RUN = re.compile('[^\\\\"$`\x01]+')
 _DEEPEST = 60
 _MOST_UNCLOSED = 50
 """So many brackets that are never closed are searched for their end; each search reads the whole text."""
@@ -68,8 +68,11 @@ def skip_continuation(cursor: Cursor) -> bool:
     """Whether a continued line was passed over here, one that the shell would not see as continued included."""
     plain, wrong = cursor.match(_CONTINUED), cursor.match(BROKEN_CONTINUATION)
     if wrong is not None:
-        what = "a blank after the backslash" if wrong[0][1] in " \t" else "an empty line after the backslash"
-        cursor.notes.append(f"line {cursor.line}: {what} ends the command there for a shell; read as if it went on")
+        is_comment = wrong[0][1:].lstrip(" \t").startswith("#")
+        what = "a comment" if is_comment else "a blank" if wrong[0][1] in " \t" else "an empty line"
+        cursor.notes.append(
+            f"line {cursor.line}: {what} after the backslash ends the command there for a shell; read as if it went on"
+        )
         cursor.take(len(wrong[0]))
         return True
     if plain is not None:
@@ -135,10 +138,10 @@ def _read_piece(cursor: Cursor) -> list[Part]:
     if char == "\\":
         cursor.take(1)
         return [Text(cursor.take(1) or "\\", is_quoted=True)]
-    if char == "'":
-        return [Text(_read_single(cursor), is_quoted=True)]
-    if char == '"':
-        return _read_double(cursor)
+    if char and char in "'\"":
+        return _read_double(cursor) if char == '"' else [Text(_read_single(cursor), is_quoted=True)]
+    if (kept := cursor.match(REFERENCE)) is not None:  # made by what filled in the text before
+        return [Text(cursor.take(len(kept[0])), is_quoted=True)]
     if char == "$":
         return [_read_dollar(cursor, is_quoted=False)]
     if char == "`":
@@ -179,6 +182,8 @@ def _read_quoted_piece(cursor: Cursor) -> list[Part]:
         return [_read_dollar(cursor, is_quoted=True)]
     if char == "`":
         return [Output(_read_backticks(cursor), is_quoted=True)]
+    if (kept := cursor.match(REFERENCE)) is not None:
+        return [Text(cursor.take(len(kept[0])), is_quoted=True)]
     run = cursor.match(_QUOTED_RUN)
     return [Text(cursor.take(len(run[0]) if run is not None else 1), is_quoted=True)]
 

@@ -41,6 +41,9 @@ def follow_loop(runner: Runner, node: Loop, state: State, depth: int) -> list[St
         [*asked] = runner.run_all(node.condition, [state], depth + 1) if node.condition else [state.says(True)]
         runs = [one for one in asked if one.runs_on and (one.holds is not False or node.text.startswith("until"))]
         rest = [one for one in asked if one not in runs]
+        for one in rest:
+            if "#" in one.unset:
+                one.note("the arguments that the script is called with ($@)")
         return _after_loop([*rest, *(_round(runner, node.body, runs, where, depth) if runs else [])])
     return _count(runner, node, state, depth)
 

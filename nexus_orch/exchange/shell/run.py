@@ -32,7 +32,7 @@ from nexus_orch.exchange.shell.tree import (
     Test,
     Word,
 )
-from nexus_orch.exchange.start import Start, has_reference
+from nexus_orch.exchange.start import Start, has_reference, make_reference
 
 MOST_WAYS = 24
 MOST_STEPS = 5_000
@@ -106,6 +106,8 @@ class Runner:
             for outcome, into in ((True, yes), (False, no)):
                 one = state.copy()
                 is_against = holds is not None and outcome is not holds
+                if is_against:
+                    _fill(one, unset)
                 one.decisions = (*one.decisions, Decision(text, line, outcome, unset, is_against))
                 into.append(one)
         return yes, no
@@ -140,7 +142,7 @@ class Runner:
         return merge(done, MOST_WAYS)
 
     def case(self, node: Case, state: State, depth: int) -> list[State]:
-        expander = Expander(state, print_of, in_condition=True)
+        expander = Expander(state, print_of, in_condition=True, sees_defaults=True)
         subject = expander.text(node.subject)
         if has_reference(subject):
             done = []
@@ -190,6 +192,14 @@ class Runner:
             replace(outer.copy(), found=one.found, decisions=one.decisions, notes=one.notes, release=one.release)
             for one in after
         ]
+
+
+def _fill(state: State, names: frozenset[str]) -> None:
+    """Where a condition is taken against the values as they stand, an empty variable that it looks at has one that
+    nobody knows."""
+    for name in names:
+        if name in state.origins and state.variables.get(name) == "":
+            state.variables[name] = make_reference(name)
 
 
 def _define(runner: Runner, node: Function, state: State, depth: int) -> list[State]:

@@ -48,6 +48,8 @@ class State:
     exported: set[str] = field(default_factory=set)
     positionals: list[str] | None = None
     """The arguments; None for a script of whose caller nothing is known."""
+    origins: dict[str, frozenset[str]] = field(default_factory=dict)
+    """What a variable's value would have come from, had it been set: MODE of `MODE=${1:-small}` comes from 1."""
     functions: dict[str, Node] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     found: tuple[Start, ...] = ()
@@ -74,6 +76,7 @@ class State:
             },
             exported=set(self.exported),
             positionals=None if self.positionals is None else list(self.positionals),
+            origins=dict(self.origins),
             functions=dict(self.functions),
             files=dict(self.files),
         )

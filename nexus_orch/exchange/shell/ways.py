@@ -57,10 +57,13 @@ def _assumption(decision: Decision, state: State, others: Sequence[State]) -> st
     if all(_essence(other) == _essence(state) for other in turned):
         return ""
     verb, opposite = ("holds", "does not hold") if decision.holds else ("does not hold", "holds")
+    if decision.text.startswith("case "):
+        verb, opposite = "is read for the value that the file gives", "has another one"
     given = next((f" (nexus import FILE {name}=...)" for name in sorted(decision.unset) if name.isidentifier()), "")
+    are = "are" if len(decision.unset) > 1 else "is"
     return (
-        f"{where} {verb}, because {names} is not set in the file; the script starts the server in another way when it "
-        f"{opposite}{given}"
+        f"{where} {verb}, because {names} {are} not set in the file; the script starts the server in another way when "
+        f"it {opposite}{given}"
     )
 
 

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_orch.errors import ConfigError
+from nexus_orch.exchange.foreign.sources import parse_text
 from nexus_orch.exchange.shell.expand import Expander
 from nexus_orch.exchange.shell.output import print_of
 from nexus_orch.exchange.shell.parser import parse
 from nexus_orch.exchange.shell.state import State
 from nexus_orch.exchange.shell.tree import Simple
-from nexus_orch.exchange.start import Published
+from nexus_orch.exchange.start import Beside, Published, reference_of
 from tests.exchange.reading import start_in, starts_in
 
 
@@ -168,3 +169,73 @@ def test_several_starts_are_all_found() -> None:
 def test_an_open_quote_names_its_line() -> None:
     with pytest.raises(ConfigError, match="in line 2 is never closed"):
         starts_in("cd /srv\nvllm serve 'm --port 1\n")
+
+
+def test_an_empty_list_in_quotes_adds_no_word() -> None:
+    assert start_in('A=()\nB=(--port 9)\nvllm serve org/m "${A[@]}" "${B[@]}" "${A[@]}"\n').argv == (
+        "org/m",
+        "--port",
+        "9",
+    )
+
+
+ARGUMENTS = """
+TP=2
+MORE=()
+while [[ $# -gt 0 ]]; do
+  case "$1" in
+    --tp) TP="$2"; shift 2 ;;
+    *) MORE+=("$1"); shift ;;
+  esac
+done
+vllm serve org/m -tp "$TP" "${MORE[@]}"
+"""
+
+
+def test_a_loop_over_arguments_does_nothing_without_arguments() -> None:
+    start = start_in(ARGUMENTS)
+    assert start.argv == ("org/m", "-tp", "2")
+    assert start.notes == ("the arguments that the script is called with ($@)",)
+
+
+FIRST_ARGUMENT = """
+MODEL="${1:-${MODEL:-}}"
+if [[ -z "$MODEL" ]]; then
+  echo "Usage: serve <model>" >&2
+  exit 2
+fi
+vllm serve "$MODEL" --port 9
+"""
+
+
+def test_a_script_that_ends_without_its_argument_asks_for_it() -> None:
+    start = start_in(FIRST_ARGUMENT)
+    assert reference_of(start.argv[0]) == "MODEL"
+    assert start.argv[1:] == ("--port", "9")
+    found = parse_text(FIRST_ARGUMENT, "serve.sh", Beside(told={"MODEL": "org/m"}))
+    assert isinstance(found, list)
+    assert found[0].argv == ("org/m", "--port", "9")
+
+
+SIZES = """
+SIZE="${1:-small}"
+case "$SIZE" in
+  small) MODEL=org/small ;;
+  large) MODEL=org/large ;;
+esac
+vllm serve "$MODEL"
+"""
+
+
+def test_a_case_that_is_read_for_a_default_says_so() -> None:
+    start = start_in(SIZES)
+    assert start.argv == ("org/small",)
+    assert 'line 3: `case "$SIZE"` is read for the value that the file gives' in start.assumptions[0]
+    found = parse_text(SIZES, "serve.sh", Beside(told={"SIZE": "large"}))
+    assert isinstance(found, list)
+    assert found[0].argv == ("org/large",)
+
+
+def test_a_script_that_writes_yaml_is_a_script() -> None:
+    start = start_in("cat > /tmp/c.yaml <<EOF\nmodel: org/m\nEOF\nvllm serve --config /tmp/c.yaml\n", "serve.sh")
+    assert start.files == {"/tmp/c.yaml": "model: org/m\n"}
