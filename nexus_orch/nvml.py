@@ -10,6 +10,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+_THROTTLES = {
+    0x8: "the hardware slowed it down",
+    0x20: "too hot (driver)",
+    0x40: "too hot (hardware)",
+    0x80: "the power supply's brake",
+}
+"""nvml.h: nvmlClocksEventReasonHwSlowdown, SwThermalSlowdown, HwThermalSlowdown and HwPowerBrakeSlowdown. Its power
+limit (0x4) is none of them: a card that computes with all its units runs at it by design."""
+
 
 @dataclass(frozen=True)
 class NvmlDevice:
@@ -108,6 +117,16 @@ class Nvml:
             power_watts=None if milliwatts is None else float(milliwatts) / 1000,
             memory_reserved_bytes=memory.reserved_bytes or 0,
         )
+
+    def throttles(self, index: int) -> frozenset[str]:
+        """Why the card with this index runs slower than it could now; empty when it does not, or does not tell."""
+        handle = self._handles.get(index)
+        if handle is None:
+            return frozenset()
+        bits = self._ask("nvmlDeviceGetCurrentClocksEventReasons", handle)
+        if bits is None:  # the name of drivers before 535
+            bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
+        return frozenset(name for bit, name in _THROTTLES.items() if int(bits or 0) & bit)
 
     def processes(self, index: int) -> tuple[NvmlProcess, ...]:
         """The compute processes on the card with this index, by process id (of the host, inside a container too)."""

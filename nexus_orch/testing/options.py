@@ -48,10 +48,16 @@ def parse_options(argv: Sequence[str]) -> Options:
     if words[:1] == ["serve"]:
         del words[0]
     model = words.pop(0) if words and not words[0].startswith("-") else ""
-    values: dict[str, str] = {}
+    values = parse_values(words)
+    return Options(values.pop("--model", model), values)
+
+
+def parse_values(argv: Sequence[str]) -> dict[str, str]:
+    """The options by their long names with dashes; a bare flag has the value "true"."""
+    words, values = list(argv), dict[str, str]()
     while words:
         name, equals, value = words.pop(0).partition("=")
         if not equals:
             value = words.pop(0) if words and not words[0].startswith("--") else "true"
         values[name.replace("_", "-")] = value
-    return Options(values.pop("--model", model), values)
+    return values

@@ -45,12 +45,18 @@ class Reply:
 
 
 @asynccontextmanager
-async def open_client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """A client for this server only: no proxy from the environment, and no certificates to load for plain HTTP."""
+async def open_client(server: Server, connections: int = 100) -> AsyncIterator[httpx.AsyncClient]:
+    """A client for this server only: no proxy from the environment, and no certificates to load for plain HTTP.
+
+    `connections` are open at once at most.
+    """
     import httpx  # noqa: PLC0415 - 100 ms that only a launch needs
 
     headers = {} if server.api_key is None else {"Authorization": f"Bearer {server.api_key}"}
-    async with httpx.AsyncClient(base_url=server.url, headers=headers, trust_env=False, verify=False) as client:
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    async with httpx.AsyncClient(
+        base_url=server.url, headers=headers, trust_env=False, verify=False, limits=limits
+    ) as client:
         yield client
 
 
