@@ -15,7 +15,7 @@ from nexus_orch.record.find import find_run
 from nexus_orch.record.run_record import RunRecord
 from nexus_orch.sweep.measure.of_run import target_of_run, target_of_url
 from nexus_orch.sweep.measure.take import take_measurement
-from nexus_orch.sweep.measure.types import ROUNDS, Load, Measurement, Target, make_load
+from nexus_orch.sweep.measure.types import ROUNDS, Load, BenchResult, BenchTarget, make_load
 from nexus_orch.sweep.measure.vllm_bench import BenchUnavailable
 from nexus_orch.types import WorkloadSpec
 from nexus_orch.view.bench import print_bench
@@ -79,7 +79,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
         raise ConfigError(*problems)
 
 
-def _choose(args: argparse.Namespace) -> tuple[Target, WorkloadSpec, str]:
+def _choose(args: argparse.Namespace) -> tuple[BenchTarget, WorkloadSpec, str]:
     """Whom to measure, for which workload, and the run's id ("" for an address)."""
     if args.url is None:
         record = _choose_run(args.run)
@@ -104,7 +104,9 @@ def _choose_run(text: str | None) -> RunRecord:
     raise ConfigError(Problem("which run?", remedy=f"name one of {', '.join(record.id for record in running)}"))
 
 
-def _make_loads(args: argparse.Namespace, target: Target, workload: WorkloadSpec) -> tuple[list[Load], tuple[str, ...]]:
+def _make_loads(
+    args: argparse.Namespace, target: BenchTarget, workload: WorkloadSpec
+) -> tuple[list[Load], tuple[str, ...]]:
     """The loads, and what was changed in those that nobody asked for. Raises ConfigError for one that cannot be."""
     inputs, outputs = args.input_tokens or workload.input_tokens, args.output_tokens or workload.output_tokens
     longest = target.max_model_len
@@ -127,7 +129,7 @@ def _read_counts(text: str) -> list[int]:
     raise ConfigError(Problem(message, "--concurrency", text, "command line", "--concurrency 1,4,16"))
 
 
-def _print(args: argparse.Namespace, target: Target, run_id: str, taken: list[Measurement]) -> None:
+def _print(args: argparse.Namespace, target: BenchTarget, run_id: str, taken: list[BenchResult]) -> None:
     if args.format == "table":
         print_bench(taken, sys.stdout)
         return

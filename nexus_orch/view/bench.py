@@ -11,7 +11,7 @@ HEADER = ("at once", "in", "out", "tokens/s", "first token", "p95", "between tok
 RIGHT_COLUMNS = tuple(range(len(HEADER) - 1))
 
 
-class Load(Protocol):
+class _Load(Protocol):
     @property
     def concurrency(self) -> int: ...
     @property
@@ -20,7 +20,7 @@ class Load(Protocol):
     def output_tokens(self) -> int: ...
 
 
-class Figures(Protocol):
+class _Figures(Protocol):
     @property
     def client(self) -> str: ...
     @property
@@ -41,20 +41,20 @@ class Figures(Protocol):
     def error(self) -> str: ...
 
 
-class Measured(Protocol):
-    """What the table needs of a measurement (see `nexus_orch.sweep.measure.types.Measurement`)."""
+class BenchRow(Protocol):
+    """What the table needs of a measurement (see `nexus_orch.sweep.measure.types.BenchResult`)."""
 
     @property
-    def load(self) -> Load: ...
+    def load(self) -> _Load: ...
     @property
-    def figures(self) -> Figures: ...
+    def figures(self) -> _Figures: ...
     @property
     def spoilt(self) -> Sequence[str]: ...
     @property
     def notes(self) -> Sequence[str]: ...
 
 
-def print_bench(taken: Sequence[Measured], stream: TextIO) -> None:
+def print_bench(taken: Sequence[BenchRow], stream: TextIO) -> None:
     """The table, then who measured, and what the reader should know."""
     stream.write(render_columns(HEADER, [_make_row(measured) for measured in taken], RIGHT_COLUMNS))
     clients = dict.fromkeys(measured.figures.client for measured in taken)
@@ -63,7 +63,7 @@ def print_bench(taken: Sequence[Measured], stream: TextIO) -> None:
         stream.write(f"- {line}\n")
 
 
-def _make_row(measured: Measured) -> tuple[str, ...]:
+def _make_row(measured: BenchRow) -> tuple[str, ...]:
     load, figures = measured.load, measured.figures
     return (
         str(load.concurrency),
@@ -77,7 +77,7 @@ def _make_row(measured: Measured) -> tuple[str, ...]:
     )
 
 
-def _remarks(taken: Sequence[Measured]) -> Iterator[str]:
+def _remarks(taken: Sequence[BenchRow]) -> Iterator[str]:
     for measured in taken:
         if measured.figures.error:
             yield f"the first failure: {measured.figures.error}"

@@ -26,7 +26,7 @@ from nexus_orch.launch.server.server import (
     output_tokens_of,
     run_until,
 )
-from nexus_orch.sweep.measure.types import Figures, Load, MeasureCancelled, Target
+from nexus_orch.sweep.measure.types import Figures, Load, MeasureCancelled, BenchTarget
 
 if TYPE_CHECKING:
     import httpx
@@ -68,7 +68,7 @@ class Answer:
 class Crowd:
     """Sends requests to one server, at most so many at once, and gives all up when nothing moves any more."""
 
-    target: Target
+    target: BenchTarget
     concurrency: int
     moved: float = field(default_factory=time.monotonic)
     """When the last token came to anybody."""
@@ -183,7 +183,7 @@ def make_asks(load: Load, seed: int) -> Iterator[Ask]:
     return (Ask(make_prompt(dice, load.input_tokens), load.output_tokens) for _ in range(load.requests))
 
 
-def measure_by_ourselves(target: Target, load: Load, seed: int) -> Figures:
+def measure_by_ourselves(target: BenchTarget, load: Load, seed: int) -> Figures:
     """Send the load and say what came of it. Raises MeasureCancelled."""
     answers = Crowd(target, load.concurrency).send(make_asks(load, seed))
     return make_figures(answers, load)

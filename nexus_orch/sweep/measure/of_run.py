@@ -13,7 +13,7 @@ from nexus_orch.facts.engine.installed import find_package
 from nexus_orch.launch.server.server import Server
 from nexus_orch.record.run_folder import RunFolder, read_command, read_plan, read_spec
 from nexus_orch.record.run_record import RunRecord
-from nexus_orch.sweep.measure.types import Target
+from nexus_orch.sweep.measure.types import BenchTarget
 from nexus_orch.types import Command, EngineFacts, WorkloadSpec
 from nexus_orch.types.command import REDACTED
 
@@ -21,7 +21,7 @@ _PROGRAMS = ("python", "vllm")
 _SERVE = "serve"
 
 
-def target_of_run(record: RunRecord) -> tuple[Target, WorkloadSpec]:
+def target_of_run(record: RunRecord) -> tuple[BenchTarget, WorkloadSpec]:
     """The server of a run that is on, and the workload that it was planned for. Raises ConfigError when its folder does
     not tell enough, or its key is not in the environment."""
     folder = RunFolder(record.path)
@@ -35,7 +35,7 @@ def target_of_run(record: RunRecord) -> tuple[Target, WorkloadSpec]:
             Problem("the key of the server is not in the environment", "serve.api_key_env", name, None, remedy)
         )
     launcher = launcher_of(command.argv)
-    return Target(
+    return BenchTarget(
         server=Server(
             host=spec.serve.host,
             port=record.port,
@@ -53,12 +53,12 @@ def target_of_run(record: RunRecord) -> tuple[Target, WorkloadSpec]:
     ), spec.workload
 
 
-def target_of_url(url: str, api_key: str | None) -> Target:
+def target_of_url(url: str, api_key: str | None) -> BenchTarget:
     """A server of which only the address is known. Raises ConfigError for what is none."""
     parts = urlsplit(url if "//" in url else f"http://{url}")
     with suppress(ValueError):
         if parts.scheme == "http" and parts.hostname is not None and parts.path in ("", "/", "/v1", "/v1/"):
-            return Target(Server(parts.hostname, parts.port or 80, api_key=api_key), gpus=())
+            return BenchTarget(Server(parts.hostname, parts.port or 80, api_key=api_key), gpus=())
     raise ConfigError(Problem("this is no address of a server", "--url", url, "command line", "http://HOST:PORT"))
 
 

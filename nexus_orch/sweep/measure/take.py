@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from nexus_orch.sweep.measure.client import measure_by_ourselves
-from nexus_orch.sweep.measure.types import Figures, Load, Measurement, Target
+from nexus_orch.sweep.measure.types import Figures, Load, BenchResult, BenchTarget
 from nexus_orch.sweep.measure.vllm_bench import BenchUnavailable, find_options, measure_by_vllm
 from nexus_orch.sweep.measure.watch import watching
 
@@ -24,12 +24,12 @@ ClientName = Literal["auto", "vllm", "nexus"]
 
 
 def take_measurement(
-    target: Target,
+    target: BenchTarget,
     load: Load,
     *,
     client: ClientName = "auto",
     say: Callable[[str], None] = lambda _: None,
-) -> Measurement:
+) -> BenchResult:
     """Measure a load. Raises MeasureCancelled when the target is cancelled, and BenchUnavailable for `client` "vllm"
     where vLLM's client cannot be had."""
     if client == "vllm":
@@ -40,22 +40,22 @@ def take_measurement(
         seed = secrets.randbelow(2**31)
         if warm.failed == warm.requests:
             # A server that fails every request is not asked for more
-            return _make(Measurement(load, warm, seed=seed, notes=notes))
+            return _make(BenchResult(load, warm, seed=seed, notes=notes))
         with watching(target) as found:
             figures, why_not = _measure(target, load, seed, client, warm_seconds)
         notes = tuple(dict.fromkeys((*notes, *why_not, *found.notes)))
-        taken = Measurement(load, figures, number, tuple(found.spoilt), notes, seed)
+        taken = BenchResult(load, figures, number, tuple(found.spoilt), notes, seed)
         if not taken.is_spoilt or number == MOST_TRIES:
             break
         say(f"measured once more: {taken.spoilt[0]}")
     return _make(taken)
 
 
-def _make(taken: Measurement) -> Measurement:
+def _make(taken: BenchResult) -> BenchResult:
     return replace(taken, date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
 
 
-def _warm_up(target: Target, load: Load) -> tuple[Figures, float]:
+def _warm_up(target: BenchTarget, load: Load) -> tuple[Figures, float]:
     """One request for each that will run at once, of the load's own lengths, with prompts that never come again."""
     started = time.monotonic()
     once = replace(load, requests=load.concurrency)
@@ -64,7 +64,7 @@ def _warm_up(target: Target, load: Load) -> tuple[Figures, float]:
 
 
 def _measure(
-    target: Target, load: Load, seed: int, client: ClientName, warm_seconds: float
+    target: BenchTarget, load: Load, seed: int, client: ClientName, warm_seconds: float
 ) -> tuple[Figures, tuple[str, ...]]:
     """The figures, and why they are not those of vLLM's own client."""
     if client == "nexus":
@@ -78,5 +78,5 @@ def _measure(
         return measure_by_ourselves(target, load, seed), (f"measured by nexus_orch: {reason}",)
 
 
-def _notes_on(target: Target) -> tuple[str, ...]:
+def _notes_on(target: BenchTarget) -> tuple[str, ...]:
     return () if target.log is not None else ("the engine's log is not known: compilation would not be noticed",)

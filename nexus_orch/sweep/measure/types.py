@@ -39,7 +39,7 @@ def make_load(concurrency: int, input_tokens: int, output_tokens: int, requests:
 
 
 @dataclass(frozen=True)
-class Target:
+class BenchTarget:
     """A server that is measured, and what is known of it besides its address."""
 
     server: Server
@@ -84,7 +84,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class BenchResult:
     """One load on one server, measured after a warm-up."""
 
     load: Load

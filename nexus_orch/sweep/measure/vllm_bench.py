@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus_orch.facts.engine.bench import read_bench_options
-from nexus_orch.sweep.measure.types import Figures, Load, MeasureCancelled, Target
+from nexus_orch.sweep.measure.types import Figures, Load, MeasureCancelled, BenchTarget
 
 START_SECONDS = 300.0
 """How long it may take to import vLLM: 10 s on a quiet machine, over a minute on one whose disk is busy."""
@@ -34,7 +34,7 @@ class BenchUnavailable(Exception):  # noqa: N818 - says what is the case; our ow
     """`vllm bench serve` cannot measure this server, or did not; the text says why."""
 
 
-def find_options(target: Target) -> frozenset[str]:
+def find_options(target: BenchTarget) -> frozenset[str]:
     """What `vllm bench serve` of the target's engine takes. Raises BenchUnavailable where it cannot be used."""
     if target.engine is None or not target.launcher:
         raise BenchUnavailable("the server's engine is not known")
@@ -48,7 +48,7 @@ def find_options(target: Target) -> frozenset[str]:
     return options
 
 
-def make_argv(target: Target, options: frozenset[str], load: Load, seed: int, folder: Path) -> list[str]:
+def make_argv(target: BenchTarget, options: frozenset[str], load: Load, seed: int, folder: Path) -> list[str]:
     """The command line in the words of this release."""
     wanted: dict[str, str | None] = {
         # --endpoint-type is the name of --backend in the first releases that have the command
@@ -76,7 +76,7 @@ def make_argv(target: Target, options: frozenset[str], load: Load, seed: int, fo
     return [*target.launcher, "bench", "serve", *(word for pair in words for word in pair if word is not None)]
 
 
-def measure_by_vllm(target: Target, load: Load, seed: int, patience_seconds: float) -> Figures:
+def measure_by_vllm(target: BenchTarget, load: Load, seed: int, patience_seconds: float) -> Figures:
     """Run it to its end and read its result. Raises BenchUnavailable where it has none, and MeasureCancelled.
 
     `patience_seconds` bound the requests; the program's own start is not counted among them.
@@ -119,7 +119,7 @@ def _seconds(result: Mapping[str, Any], name: str, completed: int) -> float | No
     return round(float(value) / 1000, 6) if isinstance(value, int | float) and completed else None
 
 
-def _run(target: Target, argv: Sequence[str], folder: Path, patience_seconds: float) -> str:
+def _run(target: BenchTarget, argv: Sequence[str], folder: Path, patience_seconds: float) -> str:
     """Run it in a process group of its own, and give what it printed."""
     env = {**os.environ, **target.env}
     if target.server.api_key is not None:
@@ -139,7 +139,7 @@ def _run(target: Target, argv: Sequence[str], folder: Path, patience_seconds: fl
     return output.read_text(encoding="utf-8", errors="replace")
 
 
-def _wait(process: subprocess.Popen[bytes], target: Target, patience_seconds: float) -> None:
+def _wait(process: subprocess.Popen[bytes], target: BenchTarget, patience_seconds: float) -> None:
     deadline = time.monotonic() + patience_seconds
     while process.poll() is None:
         if target.cancel.wait(_POLL_SECONDS):

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from nexus_orch.nvml import Nvml, open_nvml
-from nexus_orch.sweep.measure.types import Target
+from nexus_orch.sweep.measure.types import BenchTarget
 
 INTERVAL_SECONDS = 1.0
 THROTTLED_SHARE = 0.1
@@ -42,7 +42,7 @@ class Disturbance:
 
 
 @contextmanager
-def watching(target: Target) -> Iterator[Disturbance]:
+def watching(target: BenchTarget) -> Iterator[Disturbance]:
     """Watch the target while the block runs; the disturbance is complete behind the block."""
     found = Disturbance()
     place = _size_of(target.log)
@@ -97,7 +97,7 @@ def _read_from(log: Path | None, place: int) -> str:
 class _CardWatch:
     """Looks at the cards once a second."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: BenchTarget) -> None:
         self._gpus = target.gpus
         self._looks = 0
         self._throttled: dict[str, int] = {}
@@ -146,7 +146,7 @@ class _CardWatch:
 class _CoreUse:
     """What others than the engine take of the machine's cores, from now on."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: BenchTarget) -> None:
         self._family = target.family
         self._started = time.monotonic()
         self._busy = self._busy_seconds()

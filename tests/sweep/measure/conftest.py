@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.launch.server.server import Server
-from nexus_orch.sweep.measure.types import Target
+from nexus_orch.sweep.measure.types import BenchTarget
 from nexus_orch.testing import FakeEngine
 from nexus_orch.types import EngineFacts
 from tests.launch.engines import Watched
 
-Serve = Callable[..., Target]
+Serve = Callable[..., BenchTarget]
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def serve(no_process_left: None, tmp_path: Path, free_port: int) -> Iterator[Ser
     """Start a fake engine and give it as a target; `changes` are those of the target."""
     started: list[Watched] = []
 
-    def start(engine: FakeEngine | None = None, *options: str, **changes: object) -> Target:
+    def start(engine: FakeEngine | None = None, *options: str, **changes: object) -> BenchTarget:
         engine = engine or FakeEngine()
         watched = Watched(engine.command(free_port, "fake/model", *options), tmp_path)
         started.append(watched)
@@ -34,7 +34,7 @@ def serve(no_process_left: None, tmp_path: Path, free_port: int) -> Iterator[Ser
             "tokenizer": "fake/model",
             "log": watched.log_path,
         }
-        return Target(**{**known, **changes})  # type: ignore[arg-type]
+        return BenchTarget(**{**known, **changes})  # type: ignore[arg-type]
 
     yield start
     for watched in started:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.facts.engine.bench import read_bench_options
-from nexus_orch.sweep.measure.types import Load, MeasureCancelled, Target, make_load
+from nexus_orch.sweep.measure.types import Load, MeasureCancelled, BenchTarget, make_load
 from nexus_orch.sweep.measure.vllm_bench import (
     BenchUnavailable,
     make_argv,
@@ -104,11 +104,11 @@ def test_where_it_cannot_be_had_it_says_why(tmp_path: Path, lacks: str) -> None:
         measure_by_vllm(target, LOAD, 7, 60)
 
 
-def make_target(root: Path) -> Target:
+def make_target(root: Path) -> BenchTarget:
     from nexus_orch.launch.server.server import Server
 
     facts = EngineFacts(version="0.9.2", device="cuda", source="installed", root=str(root))
-    return Target(Server("127.0.0.1", 8000, "served"), facts, ("vllm",), tokenizer="folder")
+    return BenchTarget(Server("127.0.0.1", 8000, "served"), facts, ("vllm",), tokenizer="folder")
 
 
 def test_a_result_without_a_speed_is_none() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.launch.server.server import Server
-from nexus_orch.sweep.measure.types import Target
+from nexus_orch.sweep.measure.types import BenchTarget
 from nexus_orch.sweep.measure.watch import find_compilation, watching
 from tests.nvml_driver import Card, Driver
 
@@ -71,5 +71,5 @@ def test_a_card_that_throttles_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     assert found.spoilt == ["the card throttled in 1 of 1 looks: too hot (hardware)"]
 
 
-def make_target(log: Path, gpus: tuple[int, ...] = ()) -> Target:
-    return Target(Server("127.0.0.1", 1), log=log, gpus=gpus)
+def make_target(log: Path, gpus: tuple[int, ...] = ()) -> BenchTarget:
+    return BenchTarget(Server("127.0.0.1", 1), log=log, gpus=gpus)
