@@ -15,7 +15,7 @@ from nexus_orch.record.find import find_run
 from nexus_orch.record.run_record import RunRecord
 from nexus_orch.sweep.measure.of_run import target_of_run, target_of_url
 from nexus_orch.sweep.measure.take import take_measurement
-from nexus_orch.sweep.measure.types import ROUNDS, Load, BenchResult, BenchTarget, make_load
+from nexus_orch.sweep.measure.types import ROUNDS, BenchResult, BenchTarget, Load, make_load
 from nexus_orch.sweep.measure.vllm_bench import BenchUnavailable
 from nexus_orch.types import WorkloadSpec
 from nexus_orch.view.bench import print_bench

@@ -26,7 +26,7 @@ from nexus_orch.launch.server.server import (
     output_tokens_of,
     run_until,
 )
-from nexus_orch.sweep.measure.types import Figures, Load, MeasureCancelled, BenchTarget
+from nexus_orch.sweep.measure.types import BenchTarget, Figures, Load, MeasureCancelled
 
 if TYPE_CHECKING:
     import httpx

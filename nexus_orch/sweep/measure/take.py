@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from nexus_orch.sweep.measure.client import measure_by_ourselves
-from nexus_orch.sweep.measure.types import Figures, Load, BenchResult, BenchTarget
+from nexus_orch.sweep.measure.types import BenchResult, BenchTarget, Figures, Load
 from nexus_orch.sweep.measure.vllm_bench import BenchUnavailable, find_options, measure_by_vllm
 from nexus_orch.sweep.measure.watch import watching
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus_orch.facts.engine.bench import read_bench_options
-from nexus_orch.sweep.measure.types import Figures, Load, MeasureCancelled, BenchTarget
+from nexus_orch.sweep.measure.types import BenchTarget, Figures, Load, MeasureCancelled
 
 START_SECONDS = 300.0
 """How long it may take to import vLLM: 10 s on a quiet machine, over a minute on one whose disk is busy."""

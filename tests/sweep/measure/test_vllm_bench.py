@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nexus_orch.facts.engine.bench import read_bench_options
-from nexus_orch.sweep.measure.types import Load, MeasureCancelled, BenchTarget, make_load
+from nexus_orch.sweep.measure.types import BenchTarget, Load, MeasureCancelled, make_load
 from nexus_orch.sweep.measure.vllm_bench import (
     BenchUnavailable,
     make_argv,
