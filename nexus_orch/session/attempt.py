@@ -32,6 +32,7 @@ from nexus_orch.record.stop_request import StopRequest, read_stop_request
 from nexus_orch.record.writer import RunWriter
 from nexus_orch.session.dynamic import Advise, Watchman, count_requests
 from nexus_orch.session.release import Release, releasing
+from nexus_orch.session.task import Served, ServedTask, TaskEnded, TaskEvent, TaskSaid, start_task
 from nexus_orch.types import (
     MIB,
     Command,
@@ -52,7 +53,7 @@ from nexus_orch.view.run_view import RunView
 TICK_SECONDS = 0.5
 """How often stop requests, the engine's family and the stall limit are looked at when nothing else happens."""
 
-LoopEvent = Observation | StopRequested
+LoopEvent = Observation | StopRequested | TaskEvent
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Scene:
     """What to say about a lack of memory; None with memory.dynamic=off."""
     gpus: tuple[int, ...] = ()
     """The cards of the run by NVML's index: what others do on the rest says nothing of it."""
+    task: ServedTask | None = None
+    """What is done with the server once it is ready; the attempt ends with it."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def run_attempt(scene: Scene) -> AttemptEnd:
         with _watching(scene, engine, loop):
             loop.follow()
         _take_down(release, loop)
+    loop.finish_task()
     return AttemptEnd(loop.verdict, loop.state, loop.stop, release, loop.answer, loop.adjustment)
 
 
@@ -179,6 +183,8 @@ class _Loop:
         self._engine = engine
         self._family: tuple[ProcessKey, ...] = ()
         self._asked = False
+        self._task: threading.Thread | None = None
+        self._task_end: TaskEnded | None = None
         self._watchman = Watchman(scene.plan, scene.limits, scene, scene.attempt, scene.advise)
 
     @property
@@ -219,14 +225,21 @@ class _Loop:
             self._take(self._scene.events.get())
 
     def _take(self, event: LoopEvent) -> None:
-        if isinstance(event, StopRequested):
-            self._accept_stop(event)
-        else:
-            self._observe(event)
+        match event:
+            case StopRequested():
+                self._accept_stop(event)
+            case TaskSaid():
+                self._scene.view.message(event.text)
+            case TaskEnded():
+                self._task_end = event
+            case _:
+                self._observe(event)
 
     def _is_over(self) -> bool:
         if self.stop is not None or isinstance(self.verdict, Failed) or self.adjustment is not None:
             return True
+        if self._scene.task is not None:
+            return self._task_end is not None
         done = self._scene.probe.then == "stop" and isinstance(self.verdict, Ready)
         return done and (self._scene.probe.question is None or self.answer is not None)
 
@@ -248,6 +261,8 @@ class _Loop:
             self._tell_verdict(observation.time)
         if isinstance(self.verdict, Ready) and not self._asked:
             self._ask()
+            if self._scene.task is not None:
+                self._begin_task(self._scene.task)
         if isinstance(self.verdict, Ready | Degraded) and self.state.stop is None:
             self._watchman.observe(observation, self.state)
 
@@ -282,6 +297,31 @@ class _Loop:
         question = self._scene.probe.question
         if question is not None:
             threading.Thread(target=self._put_question, args=(question,), name="nexus-question", daemon=True).start()
+
+    def _begin_task(self, task: ServedTask) -> None:
+        """Work with the server in a thread of its own; what it says and its end come back as events."""
+        scene = self._scene
+        emit = scene.events.put
+        served = Served(
+            server=scene.server,
+            plan=scene.plan,
+            command=scene.command,
+            log=scene.folder.log,
+            gpus=scene.gpus,
+            family=self._engine.family,
+            measured=self.state.numbers,
+            say=lambda text: emit(TaskSaid(text)),
+            cancel=self.cancel,
+        )
+        self._task = start_task(task, served, emit)
+
+    def finish_task(self) -> None:
+        """Wait for the end of a task whose engine is gone. Raises what the task raised."""
+        if self._task is not None:
+            self._task.join()
+            self.take_rest()
+        if self._task_end is not None and self._task_end.error is not None:
+            raise self._task_end.error
 
     def _put_question(self, question: str) -> None:
         scene = self._scene

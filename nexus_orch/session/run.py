@@ -43,6 +43,7 @@ from nexus_orch.session.learning import store_measurement
 from nexus_orch.session.left_over import describe_left_over, read_left_over
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.session.refuse import refusal_of
+from nexus_orch.session.task import ServedTask
 from nexus_orch.types import EngineFacts, Failed, Lesson, Plan, ProcessKey, RunSpec
 from nexus_orch.view.run_view import RunView
 
@@ -82,9 +83,14 @@ def _learn_port(spec: RunSpec) -> tuple[Lesson, ...]:
     return (Lesson("serve.port", port, f"{FIRST_PORT} is taken; this is the next free one"),)
 
 
-def run_session(preparation: Preparation, plugins: Plugins, view: RunView) -> RunOutcome:
-    """Launch what was prepared and stay with it to its end."""
-    session = _Session(preparation, plugins, view)
+def run_session(
+    preparation: Preparation, plugins: Plugins, view: RunView, task: ServedTask | None = None
+) -> RunOutcome:
+    """Launch what was prepared and stay with it to its end, which comes with that of `task`, if there is one.
+
+    Raises what the task raised, once the engine is down.
+    """
+    session = _Session(preparation, plugins, view, task)
     try:
         return session.run()
     except NexusError as error:
@@ -97,8 +103,9 @@ def run_session(preparation: Preparation, plugins: Plugins, view: RunView) -> Ru
 class _Session:
     """One run with its folder, its attempts and what was learned from them."""
 
-    def __init__(self, preparation: Preparation, plugins: Plugins, view: RunView) -> None:
+    def __init__(self, preparation: Preparation, plugins: Plugins, view: RunView, task: ServedTask | None) -> None:
         self._spec = preparation.spec
+        self._task = task
         self._prepared = preparation
         self._plugins = plugins
         self._view = view
@@ -211,6 +218,7 @@ class _Session:
             hurry=signals.hurry,
             advise=self._adviser(),
             gpus=find_cards(plan, self._prepared.facts.engine, {**os.environ, **command.env}),
+            task=self._task,
         )
         return prepare_ram(scene, self._prepared.facts) or run_attempt(scene)
 
