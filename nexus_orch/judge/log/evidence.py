@@ -59,6 +59,8 @@ class Evidence:
     """What looked like a failure before the server came up all the same."""
     requests: tuple[str, ...] = ()
     """What the server said of requests while it was up."""
+    request_exceptions: int = 0
+    """The number of exceptions among those lines; they stand first."""
     last_lines: tuple[str, ...] = ()
     """The last lines of any kind."""
     told_to_stop: bool = False

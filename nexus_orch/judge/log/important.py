@@ -48,6 +48,11 @@ def is_important(text: str) -> bool:
         or "bort" in text
         or "esource" in text
         or "[type=" in text
+        or "orrupt" in text
+        or "): " in text
+        or "irtual" in text
+        or "terminate" in text
+        or "stack smashing" in text
         or "dead" in text
         or "imed out" in text
         or "offload" in text.lower()

@@ -57,6 +57,7 @@ _HOLLOW = (
     "CancelledError",
     "The above exception was",
     "During handling of the above",
+    "NoneType: None",
 )
 # What a compiler, a linker, a loader or a library says without an exception.
 _TELLING = re.compile(
@@ -65,6 +66,7 @@ _TELLING = re.compile(
     r"|Permission denied|terminate called after|^ *what\(\):|Fatal Python error|Segmentation fault|core dumped"
     r"|[Nn]o space left on device|^panic: |\b[Aa]bort(?:ed)? was called|!!!+ Segfault|marked dead"
     r"|is terminated unexpectedly|^Aborted|CUDA error|HIP error|Xid |^\w+ [Ee]rror: |\b[A-Z]\w+(?:Error|Exception): \S"
+    r"|^Fatal \w+ error|\[Errno \d+\]|Error response from daemon"
 )
 
 _DIGITS = re.compile(r"\d+")
@@ -165,7 +167,7 @@ def _judge_message(evidence: Evidence, record: LogRecord, moment: str, table: Pa
     if signature.is_hint:
         return replace(evidence, hints=_keep(evidence.hints, match))
     if is_up and match.cause not in _FATAL and not _is_of_engine(record):
-        return _add_request(evidence, record)
+        return _add_request(evidence, record, is_exception=is_end)
     return replace(evidence, matches=_keep(evidence.matches, match))
 
 
@@ -240,7 +242,7 @@ def _note(evidence: Evidence, record: LogRecord, *, is_exception: bool, is_up: b
     if not is_exception and not is_told:
         return evidence
     if is_up and not _is_of_engine(record):
-        return _add_request(evidence, record) if is_exception or is_told else evidence
+        return _add_request(evidence, record, is_exception=is_exception)
     return _keep_unknown(evidence, record, is_exception=is_exception)
 
 
@@ -259,10 +261,16 @@ def _keep_unknown(evidence: Evidence, record: LogRecord, *, is_exception: bool) 
     return replace(evidence, errors=kept, error_line=evidence.line, is_draft_error=is_draft)
 
 
-def _add_request(evidence: Evidence, record: LogRecord) -> Evidence:
-    if len(evidence.requests) == MAX_ERRORS or any(record.message.strip() in text for text in evidence.requests):
+def _add_request(evidence: Evidence, record: LogRecord, *, is_exception: bool) -> Evidence:
+    """Exceptions stand before the lines that only say that there was one."""
+    known = evidence.requests
+    if len(known) == MAX_ERRORS or any(record.message.strip() in text for text in known):
         return evidence
-    return replace(evidence, requests=(*evidence.requests, shorten(record.text)))
+    if not is_exception:
+        return replace(evidence, requests=(*known, shorten(record.text)))
+    count = evidence.request_exceptions
+    kept = (*known[:count], shorten(record.text), *known[count:])
+    return replace(evidence, requests=kept, request_exceptions=count + 1)
 
 
 def _is_of_engine(record: LogRecord) -> bool:
