@@ -78,6 +78,7 @@ OURS: Mapping[str, str] = {
     "limits.stop_seconds": "nexus_orch/session/attempt.py",
     "limits.log_mib": "nexus_orch/session/attempt.py",
     "limits.attempts": "nexus_orch/session/course.py",
+    "limits.deaths": "nexus_orch/session/course.py",
     "limits.adjustments": "nexus_orch/session/course.py",
     "limits.pressure_seconds": "nexus_orch/session/dynamic.py",
     "limits.drain_seconds": "nexus_orch/session/dynamic.py",

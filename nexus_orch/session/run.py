@@ -24,7 +24,7 @@ from nexus_orch.errors import (
     Problem,
 )
 from nexus_orch.facts.machine.gpus import read_visible
-from nexus_orch.launch.processes.signals import StopSignals
+from nexus_orch.launch.processes.signals import StopRequested, StopSignals
 from nexus_orch.launch.server.ports import FIRST_PORT, choose_port, claim_port
 from nexus_orch.launch.server.server import Server
 from nexus_orch.nvml import open_nvml
@@ -33,6 +33,7 @@ from nexus_orch.record.events import AttemptEnded, Created, Finished, Planned
 from nexus_orch.record.history import history_path, remember_run
 from nexus_orch.record.read_run import read_run
 from nexus_orch.record.run_folder import create_run_folder, encode_plan, remove_run_folder, write_command, write_plan
+from nexus_orch.record.stop_request import read_stop_request
 from nexus_orch.record.writer import RunWriter
 from nexus_orch.session.adjust import Adviser
 from nexus_orch.session.ahead import prepare_ram
@@ -44,9 +45,11 @@ from nexus_orch.session.left_over import describe_left_over, read_left_over
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.session.refuse import refusal_of
 from nexus_orch.session.task import ServedTask
-from nexus_orch.types import EngineFacts, Failed, Lesson, Plan, ProcessKey, RunSpec
+from nexus_orch.types import EngineFacts, Failed, Lesson, Plan, ProcessKey, RunSpec, Stopped
 from nexus_orch.view.run_view import RunView
 
+PAUSE_TICK_SECONDS = 0.2
+"""How often a wish to stop is looked for between two attempts."""
 NOT_PLANNED = (PlanError, ConfigError)
 """What says that there can be no other attempt: it does not fit, or what was learned asks for what cannot be had."""
 
@@ -109,7 +112,7 @@ class _Session:
         self._prepared = preparation
         self._plugins = plugins
         self._view = view
-        self._course = Course(self._spec.memory, self._spec.limits)
+        self._course = Course(self._spec.memory, self._spec.limits, self._spec.probe.then != "stop")
         self._events: queue.Queue[LoopEvent] = queue.Queue()
         self._writer = open_record(preparation, plugins)
         self._folder = self._writer.folder
@@ -125,9 +128,12 @@ class _Session:
                 end = self._attempt(number, signals)
                 step = self._end_attempt(number, end)
                 number += 1
+                stop = None if step is None else self._tell_and_pause(number, step)
+                if stop is not None:
+                    return self._finish(replace(end, verdict=Stopped(stop.reason), stop=stop))
                 try:
                     if step is None or not self._prepare_next(number, step):
-                        return self._finish(end)
+                        return self._finish(end, self._given_up())
                 except NOT_PLANNED as error:
                     if not isinstance(end.verdict, Failed):
                         raise
@@ -136,21 +142,42 @@ class _Session:
     def _prepare_next(self, number: int, step: NextAttempt | None) -> bool:
         """Plan the next attempt; False when it would only repeat the last one. Raises one of NOT_PLANNED when it cannot
         be planned."""
+        before = self._prepared
         while step is not None:
-            self._view.message(f"attempt {number}: {step.message}")
-            before = self._prepared
             try:
                 self._prepared = prepare_run(self._spec, self._plugins, self._course.lessons)
             except NOT_PLANNED:
                 step = self._course.go_back("with what was learned no plan fits")
                 if step is None:
                     raise
+                self._tell_and_pause(number, step)
                 continue
-            if step.kind != "retry" or not is_same_launch(before, self._prepared):
+            if step.kind != "retry" or not is_same_launch(before, self._prepared):  # a retry must differ
                 self._course.note_plan(step, before.plan, self._prepared.plan)
                 return True
             step = self._course.go_back("what was learned changes nothing")
+            if step is not None:
+                self._tell_and_pause(number, step)
         return False
+
+    def _given_up(self) -> tuple[Problem, ...]:
+        return (Problem(self._course.given_up),) if self._course.given_up else ()
+
+    def _tell_and_pause(self, number: int, step: NextAttempt) -> StopRequested | None:
+        """Say why there is another attempt, and wait before it; the wish to stop, if it came meanwhile."""
+        wait = f" in {step.pause_seconds:.0f} s" if step.pause_seconds else ""
+        self._view.message(f"attempt {number}{wait}: {step.message}")
+        until = time.monotonic() + step.pause_seconds
+        while True:
+            asked = read_stop_request(self._folder.stop_request)
+            if asked is not None:
+                return StopRequested(time.time(), asked.reason, ExitCode.GOOD)
+            with suppress(queue.Empty):
+                event = self._events.get(timeout=min(PAUSE_TICK_SECONDS, max(0.0, until - time.monotonic())))
+                if isinstance(event, StopRequested):
+                    return event
+            if time.monotonic() >= until:
+                return None
 
     def write_end(self, error: NexusError) -> None:
         """Record an end that no attempt had: the engine could not be started, or the next plan was refused."""

@@ -149,6 +149,9 @@ class ProbeSpec:
 @dataclass(frozen=True)
 class LimitsSpec:
     attempts: int = 3
+    """Most starts that fail, since the engine served last."""
+    deaths: int = 3
+    """Deaths of a serving engine, with too little served between them, that end the run. 1 never restarts it."""
     startup_stall_seconds: float = 300.0
     """Give up on a start without any progress for this long (there is no fixed deadline)."""
     stop_seconds: float = 20.0

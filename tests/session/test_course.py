@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nexus_orch.errors import ConfigError
 from nexus_orch.facts.options.catalogue import catalogue_flags
@@ -23,6 +25,7 @@ from nexus_orch.types import GIB, Cause, Failed, Finding, Lesson, LimitsSpec, Me
 from tests.judge.histories import History
 from tests.judge.logs import lines_of
 from tests.plan.cases import make_facts, make_gpu, make_spec
+from tests.plugins.plans import shipped_plugins
 
 MODEL = "Qwen/Qwen3-8B"
 LARGE = "Qwen/Qwen2.5-14B-Instruct"
@@ -110,7 +113,8 @@ def test_an_adjusted_plan_that_fails_is_taken_back_once_and_for_all(plugins: Plu
 def test_an_adjusted_plan_that_serves_is_kept(plugins: Plugins) -> None:
     course, prepared = _course(), _prepare(plugins)
     course.after(Stopped("adjustment"), _state(ready=True), ADJUSTED, prepared)
-    assert course.after(_failed("worker_died"), _state(ready=True), None, prepared) is None
+    step = course.after(_failed("worker_died"), _state(ready=True), None, prepared)
+    assert step is not None and (step.kind, step.lessons) == ("restart", ())
     assert course.lessons == (FP8,)
 
 
@@ -168,4 +172,71 @@ def test_memory_that_runs_out_while_serving_lowers_the_share(plugins: Plugins) -
     prepared = _prepare(plugins)
     step = _course().after(_failed("runtime_oom"), state, None, prepared)
     assert step is not None and [lesson.key for lesson in step.lessons] == ["memory.gpu_memory_utilization"]
-    assert _course().after(_failed("engine_dead"), state, None, prepared) is None
+    assert (
+        step.kind == "restart" and "died while it served (runtime_oom): it is started again; 2.00 GiB" in step.message
+    )
+
+
+def test_an_engine_that_dies_while_it_serves_is_started_again_with_longer_and_longer_pauses(plugins: Plugins) -> None:
+    course, prepared = _course(deaths=6), _prepare(plugins)
+    steps = [course.after(_failed("engine_dead"), _state(ready=True), None, prepared) for _ in range(6)]
+    assert [step.pause_seconds for step in steps[:5] if step is not None] == [0, 5, 30, 60, 60]
+    assert steps[5] is None
+    assert course.given_up.startswith("it is given up: 6 deaths without 10 minutes or 1,000 output tokens between them")
+
+
+@pytest.mark.parametrize("served", [{"time": 700.0}, {"served_tokens": 1000.0}])
+def test_what_served_long_enough_before_it_died_is_never_given_up(plugins: Plugins, served: dict[str, float]) -> None:
+    course, prepared = _course(), _prepare(plugins)
+    state = replace(_state(ready=True), ready_since=1.0, **served)
+    for _ in range(20):
+        step = course.after(_failed("engine_dead"), state, None, prepared)
+        assert step is not None and (step.kind, step.pause_seconds) == ("restart", 0)
+
+
+@pytest.mark.parametrize("cause", ["cards_lost", "disk_full"])
+def test_what_no_start_mends_is_not_started_again(plugins: Plugins, cause: Cause) -> None:
+    course = _course()
+    assert course.after(_failed(cause), _state(ready=True), None, _prepare(plugins)) is None
+    assert cause in course.given_up
+
+
+def test_a_run_for_one_answer_is_not_started_again(plugins: Plugins) -> None:
+    course = Course(MemorySpec(), LimitsSpec(), serves=False)
+    assert course.after(_failed("engine_dead"), _state(ready=True), None, _prepare(plugins)) is None
+
+
+def test_starts_that_fail_are_counted_since_the_engine_served_last(plugins: Plugins) -> None:
+    course, prepared = _course(attempts=2, deaths=9), _prepare(plugins, LARGE)
+    course.after(_failed("worker_died"), _state(), None, prepared)
+    course.after(_failed("engine_dead"), _state(ready=True), None, prepared)
+    step = course.after(_failed("offload_ignored"), _state(), None, prepared)
+    assert step is not None and step.kind == "retry"
+
+
+def test_the_pin_that_stands_in_the_way_is_named(plugins: Plugins) -> None:
+    measured = Measured(max_model_len_possible=4096)
+    state = replace(_state(), reading=LogReading(measured=measured))
+    pinned = _prepare(plugins, MODEL, model__max_model_len=32768)
+    course = _course()
+    assert course.after(_failed("context_too_long"), state, None, pinned) is None
+    assert course.given_up.startswith("no other start is tried, because model.max_model_len=32768 is pinned")
+    assert "room for 4,096 tokens" in course.given_up
+    course = _course()
+    assert course.after(_failed("unknown"), state, None, pinned) is None and course.given_up == ""
+
+
+CAUSES = st.sampled_from(["engine_dead", "worker_died", "unknown", "offload_ignored", "memory_busy", "disk_full"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(CAUSES, st.booleans()), min_size=60, max_size=60), st.integers(1, 4), st.integers(1, 4))
+def test_whatever_happens_a_run_ends(history: list[tuple[Cause, bool]], attempts: int, deaths: int) -> None:
+    """Each death may be preceded by as many failed starts as are allowed, and there is no other way to go on."""
+    course, prepared = _course(attempts=attempts, deaths=deaths), _prepare(shipped_plugins(), LARGE)
+    starts = 0
+    for cause, ready in history:
+        starts += 1
+        if course.after(_failed(cause), _state(ready=ready), None, prepared) is None:
+            break
+    assert starts <= attempts * deaths

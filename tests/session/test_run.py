@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -119,9 +120,34 @@ def test_health_alone_is_not_ready(desk: Desk, behave: Behave) -> None:
 
 def test_an_engine_that_dies_while_serving_is_told(desk: Desk, behave: Behave) -> None:
     behave(FakeEngine(dies_after_requests=1))
-    done = desk.run()
+    done = desk.run("limits.deaths=2")
     assert done.returncode == 4
     assert desk.journal(Finished)[0].cause in ("engine_dead", "worker_died", "host_oom")
+    assert len(desk.journal(AttemptEnded)) == 2
+    assert "it is started again" in done.stdout
+    assert "it is given up: 2 deaths without 10 minutes or 1,000 output tokens between them" in done.stderr
+
+
+def test_an_engine_that_is_killed_while_it_serves_is_started_again(desk: Desk) -> None:
+    running = desk.start()
+    wait_for(lambda: _is_ready(desk), "ready")
+    os.kill(desk.journal(Launched)[0].engine.pid, signal.SIGKILL)
+    wait_for(lambda: sum(isinstance(entry.verdict, Ready) for entry in desk.journal(Judged)) == 2, "ready again")
+    assert desk.nexus("stop", "--all").returncode == 0
+    running.communicate(timeout=60)
+    assert running.returncode == 0
+    first, second = desk.journal(AttemptEnded)
+    assert isinstance(first.verdict, Failed) and isinstance(second.verdict, Stopped)
+
+
+def test_a_wish_to_stop_ends_the_pause_between_two_starts(desk: Desk, behave: Behave) -> None:
+    behave(FakeEngine(dies_after_requests=1))
+    running = desk.start()
+    wait_for(lambda: len(desk.journal(AttemptEnded)) == 2, "the second death")  # 5 s are waited after it
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert len(desk.journal(Launched)) == 2
 
 
 def test_a_taken_port_is_told_when_pinned(desk: Desk) -> None:

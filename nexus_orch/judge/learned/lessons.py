@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from nexus_orch.judge.learned.learning import choose_lessons, make_measurement
 from nexus_orch.judge.log.measured import Measured
@@ -18,6 +19,16 @@ from nexus_orch.types import GIB, MIB, Facts, Failed, GpuEstimate, Lesson, Plan
 UTILIZATION = "memory.gpu_memory_utilization"
 OOM_MARGIN_BYTES = 256 * MIB
 """Left free beside what was missing: the allocator takes memory in larger pieces than it is asked for."""
+
+_MOVED: Mapping[str, tuple[str, ...]] = {
+    "port_in_use": ("serve.port",),
+    "context_too_long": ("model.max_model_len",),
+    "memory_busy": (UTILIZATION,),
+    "graph_capture_oom": ("memory.enforce_eager", UTILIZATION),
+    "sampler_oom": (UTILIZATION, "serve.max_num_seqs"),
+    "runtime_oom": (UTILIZATION,),
+}
+"""By cause, the settings that a lesson moves. Of offloading the loader names them (`Proof.instead`)."""
 
 _SAMPLER_REQUESTS = re.compile(r"warming up sampler with (\d+) dummy requests")
 _GIVEN_BACK = "Error in memory profiling"
@@ -41,6 +52,30 @@ def learn(
     taught = {(lesson.key, lesson.value) for lesson in known}
     lessons = _learn(failed, measured, plan, facts, {lesson.key for lesson in known})
     return tuple(lesson for lesson in lessons if (lesson.key, lesson.value) not in taught)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A pinned setting that alone kept a failure from teaching something, and what it would have taught."""
+
+    key: str
+    value: object
+    origin: str | None
+    lesson: Lesson
+
+
+def find_pin(failed: Failed, measured: Measured, plan: Plan, facts: Facts, known: Sequence[Lesson] = ()) -> Pin | None:
+    """The pin that stands in the way of another start; None where nothing would be learned without it either. Asked
+    only where nothing was learned with it."""
+    instead = () if plan.proof is None else tuple(key for key, _ in plan.proof.instead)
+    for key in (*_MOVED.get(failed.cause, ()), *instead):
+        if _is_open(plan, key):
+            continue
+        opened = replace(plan, spec=plan.spec.with_value(key, None))
+        lessons = learn(failed, measured, opened, facts, known)
+        if lessons:
+            return Pin(key, plan.spec.get(key), plan.spec.origin(key), lessons[0])
+    return None
 
 
 def _learn(failed: Failed, measured: Measured, plan: Plan, facts: Facts, known_keys: set[str]) -> tuple[Lesson, ...]:

@@ -73,6 +73,10 @@ class RunState:
     is_healthy: bool = False
     completed: float | None = None
     """When a completion last came back."""
+    ready_since: float | None = None
+    """When the first completion came back."""
+    served_tokens: float = 0.0
+    """Output tokens since the start, by the server's own metrics; 0 where it does not tell."""
     failing_health: Failing | None = None
     failing_completion: Failing | None = None
     shown_failure: float | None = None
@@ -145,7 +149,9 @@ def _take_metric(state: RunState, metric: Metric) -> RunState:
     numbers = state.numbers
     if speed is not None and "tokens_per_second" not in numbers:
         numbers = {**numbers, "tokens_per_second": speed}
-    taken = replace(state, metric=metric, numbers=numbers)
+    rate = metric.values.get("generation_tokens_per_second", 0.0)
+    seconds = 0.0 if state.metric is None else max(0.0, metric.time - state.metric.time)
+    taken = replace(state, metric=metric, numbers=numbers, served_tokens=state.served_tokens + rate * seconds)
     if not is_working(metric):
         return taken
     progress = replace(state.progress, time=metric.time)
@@ -180,7 +186,9 @@ def _take_completion(state: RunState, probed: Probed) -> RunState:
         return state  # it has failed and is being stopped: an answer meanwhile does not make it one that was ready
     if probed.ok:
         numbers = {**state.numbers, **probed.values}
-        return replace(state, completed=probed.time, failing_completion=None, shown_failure=None, numbers=numbers)
+        since = probed.time if state.ready_since is None else state.ready_since
+        taken = replace(state, completed=probed.time, ready_since=since, numbers=numbers)
+        return replace(taken, failing_completion=None, shown_failure=None)
     if probed.kind == "question":
         return state  # cancelled, or the model has no chat template: the engine is none the worse
     return replace(state, failing_completion=_add_failure(state.failing_completion, probed))
