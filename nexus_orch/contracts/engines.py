@@ -119,8 +119,8 @@ class LeftEngine(Protocol):
 class RunningEngine(LeftEngine, Protocol):
     """An engine that this process has started.
 
-    It emits `Started` at once, `LogLine` for what it prints, and `Exited` once: when it has ended, after the last of
-    its output.
+    It emits `Started` at once, `LogLine` for what it prints, `Vanished` for a process that it cannot do without and
+    that ended before it, where it can see that, and `Exited` once: when it has ended, after the last of its output.
     """
 
     @property

@@ -1,7 +1,7 @@
 """What the journal tells: the events of a run, in the order in which they happened.
 
 `time` is seconds since the epoch. Beside these events the journal holds thinned samples (`Metric`, `GpuSample`,
-`HostSample`), every `Probed` and every `Exited`; the engine's output is in engine.log and not repeated.
+`HostSample`), every `Probed`, `Vanished` and `Exited`; the engine's output is in engine.log and not repeated.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from nexus_orch.judge.serving.advice import Advice
 from nexus_orch.judge.start.proof import Comparison
-from nexus_orch.types import Exited, GpuSample, HostSample, Lesson, Metric, Probed, ProcessKey, Verdict
+from nexus_orch.types import Exited, GpuSample, HostSample, Lesson, Metric, Probed, ProcessKey, Vanished, Verdict
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ RunEvent = (
     | Finished
 )
 Sample = Metric | GpuSample | HostSample
-Entry = RunEvent | Sample | Probed | Exited
+Entry = RunEvent | Sample | Probed | Vanished | Exited
 
 SAMPLE_TYPES: tuple[type[Sample], ...] = (Metric, GpuSample, HostSample)
 ENTRY_TYPES: tuple[type[Entry], ...] = (
@@ -208,6 +208,7 @@ ENTRY_TYPES: tuple[type[Entry], ...] = (
     Stopping,
     Finished,
     Probed,
+    Vanished,
     Exited,
     *SAMPLE_TYPES,
 )

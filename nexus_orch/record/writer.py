@@ -20,6 +20,7 @@ from nexus_orch.types import (
     ProcessKey,
     Ready,
     Starting,
+    Vanished,
     Verdict,
 )
 
@@ -64,7 +65,7 @@ class RunWriter:
     def observe(self, observation: Observation) -> None:
         """Keep an observation: exits all, samples and probes thinned, log lines not (engine.log has them)."""
         match observation:
-            case Exited():
+            case Exited() | Vanished():
                 self._journal.append(observation)
             case Probed():
                 self._probe(observation)

@@ -90,6 +90,8 @@ class FakeEngine:
     """EngineCore inherits the listening socket."""
     core_escapes: bool = False
     """EngineCore leaves process group and session and gives itself another parent."""
+    core_unwatched: bool = False
+    """The main process does not notice the end of EngineCore, and serves on."""
     workers: int = 0
     """Children of EngineCore; they end with it unless `core_outlives`."""
 

@@ -109,7 +109,8 @@ class _Run:
 
     def _serve(self, failure: Failure | None) -> int:
         """Until a signal, the end of EngineCore, or the request at which it fails."""
-        while self.core is None or self.core.poll() is None or self.engine.core_escapes:
+        unseen = self.engine.core_escapes or self.engine.core_unwatched
+        while self.core is None or self.core.poll() is None or unseen:
             if failure is not None and self.state.asked.is_set():
                 return self._fail(failure)
             limit = self.engine.dies_after_requests

@@ -34,6 +34,7 @@ from nexus_orch.types.observation import (
     RamProgress,
     Started,
     StopAsked,
+    Vanished,
 )
 from nexus_orch.types.plan import Alternative, Choice, GpuEstimate, HostEstimate, Origin, Plan, Prediction, Proof
 from nexus_orch.types.pressure import Finding, PressureKind
@@ -145,6 +146,7 @@ __all__ = [
     "Stopped",
     "Storage",
     "TensorHeader",
+    "Vanished",
     "Variation",
     "Verdict",
     "WorkloadSpec",

@@ -117,6 +117,16 @@ class Exited:
 
 
 @dataclass(frozen=True)
+class Vanished:
+    """A process ended that the engine cannot do without (its core, a worker), while its main process lives."""
+
+    time: float
+    attempt: int
+    pid: int
+    name: str
+
+
+@dataclass(frozen=True)
 class StopAsked:
     """The engine is about to be told to stop, because the run is done or somebody wants it to end."""
 
@@ -139,7 +149,17 @@ class RamProgress:
 
 
 Observation = (
-    RamProgress | Started | LogLine | Metric | MetricsUnread | GpuSample | HostSample | Probed | StopAsked | Exited
+    RamProgress
+    | Started
+    | LogLine
+    | Metric
+    | MetricsUnread
+    | GpuSample
+    | HostSample
+    | Probed
+    | Vanished
+    | StopAsked
+    | Exited
 )
 
 Emit = Callable[[Observation], None]

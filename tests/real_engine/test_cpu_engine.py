@@ -1,4 +1,4 @@
-"""The main job on a real vLLM: it serves and answers, says why a context cannot fit, and tells a killed worker."""
+"""The main job on a real vLLM: it serves and answers, says why a context cannot fit, and comes back after a death."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import signal
 import psutil
 import pytest
 
-from nexus_orch.record.events import Family, Finished, Judged
-from nexus_orch.types import Ready
+from nexus_orch.record.events import AttemptEnded, Family, Finished, Judged, Launched
+from nexus_orch.types import Failed, Ready, Vanished
 from tests.session.conftest import Desk, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -45,16 +45,21 @@ def test_a_context_that_cannot_fit_is_refused_and_the_longest_that_can_is_true(e
     assert longest <= finished.measured["kv_cache_tokens"] < longest + 256
 
 
-def test_a_worker_killed_while_serving_is_told_and_nothing_is_left(engine_desk: Desk) -> None:
+def test_an_engine_whose_worker_is_killed_while_it_serves_is_started_again(engine_desk: Desk) -> None:
     running = engine_desk.start()
     wait_for(lambda: _is_ready(engine_desk), "ready", 600)
     family = engine_desk.journal(Family)[-1].processes
     workers = [process.pid for process in family if "Worker" in " ".join(_command_line(process.pid))]
     assert workers
     os.kill(workers[0], signal.SIGKILL)
+    wait_for(lambda: engine_desk.journal(Vanished), "the end of the worker", 600)
+    wait_for(lambda: len(engine_desk.journal(Launched)) == 2, "the second launch", 600)
+    wait_for(lambda: isinstance(engine_desk.journal(Judged)[-1].verdict, Ready), "ready again", 600)
+    running.send_signal(signal.SIGINT)
     _, told = running.communicate(timeout=600)
-    assert running.returncode == 4, told
-    assert engine_desk.journal(Finished)[0].cause in ("worker_died", "engine_dead", "host_oom")
+    assert running.returncode == 130, told
+    first, _ = engine_desk.journal(AttemptEnded)
+    assert isinstance(first.verdict, Failed) and first.verdict.cause in ("worker_died", "engine_dead", "host_oom")
 
 
 def _number_after(words: str, text: str) -> str:

@@ -94,6 +94,7 @@ def test_kinds_are_stable_names() -> None:
         "stopping",
         "finished",
         "probed",
+        "vanished",
         "exited",
         "metric",
         "gpu_sample",

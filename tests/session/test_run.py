@@ -7,13 +7,16 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 
+import psutil
 import pytest
 
-from nexus_orch.record.events import AttemptEnded, Finished, Judged, Launched
+from nexus_orch.record.events import AttemptEnded, Family, Finished, Judged, Launched
 from nexus_orch.testing import FakeEngine
-from nexus_orch.types import Failed, Ready, Stopped
+from nexus_orch.types import Failed, Ready, Stopped, Vanished
 from tests.session.conftest import Desk, wait_for
 
 Behave = Callable[[FakeEngine], None]
@@ -22,6 +25,16 @@ ASK = ("probe.question='What is it?'", "probe.then=stop")
 
 def _is_ready(desk: Desk) -> bool:
     return any(isinstance(entry.verdict, Ready) for entry in desk.journal(Judged))
+
+
+def _family(desk: Desk) -> list[int]:
+    return [key.pid for told in desk.journal(Family) for key in told.processes]
+
+
+def _has_name(pid: int, name: str) -> bool:
+    with suppress(psutil.Error):
+        return psutil.Process(pid).name() == name
+    return False
 
 
 def test_a_run_serves_answers_and_leaves_a_record(desk: Desk) -> None:
@@ -138,6 +151,23 @@ def test_an_engine_that_is_killed_while_it_serves_is_started_again(desk: Desk) -
     assert running.returncode == 0
     first, second = desk.journal(AttemptEnded)
     assert isinstance(first.verdict, Failed) and isinstance(second.verdict, Stopped)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of processes are Linux's")
+def test_a_core_that_is_gone_is_seen_although_the_server_lives_on(desk: Desk, behave: Behave) -> None:
+    """vLLM issue 55510: the API server outlived its engine, and answered /health."""
+    behave(FakeEngine(core_unwatched=True, workers=1))
+    running = desk.start()
+    wait_for(lambda: _is_ready(desk), "ready")
+    (core,) = wait_for(lambda: [pid for pid in _family(desk) if _has_name(pid, "VLLM::EngineCor")], "the core")
+    os.kill(core, signal.SIGKILL)
+    wait_for(lambda: desk.journal(Vanished), "the end of the core")
+    wait_for(lambda: sum(isinstance(entry.verdict, Ready) for entry in desk.journal(Judged)) == 2, "ready again")
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    (first, _) = desk.journal(AttemptEnded)
+    assert isinstance(first.verdict, Failed) and first.verdict.cause == "worker_died"
+    assert "and the main process lived on for" in first.verdict.evidence[0]
 
 
 def test_a_wish_to_stop_ends_the_pause_between_two_starts(desk: Desk, behave: Behave) -> None:

@@ -33,9 +33,13 @@ from nexus_orch.types import (
     Starting,
     StopAsked,
     Stopped,
+    Vanished,
     Verdict,
 )
 
+GONE_SECONDS = 10.0
+"""How long the main process may outlive a core or a worker: vLLM ends it within seconds (4.5 s seen with 0.32.0), and
+says why meanwhile. API servers that live on for ever have been reported (vLLM issue 55510)."""
 DEAD_AFTER_SECONDS = 60.0
 DEAD_AFTER_FAILURES = 3
 """A server whose probes fail this often over this long is dead, whatever else it says."""
@@ -83,6 +87,8 @@ class RunState:
     """When the log first showed a failure that nothing has disproved since."""
     numbers: Mapping[str, float] = field(default_factory=dict)
     """What the log and the probes have measured."""
+    vanished: Vanished | None = None
+    """The first of its processes that ended although the engine cannot do without it."""
     stop: StopAsked | None = None
     exited: Exited | None = None
 
@@ -135,6 +141,8 @@ def _take(state: RunState, observation: Observation) -> RunState:
             taken = replace(state, progress=note_host(state.progress, observation))
         case Metric():
             taken = _take_metric(state, observation)
+        case Vanished():
+            taken = replace(state, vanished=state.vanished or observation)
         case StopAsked():
             taken = replace(state, stop=state.stop or observation)
         case Exited():
@@ -241,6 +249,8 @@ def _judge_failure(state: RunState) -> Failed | None:
         quiet_since = max(state.shown_failure, state.progress.time)
         if state.time - quiet_since >= GRACE_SECONDS:
             return refine(Failed(found.cause, found.lines, found.remedy), state.host)
+    if state.vanished is not None and state.time - state.vanished.time >= GONE_SECONDS:
+        return _make_gone(state, state.vanished)
     for name, failing in (("/health", state.failing_health), ("completions", state.failing_completion)):
         if failing is not None and _is_dead(state, failing, name):
             return _make_dead(state, name, failing)
@@ -251,6 +261,19 @@ def _is_dead(state: RunState, failing: Failing, name: str) -> bool:
     if name == "/health" and not state.was_ready:
         return False  # a server that does not answer yet is one that starts
     return failing.count >= DEAD_AFTER_FAILURES and state.time - failing.since >= DEAD_AFTER_SECONDS
+
+
+def _make_gone(state: RunState, vanished: Vanished) -> Failed:
+    """A core or a worker ended, and the main process lives on without it."""
+    told = f"{describe_vanished(vanished)}, and the main process lived on for {state.time - vanished.time:.0f} s"
+    found = _conclude(state)
+    if found is not None:
+        return Failed(found.cause, (*found.lines, told), found.remedy)
+    return Failed("worker_died", (told, *show_lines(state.reading)), shipped_patterns().remedy("worker_died"))
+
+
+def describe_vanished(vanished: Vanished) -> str:
+    return f"the engine's process {vanished.name} ({vanished.pid}) is gone"
 
 
 def _make_dead(state: RunState, name: str, failing: Failing) -> Failed:
@@ -275,6 +298,13 @@ def _judge_life(state: RunState) -> Verdict:
         if state.failing_completion is None:
             return starting
         return replace(starting, detail=f"a completion failed: {state.failing_completion.detail}")
+    return _find_ailment(state) or (Ready(state.numbers) if state.is_healthy else starting)
+
+
+def _find_ailment(state: RunState) -> Degraded | None:
+    """What is wrong with a server that had been ready and has not failed yet."""
+    if state.vanished is not None and not state.reading.evidence.told_to_stop:
+        return Degraded(f"{describe_vanished(state.vanished)}: no request is answered")
     found = _conclude(state)
     if found is not None and state.shown_failure is not None:
         return Degraded(f"the engine's log shows {found.cause}: {found.lines[0]}", found.remedy)
@@ -282,4 +312,4 @@ def _judge_life(state: RunState) -> Verdict:
         return Degraded(f"/health does not answer: {state.failing_health.detail}")
     if state.failing_completion is not None:
         return Degraded(f"a completion failed: {state.failing_completion.detail}")
-    return Ready(state.numbers) if state.is_healthy else starting
+    return None

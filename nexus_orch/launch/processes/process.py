@@ -21,7 +21,8 @@ from nexus_orch.errors import LaunchError, Problem
 from nexus_orch.launch.processes.family import MARK_VARIABLE, ProcessRecord, find_descendants
 from nexus_orch.launch.processes.left import LeftProcesses
 from nexus_orch.launch.processes.listening import listens
-from nexus_orch.types import MIB, Command, Exited, ProcessKey, Started
+from nexus_orch.launch.processes.vital import VitalWatch
+from nexus_orch.types import MIB, Command, Exited, ProcessKey, Started, Vanished
 
 FAMILY_SECONDS = 1.0
 """How often descendants are looked for while the engine boots; later, five times less often."""
@@ -54,6 +55,8 @@ class ChildEngine(LeftProcesses):
             raise RuntimeError("a child that was started with a pipe has none")
         start.emit(Started(time.time(), start.attempt, child.pid, start.command.argv))
         self.output = start.pump(child.stdout)
+        self._vital = VitalWatch(self._tell_vanished)
+        self._vital.start()
         for run, name in ((self._wait_for_end, "nexus-engine"), (self._watch_family, "nexus-family")):
             threading.Thread(target=run, name=name, daemon=True).start()
 
@@ -86,6 +89,7 @@ class ChildEngine(LeftProcesses):
         with self._lock:
             family = tuple(key for key in living if key != self._record.key)
             self._record = replace(self._record, family=family)
+        self._vital.watch(family)
 
     def owns_port(self, port: int) -> bool:
         return listens([key.pid for key in self.family()], port)
@@ -96,9 +100,13 @@ class ChildEngine(LeftProcesses):
     def _wait_for_end(self) -> None:
         returncode = self._child.wait()
         self._ended.set()
+        self._vital.stop()
         self.output.wait(DRAIN_SECONDS)
         self._start.emit(Exited(time.time(), self._start.attempt, returncode))
         self._told.set()
+
+    def _tell_vanished(self, key: ProcessKey, name: str) -> None:
+        self._start.emit(Vanished(time.time(), self._start.attempt, key.pid, name))
 
     def _watch_family(self) -> None:
         started = time.monotonic()
