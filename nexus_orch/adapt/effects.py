@@ -31,7 +31,9 @@ class Effect:
 
 _GRAPHS = Effect("memory and speed", "which CUDA graphs are captured")
 _COMPILING = Effect("memory and speed", "how the model is compiled and which CUDA graphs are captured")
-_SPECULATION = Effect("memory and speed", "the draft's weights and cache, and how many tokens a step brings")
+_SPECULATION = Effect(
+    "memory and speed", "the draft's weights and cache, and how many tokens a step brings", "serve.speculative"
+)
 _ADAPTERS = Effect("memory and speed", "room for LoRA adapters on each card, and their kernels")
 _IMAGES = Effect("memory", "what the vision encoder's profile run takes")
 _EXPERTS = Effect("memory and speed", "which card holds which experts")
@@ -50,8 +52,7 @@ EFFECTS: Mapping[str, Effect] = {
     **dict.fromkeys(("--compilation-config", "--optimization-level", "--performance-mode"), _COMPILING),
     **dict.fromkeys(
         (
-            *("--speculative-config", "--speculative-model", "--num-speculative-tokens", "--num-lookahead-slots"),
-            *("--spec-method", "--spec-model", "--spec-tokens", "--speculative-draft-tensor-parallel-size"),
+            "--num-lookahead-slots",
             *("--speculative-model-quantization", "--speculative-max-model-len", "--ngram-prompt-lookup-max"),
             *("--ngram-prompt-lookup-min", "--speculative-disable-by-batch-size"),
         ),
@@ -144,8 +145,12 @@ _BY_GROUP: Mapping[str, Effect | None] = {
 """What the other options of a group move; None: nothing that a plan tells."""
 _UNKNOWN = Effect("memory and speed", "what it does is not known to the planner")
 
-OBEYED = frozenset({"--hf-overrides", "--rope-scaling", "--rope-theta"})
-"""Options that the plan counts in full (see `nexus_orch.adapt.overrides`)."""
+_COUNTED_SPECULATION = (
+    *("--speculative-config", "--speculative-model", "--num-speculative-tokens"),
+    *("--spec-method", "--spec-model", "--spec-tokens", "--speculative-draft-tensor-parallel-size"),
+)
+OBEYED = frozenset({"--hf-overrides", "--rope-scaling", "--rope-theta", *_COUNTED_SPECULATION})
+"""Options that the plan counts in full (see `nexus_orch.adapt.overrides` and `nexus_orch.plan.asked.passed`)."""
 
 
 def find_effect(given: Argument) -> Effect | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,7 @@ class TableAdapter:
             choice = plan.choice(key)
             if choice is not None and choice.value is not None:
                 parts.append(_render_setting(choice, ways, plan, engine))
+        parts.append(_say_mappings(parts))
         parts.append(_render_variables(plan))
         parts += [guard(plan, engine) for guard in self.guards]
         parts.append(self._refuse_unknown(plan))
@@ -163,6 +165,16 @@ class _Case:
         return self.refuse(f"{flag.name} does not know {written}", *remedies)
 
 
+def _say_mappings(parts: Iterable[Part]) -> Part:
+    """The options that take JSON, each with all the keys that settings say of it."""
+    whole: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for flag, keys in part.within.items():
+            said = whole.setdefault(flag, {})
+            said |= {name: value for name, value in keys.items() if name not in said}
+    return Part(argv=[word for flag, keys in whole.items() for word in (flag, json.dumps(keys))])
+
+
 def _find_silent(table: Table, plan: Plan, engine: EngineFacts) -> dict[str, str]:
     """The options that a pinned setting decides by leaving them out: an extra argument may not say otherwise."""
     found = {}
@@ -226,12 +238,18 @@ def _say(case: _Case) -> Part:
 
     Raises UnwritableError for a value without a form that this release takes.
     """
-    way, value = case.way, case.choice.value
+    way = case.way
     if way.flag is None:
-        return Part(env={str(way.env): way.write(value)}, said={str(way.env): case.choice.key})
+        return Part(env={str(way.env): way.write(case.choice.value)}, said={str(way.env): case.choice.key})
     flag = case.engine.flag(way.flag)
     if flag is None:
         return case.refuse_missing(way.flag)
+    return _say_option(flag, way, case) if way.within is None else _say_within(flag, way, case)
+
+
+def _say_option(flag: Flag, way: Way, case: _Case) -> Part:
+    """The option with its value. Raises UnwritableError."""
+    value = case.choice.value
     if flag.kind in ("store_true", "bool_optional") and not isinstance(value, bool):
         return case.refuse(f"{flag.name} is switched on or off: it takes true or false, not {value}")
     written = write_for(flag, way, value)
@@ -243,6 +261,14 @@ def _say(case: _Case) -> Part:
     except ValueError as error:
         return case.refuse(f"{flag.name} {error}")
     return Part(argv=_words(flag, value, written), said={flag.name: case.choice.key})
+
+
+def _say_within(flag: Flag, way: Way, case: _Case) -> Part:
+    """The value as a key of the option's JSON; a mapping as several."""
+    key, value = case.choice.key, case.choice.value
+    keys = {way.within: list(value) if isinstance(value, tuple) else value} if way.within else dict(value)
+    said = {flag.name: key, **{f"{flag.name}.{name}": key for name in keys}, **dict.fromkeys(way.also, key)}
+    return Part(said=said, within={flag.name: keys})
 
 
 def _words(flag: Flag, value: Any, written: str) -> list[str]:

@@ -6,6 +6,7 @@ rule. What others ask too is a fact of `nexus_orch.releases`; what one setting a
 
 from __future__ import annotations
 
+from nexus_orch.adapt.speculation import SPECULATION
 from nexus_orch.adapt.ways import (
     INSTEAD_OF_SWAP,
     NO_SWAP,
@@ -252,6 +253,7 @@ SETTINGS: Table = {
     ),
     "serve.max_num_seqs": (Way("--max-num-seqs"),),
     "serve.max_num_batched_tokens": (Way("--max-num-batched-tokens"),),
+    **SPECULATION,
     "serve.host": (Way("--host"),),
     "serve.port": (Way("--port"),),
 }

@@ -94,7 +94,8 @@ class Way:
     A way with `refused` says why they do not; `instead` is the remedy. Values in `silent` need no word: they are what
     vLLM does by itself. `unless` names another setting and its value that makes this one unneeded. `overridden_by` is
     a variable that beats the flag. `values` keeps a way to those values, `given` to runs whose `engine.env` has that
-    variable at that value.
+    variable at that value. `within` is the key of the option's JSON that the setting is, "" for a mapping of further
+    keys: settings of one option are said together. `also` names options that say the same where an import finds them.
     """
 
     flag: str | None = None
@@ -110,6 +111,13 @@ class Way:
     unless: tuple[str, Any] = ("", None)
     values: tuple[Any, ...] = ()
     given: tuple[str, str] | None = None
+    within: str | None = None
+    also: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> tuple[str | None, ...]:
+        """The options whose value is the setting's, not one that holds it among others."""
+        return self.also if self.within is not None else (self.flag, *self.also)
 
     def applies(self, version: str, device: str, value: Any, env: Mapping[str, str]) -> bool:
         """True when this is how that version on that device takes this value under the user's `engine.env`."""
@@ -140,7 +148,8 @@ Table = Mapping[str, tuple[Way, ...]]
 
 @dataclass
 class Part:
-    """A piece of a rendering. `said` maps each flag and variable to the setting that says it."""
+    """A piece of a rendering. `said` maps each flag and variable to the setting that says it, and a flag with a key of
+    its JSON."""
 
     argv: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
@@ -148,3 +157,5 @@ class Part:
     choices: list[Choice] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     said: dict[str, str] = field(default_factory=dict)
+    within: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Keys of JSON by their option."""

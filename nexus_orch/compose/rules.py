@@ -90,6 +90,21 @@ RULES: tuple[Rule, ...] = (
         "write memory.kv_cache.dtype=fp8, or memory.kv_cache.calculate_scales=auto",
     ),
     Rule(
+        ("serve.speculative.prompt_lookup_min", "serve.speculative.prompt_lookup_max"),
+        lambda spec: _exceeds((spec.serve.speculative.prompt_lookup_min, spec.serve.speculative.prompt_lookup_max)),
+        "the shortest piece that ngram looks for is longer than the longest",
+        "lower the first, or raise the second",
+    ),
+    Rule(
+        ("serve.speculative.draft_tensor_parallel", "serve.tensor_parallel"),
+        lambda spec: (
+            spec.serve.tensor_parallel is not None
+            and spec.serve.speculative.draft_tensor_parallel not in (None, 1, spec.serve.tensor_parallel)
+        ),
+        "a draft is shared by one GPU or by as many as share the model",
+        "write serve.speculative.draft_tensor_parallel=auto",
+    ),
+    Rule(
         ("serve.tensor_parallel", "serve.pipeline_parallel", "hardware.gpu.count", "hardware.nodes"),
         lambda spec: bool(_gpus(spec)) and _ranks(spec) > (_gpus(spec) or 0),
         "the ranks outnumber the GPUs",

@@ -19,6 +19,7 @@ from nexus_orch.types import (
     ProbeSpec,
     RunSpec,
     ServeSpec,
+    SpeculativeSpec,
     WorkloadSpec,
 )
 
@@ -87,7 +88,8 @@ def _make_engine(section: Values) -> EngineSpec:
 
 def _make_serve(section: Values) -> ServeSpec:
     section = _with_tuple(section, "pipeline_partition")
-    return ServeSpec(**{**section, "extra_args": tuple(section.get("extra_args", ()))})
+    speculative = SpeculativeSpec(**_section(section, "speculative"))
+    return ServeSpec(**{**section, "speculative": speculative, "extra_args": tuple(section.get("extra_args", ()))})
 
 
 def _with_tuple(section: Values, key: str) -> Values:

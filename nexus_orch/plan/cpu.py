@@ -46,7 +46,8 @@ class _CpuRun:
         layout = self.inputs.weight_layout(
             parallelism.tensor_parallel, parallelism.pipeline_parallel, whole_segments=False
         )
-        return sum(stage.total_bytes for stage in layout.stages) * parallelism.tensor_parallel
+        beside = self.inputs.beside_bytes(parallelism.tensor_parallel, is_last=True, whole_segments=False)
+        return (sum(stage.total_bytes for stage in layout.stages) + beside) * parallelism.tensor_parallel
 
     @property
     def process_bytes(self) -> int:
@@ -80,7 +81,7 @@ class _CpuRun:
         generation = inputs.generation()
         tokens = inputs.spec.serve.max_num_batched_tokens or default_batching(0, "", generation, self.ranks)[0]
         shape = inputs.cache_shape(generation, tokens, CPU_BLOCK_SIZE, (self.parallelism.tensor_parallel, 1))
-        return make_layout(inputs.architecture.layers, shape, generation.cache)
+        return make_layout((*inputs.architecture.layers, *inputs.draft_layers), shape, generation.cache)
 
     @property
     def surely_kv_gib(self) -> float:

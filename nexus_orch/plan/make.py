@@ -18,6 +18,7 @@ from nexus_orch.plan.asked.inputs import Inputs, read_inputs
 from nexus_orch.plan.cards.choose import choose_parallelism
 from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.cpu import make_cpu_plan
+from nexus_orch.plan.estimate.drafting import speculation_notes
 from nexus_orch.plan.estimate.host import host_notes, judge_host
 from nexus_orch.plan.estimate.settled import Settled
 from nexus_orch.plan.release.kept import is_hopper
@@ -145,14 +146,15 @@ def _is_uncertain(problems: list[Problem]) -> bool:
 
 def _predict(settled: Settled, *, borderline: bool) -> Prediction:
     draft, work = settled.draft, settled.draft.inputs.spec.workload
-    seconds = settled.pace.step_seconds()
+    plain = draft.inputs.speculation is None  # how many drafted tokens are accepted is not known
+    seconds = settled.pace.step_seconds() if plain else None
     is_servable = work.input_tokens + work.output_tokens <= draft.inputs.architecture.longest_context
     together = settled.pace.together(settled.requests_at_once, work.input_tokens, work.output_tokens)
     return Prediction(
         decode_tokens_per_second=round(1 / seconds, 2) if seconds else None,
         time_to_first_token_seconds=settled.pace.first_token_seconds(work.input_tokens) if is_servable else None,
         requests_at_once=settled.requests_at_once,
-        tokens_per_second=None if together is None or not is_servable else round(together, 2),
+        tokens_per_second=None if together is None or not (is_servable and plain) else round(together, 2),
         kv_cache_tokens_low=settled.tokens(-draft.account.doubt.below),
         kv_cache_tokens_high=settled.tokens(draft.account.doubt.above + draft.account.peak.later_gain_bytes),
         borderline=borderline,
@@ -169,7 +171,7 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
             f"vLLM {inputs.facts.engine.version} takes {outside / GIB:.2f} GiB on each card on top of its budget "
             "(CUDA graphs, offload buffers, page tables of KV blocks in RAM): the plan leaves that free"
         )
-    notes += _packing_notes(inputs, settled)
+    notes += [*_packing_notes(inputs, settled), *speculation_notes(settled)]
     gain = settled.draft.account.peak.later_gain_bytes
     if gain >= SMALLEST_TOLD_BYTES:
         notes.append(

@@ -16,6 +16,7 @@ from nexus_orch.contracts import EngineOrder, EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.facts.machine.machine import read_machine
+from nexus_orch.facts.model.draft import read_draft
 from nexus_orch.facts.model.model import read_model
 from nexus_orch.install.models.bundled import with_awaited_folder
 from nexus_orch.judge.learned.learning import render_lessons
@@ -79,10 +80,11 @@ def read_facts(spec: RunSpec, plugins: Plugins) -> tuple[Facts, EngineProvider]:
     machine = _collect(problems, lambda: read_machine(spec.hardware, spec.origins))
     model = _collect(problems, lambda: with_awaited_folder(read_model(spec.model, spec.origins)))
     found = _collect(problems, lambda: _find_engine(spec, plugins, machine))
-    if machine is None or model is None or found is None:
+    draft = _collect(problems, lambda: read_draft(spec, spec.origins))
+    if machine is None or model is None or found is None or problems:
         raise ConfigError(*problems)
     engine, provider = found
-    return Facts(model=override_config(model, spec, engine), machine=machine, engine=engine), provider
+    return Facts(override_config(model, spec, engine), machine, engine, draft), provider
 
 
 def _collect(problems: list[Problem], read: Callable[[], Read]) -> Read | None:

@@ -15,6 +15,12 @@ _PREFETCH = {
 _STAGES = {"serve.pipeline_parallel": 2, "serve.cpu_threads_bind": "0-3|4-7"}
 _CARDS = {"hardware.gpu.devices": (2, 0)}
 _KV_OFFLOAD = {"memory.kv_offload_gib": 8}
+_DRAFT = {
+    "serve.speculative.method": "eagle",
+    "serve.speculative.model": "/models/draft",
+    "serve.speculative.num_speculative_tokens": 3,
+}
+_NGRAM = {"serve.speculative.method": "ngram", "serve.speculative.num_speculative_tokens": 3}
 
 SAMPLES: Mapping[str, Mapping[str, Any]] = {
     "model.dtype": {"model.dtype": "float16"},
@@ -30,6 +36,15 @@ SAMPLES: Mapping[str, Mapping[str, Any]] = {
     "serve.max_num_seqs": {"serve.max_num_seqs": 16},
     "serve.max_num_batched_tokens": {"serve.max_num_batched_tokens": 2048},
     "serve.cpu_threads_bind": {"serve.cpu_threads_bind": "0-3"},
+    "serve.speculative.method": _NGRAM,
+    "serve.speculative.model": _DRAFT,
+    "serve.speculative.num_speculative_tokens": _NGRAM,
+    "serve.speculative.draft_tensor_parallel": {**_DRAFT, "serve.speculative.draft_tensor_parallel": 1},
+    "serve.speculative.quantization": {**_DRAFT, "serve.speculative.quantization": "fp8"},
+    "serve.speculative.max_model_len": {**_DRAFT, "serve.speculative.max_model_len": 2048},
+    "serve.speculative.prompt_lookup_max": {**_NGRAM, "serve.speculative.prompt_lookup_max": 4},
+    "serve.speculative.prompt_lookup_min": {**_NGRAM, "serve.speculative.prompt_lookup_min": 2},
+    "serve.speculative.options": {**_NGRAM, "serve.speculative.options": {"enforce_eager": True}},
     "serve.host": {"serve.host": "127.0.0.1"},
     "serve.port": {"serve.port": 8123},
     "memory.gpu_memory_utilization": {"memory.gpu_memory_utilization": 0.8},

@@ -52,6 +52,7 @@ from nexus_orch.types.spec import (
     ProbeSpec,
     RunSpec,
     ServeSpec,
+    SpeculativeSpec,
     WorkloadSpec,
 )
 from nexus_orch.types.units import GIB, KIB, MIB
@@ -139,6 +140,7 @@ __all__ = [
     "RunSpec",
     "ServeSpec",
     "Sourced",
+    "SpeculativeSpec",
     "Stage",
     "Started",
     "Starting",

@@ -189,3 +189,5 @@ class Facts:
     model: ModelFacts
     machine: MachineFacts
     engine: EngineFacts
+    draft: ModelFacts | None = None
+    """The model that drafts for it (serve.speculative); None without one, and where nothing is known of it."""

@@ -97,6 +97,30 @@ class MemorySpec:
 
 
 @dataclass(frozen=True)
+class SpeculativeSpec:
+    """Speculative decoding: who drafts tokens that the model then verifies together. All None: nobody."""
+
+    method: str | None = None
+    model: str | None = None
+    """The draft model, a folder or a hub id; None for methods that need none, and for layers of the model itself."""
+    config: Mapping[str, Any] | None = None
+    """The content of the draft's config.json, so that planning needs no download."""
+    num_speculative_tokens: int | None = None
+    draft_tensor_parallel: int | None = None
+    quantization: str | None = None
+    max_model_len: int | None = None
+    prompt_lookup_max: int | None = None
+    prompt_lookup_min: int | None = None
+    options: Mapping[str, Any] | None = None
+    """Further keys of vLLM's speculative configuration, handed on as they are."""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anybody drafts."""
+        return self != SpeculativeSpec()
+
+
+@dataclass(frozen=True)
 class ServeSpec:
     host: str = "127.0.0.1"
     port: int | None = None
@@ -111,6 +135,7 @@ class ServeSpec:
     max_num_batched_tokens: int | None = None
     cpu_threads_bind: str | None = None
     """The cores of each rank of the CPU engine, as vLLM writes them: "0-3|4-7"."""
+    speculative: SpeculativeSpec = field(default_factory=SpeculativeSpec)
     extra_args: tuple[str, ...] = ()
 
 

@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from nexus_orch.compose.rules import RULES, judge_contradictions
-from nexus_orch.types import GpuSpec, HardwareSpec, HostSpec, KvCacheSpec, MemorySpec, RunSpec, ServeSpec
+from nexus_orch.types import (
+    GpuSpec,
+    HardwareSpec,
+    HostSpec,
+    KvCacheSpec,
+    MemorySpec,
+    RunSpec,
+    ServeSpec,
+    SpeculativeSpec,
+)
 
 BROKEN = {
     "kv folder without RAM": RunSpec("x", memory=MemorySpec(kv_offload_dir="/kv", kv_offload_gib=0)),
@@ -25,6 +34,12 @@ BROKEN = {
         serve=ServeSpec(tensor_parallel=4, pipeline_parallel=2),
     ),
     "other cards than are counted": RunSpec("x", hardware=HardwareSpec(gpu=GpuSpec(count=2, devices=(0, 1, 2)))),
+    "pieces of no length": RunSpec(
+        "x", serve=ServeSpec(speculative=SpeculativeSpec(prompt_lookup_max=2, prompt_lookup_min=3))
+    ),
+    "a draft on half of the cards": RunSpec(
+        "x", serve=ServeSpec(tensor_parallel=4, speculative=SpeculativeSpec(draft_tensor_parallel=2))
+    ),
     "a stage without layers": RunSpec("x", serve=ServeSpec(pipeline_parallel=3, pipeline_partition=(20, 12))),
     "fewer tokens than requests": RunSpec("x", serve=ServeSpec(max_num_seqs=64, max_num_batched_tokens=32)),
     "more reserved than there is": RunSpec("x", hardware=HardwareSpec(host=HostSpec(ram_gib=32, reserved_gib=33))),

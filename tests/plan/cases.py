@@ -29,6 +29,7 @@ from nexus_orch.types import (
     Plan,
     RunSpec,
     ServeSpec,
+    SpeculativeSpec,
 )
 from plugins import loader_hybrid, loader_vram_only
 
@@ -100,7 +101,14 @@ def make_facts(
 
 def make_spec(settings: Mapping[str, Any] | None = None) -> RunSpec:
     """A spec with these dotted keys pinned on the command line."""
-    groups: dict[str, dict[str, Any]] = {"model": {}, "memory": {}, "serve": {}, "engine": {}, "kv_cache": {}}
+    groups: dict[str, dict[str, Any]] = {
+        "model": {},
+        "memory": {},
+        "serve": {},
+        "engine": {},
+        "kv_cache": {},
+        "speculative": {},
+    }
     for key, value in (settings or {}).items():
         *_, group, name = key.split(".")
         groups[group][name] = value
@@ -108,7 +116,7 @@ def make_spec(settings: Mapping[str, Any] | None = None) -> RunSpec:
         name="test",
         model=ModelSpec(name="m", **groups["model"]),
         memory=MemorySpec(kv_cache=KvCacheSpec(**groups["kv_cache"]), **groups["memory"]),
-        serve=ServeSpec(**groups["serve"]),
+        serve=ServeSpec(speculative=SpeculativeSpec(**groups["speculative"]), **groups["serve"]),
         engine=EngineSpec(**groups["engine"]),
         origins=dict.fromkeys(settings or {}, "command line"),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus_orch.releases import allocator, engine, host_ram, memory, models
+from nexus_orch.releases import allocator, engine, host_ram, memory, models, speculation
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,6 +54,7 @@ STATED = {
         f"{engine.chooses_second_runner.since}), `v2` ({engine.chooses_second_runner.span})",
     ),
     "docs/planner.md": (
+        f"releases before {speculation.lacks_draft_models.since} run a whole draft model on that engine",
         f"(V1 runner from {memory.first_runner_reserves_graphs.since} on, all from "
         f"{memory.second_runner_reserves_graphs.since} on)",
         f"V0, V1 runner before {memory.samples_fused.since} |",

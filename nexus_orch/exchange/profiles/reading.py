@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from nexus_orch.adapt.arguments import Argument, Arguments, Spellings, read_arguments, spell
 from nexus_orch.adapt.config_file import insert_config
@@ -31,6 +33,8 @@ _OF_OTHER_MACHINES = frozenset(
     }
 )
 """Options that say where the other machines of a run are: one machine is planned, and needs none of them."""
+_PATHS = frozenset({"serve.speculative.model"})
+"""Settings that name a folder of the machine."""
 _OFFLOADS = ("memory.cpu_offload_gib", "memory.kv_offload_gib", "memory.prefetch.group_size")
 
 
@@ -173,8 +177,9 @@ def _take_option(option: Option, start: Start, imported: Imported, reverse: Reve
         message = f"{name}: {without_mark(placed)} is a placeholder"
         imported.problems.append(Problem(message, remedy="write the value in its place"))
         return
-    key = reverse.key_of(name)
-    if key is not None and _take_setting(key, option, imported, reverse):
+    if _take_parts(option, start, imported, reverse) or any(
+        _take_setting(key, option, start, imported, reverse) for key in reverse.keys_of(name)
+    ):
         return
     imported.extra_args += translate(given.words, start, imported)
     imported.note("passed on", given.written)
@@ -191,7 +196,43 @@ def _take_secret(name: str, values: Sequence[str], imported: Imported) -> None:
     imported.note("secret", f"the value of {name} was not written down: {how}")
 
 
-def _take_setting(key: str, option: Option, imported: Imported, reverse: Reverse) -> bool:
+def _take_parts(option: Option, start: Start, imported: Imported, reverse: Reverse) -> bool:
+    """Whether all keys of the option's JSON are settings of ours; then they are taken."""
+    given, parts = option.given, reverse.parts_of(option.flag.name)
+    said = _read_mapping(given) if parts else None
+    if said is None or not all(name in parts or "" in parts for name in said):
+        return False
+    read = {name: reverse.read(parts[name], value) for name, value in said.items() if name in parts}
+    if any(known is None or known[0].within is None for known in read.values()):
+        return False
+    for name, known in read.items():
+        if known is not None and known[1] is not None:
+            imported.set(parts[name], _translated(known[1], start, imported), given.written)
+    further = {name: _translated(value, start, imported) for name, value in said.items() if name not in parts}
+    if further:
+        imported.settings[parts[""]] = {**(imported.settings.get(parts[""]) or {}), **further}
+        imported.said.setdefault(parts[""], given.written)
+    return True
+
+
+def _read_mapping(given: Argument) -> dict[str, Any] | None:
+    """The keys of JSON that an option says, whole or one by one; None where its value is no such thing."""
+    text = given.values[0] if given.values else ""
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        value = text
+    for key in reversed(given.keys.split(".") if given.keys else ()):
+        value = {key: value}
+    return value if isinstance(value, dict) else None
+
+
+def _translated(value: Any, start: Start, imported: Imported) -> Any:
+    """A value whose paths inside a container stand for those outside."""
+    return translate((value,), start, imported)[0] if isinstance(value, str) else value
+
+
+def _take_setting(key: str, option: Option, start: Start, imported: Imported, reverse: Reverse) -> bool:
     """Whether this release takes the option for a setting of ours, or refuses it; then it is dealt with."""
     flag, given = option.flag, option.given
     try:
@@ -204,7 +245,7 @@ def _take_setting(key: str, option: Option, imported: Imported, reverse: Reverse
         remedy = _missing_blank(given, reverse.engine)
         imported.problems.append(Problem(message, remedy=remedy, cause="unrecognized_argument"))
         return True
-    if found is None or (found[0].refused is None and found[0].flag != flag.name):
+    if found is None or (found[0].refused is None and flag.name not in found[0].options):
         return False
     way, value = found
     if len(given.values) > 1 and not isinstance(value, list):
@@ -213,7 +254,7 @@ def _take_setting(key: str, option: Option, imported: Imported, reverse: Reverse
     if way.refused is not None and value not in way.silent:
         imported.note("no effect", f"{given.written}: {_explain(way)}")
     elif way.refused is None and not is_needless:
-        imported.set(key, value, given.written)
+        imported.set(key, _translated(value, start, imported) if key in _PATHS else value, given.written)
     return True
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nexus_orch.adapt.speculation import write_draft, write_ngram
 from nexus_orch.adapt.ways import (
     Table,
     Way,
@@ -54,6 +55,21 @@ def read_kv_tiers(said: Any) -> str:
     return folder
 
 
+def read_ngram(said: Any) -> str:
+    """The method that older releases write in the place of a draft model. Raises ForeignValueError."""
+    word = str(said)
+    if word.strip("[]") != "ngram":
+        raise ForeignValueError("a draft model")
+    return "ngram"
+
+
+def read_draft(said: Any) -> str:
+    """A draft model, which [ngram] is not. Raises ForeignValueError."""
+    if str(said).strip("[]") == "ngram":
+        raise ForeignValueError("no draft model")
+    return str(said)
+
+
 READ: Mapping[Callable[[Any], str], Callable[[Any], Any]] = {
     write_number: read_number,
     write_bytes_of_gib: lambda said: read_number(int(said) / GIB),
@@ -61,6 +77,8 @@ READ: Mapping[Callable[[Any], str], Callable[[Any], Any]] = {
     write_list: read_whole_numbers,
     write_kv_tiers: read_kv_tiers,
     write_switch: lambda said: bool(int(said)),
+    write_ngram: read_ngram,
+    write_draft: read_draft,
 }
 """The reverse of the forms in which a table writes values; a value in any other form is written as it is."""
 
@@ -77,11 +95,27 @@ class Reverse:
 
     def key_of(self, name: str, kind: Literal["flag", "env"] = "flag") -> str | None:
         """The setting that some release takes by this option or variable."""
+        return next(iter(self.keys_of(name, kind)), None)
+
+    def keys_of(self, name: str, kind: Literal["flag", "env"] = "flag") -> tuple[str, ...]:
+        """The settings that some release takes by this option or variable: several where it depends on the value."""
+        found = (
+            key
+            for table in self.tables
+            for key, ways in table.items()
+            if any(getattr(way, kind) == name or name in way.also for way in ways)
+        )
+        return tuple(dict.fromkeys(found))
+
+    def parts_of(self, name: str) -> Mapping[str, str]:
+        """The settings that this release takes as keys of the option's JSON, by these keys; "" for all others."""
+        found: dict[str, str] = {}
         for table in self.tables:
             for key, ways in table.items():
-                if any(getattr(way, kind) == name for way in ways):
-                    return key
-        return None
+                for way in ways:
+                    if way.flag == name and way.within is not None:
+                        found.setdefault(way.within, key)
+        return found
 
     def read(self, key: str, said: Any) -> tuple[Way, Any] | None:
         """How this release takes the setting when it is said so, and the setting's value; None when it knows no way.

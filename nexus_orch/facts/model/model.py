@@ -58,6 +58,11 @@ def _read(spec: ModelSpec) -> ModelFacts:
     return _from_profile(spec, _not_cached(spec.path)) if snapshot is None else _read_snapshot(snapshot, spec)
 
 
+def is_elsewhere(path: str) -> bool:
+    """Whether this is a hub id of which nothing lies here."""
+    return not _expand(path).exists() and _HUB_ID.fullmatch(path) is not None and find_snapshot(path) is None
+
+
 def _expand(path: str) -> Path:
     try:
         return Path(path).expanduser()

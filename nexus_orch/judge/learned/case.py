@@ -17,6 +17,12 @@ PLACE = (
     "model.dtype",
     "model.quantization",
     "model.trust_remote_code",
+    "serve.speculative.method",
+    "serve.speculative.model",
+    "serve.speculative.num_speculative_tokens",
+    "serve.speculative.draft_tensor_parallel",
+    "serve.speculative.quantization",
+    "serve.speculative.options",
     "options",
 )
 """On these all quantities depend: how the tensors are divided and stored, and how the engine was told to behave."""
@@ -44,6 +50,9 @@ INDIFFERENT: Mapping[str, str] = {
     "memory.swap_gib": "host RAM",
     "memory.pin_host": "it follows from the machine",
     "memory.kv_cache.calculate_scales": "a few numbers for each layer",
+    "serve.speculative.max_model_len": "a limit of what is drafted",
+    "serve.speculative.prompt_lookup_max": "how far a processor looks",
+    "serve.speculative.prompt_lookup_min": "as serve.speculative.prompt_lookup_max",
 }
 """Settings on which no measured quantity depends, each with the reason. A test holds that every setting of the engine
 is here or among the conditions above."""

@@ -19,6 +19,13 @@ _PASSED_ON = (
     "memory.kv_cache.calculate_scales",
 )
 """Settings that the planner takes into account when they are pinned and otherwise leaves to the engine."""
+_SPECULATIVE = tuple(
+    f"serve.speculative.{name}"
+    for name in (
+        *("method", "model", "num_speculative_tokens", "draft_tensor_parallel", "quantization", "max_model_len"),
+        *("prompt_lookup_max", "prompt_lookup_min", "options"),
+    )
+)
 
 
 def model_choices(inputs: Inputs) -> tuple[Choice, ...]:
@@ -47,8 +54,9 @@ def _model_path(inputs: Inputs) -> Choice:
 
 
 def passed_choices(inputs: Inputs) -> tuple[Choice, ...]:
-    """Pinned settings of the memory section that are handed on as they are."""
-    return tuple(inputs.fixed.choice(key, None, "") for key in _PASSED_ON if inputs.fixed.has(key))
+    """Pinned settings that are handed on as they are."""
+    keys = (*_PASSED_ON, *_SPECULATIVE)
+    return tuple(inputs.fixed.choice(key, None, "") for key in keys if inputs.fixed.has(key))
 
 
 def serve_choices(inputs: Inputs) -> tuple[Choice, ...]:

@@ -9,14 +9,15 @@ from functools import cached_property
 from nexus_orch.errors import Problem
 from nexus_orch.plan.asked.fixed import FixedSettings
 from nexus_orch.plan.asked.passed import Passed, read_passed
-from nexus_orch.plan.model.architecture import Architecture
-from nexus_orch.plan.model.drafts import with_own_draft
+from nexus_orch.plan.asked.speculation import Speculation, Target, read_speculation
+from nexus_orch.plan.model.architecture import Architecture, Layer
 from nexus_orch.plan.model.formats import DTYPE_BYTES, UNQUANTIZED, Scheme
 from nexus_orch.plan.model.gguf import choose_gguf_scheme, gguf_notes
 from nexus_orch.plan.model.headers import layer_scale
 from nexus_orch.plan.model.quantization import choose_scheme
 from nexus_orch.plan.model.tensors import choose_architecture
 from nexus_orch.plan.release.generations import Generation, choose_generation
+from nexus_orch.plan.release.kept import Batch
 from nexus_orch.plan.release.kv_cache import CacheShape
 from nexus_orch.plan.release.weights import RankWeights, WeightLayout
 from nexus_orch.releases.models import OBEYS_CACHE_TYPE
@@ -43,6 +44,8 @@ class Inputs:
     notes: tuple[str, ...] = ()
     derived_kv_dtype: str | None = None
     """The planner's own choice for keys and values (see `nexus_orch.plan.search.narrow`); None: the model's."""
+    speculation: Speculation | None = None
+    """The draft of speculative decoding; None where nobody drafts."""
 
     @property
     def spec(self) -> RunSpec:
@@ -80,7 +83,7 @@ class Inputs:
             self.spec.memory.kv_cache.block_size or block_size,
             batched_tokens * self._batches_in_flight(generation, ranks[1]),
             self.architecture.attention_heads,
-            draft_tokens=passed.drafting.tokens,
+            draft_tokens=0 if self.speculation is None else self.speculation.tokens,
             context_parallel=passed.context_parallel,
             caches_prefixes=generation.cache.prefixes_of_states if wants is None else wants,
             state_mode=passed.state_mode,
@@ -93,8 +96,35 @@ class Inputs:
         if not generation.cache.batches_in_flight:
             return 1
         told = self.passed.overlaps_batches
-        ahead = not self.passed.drafting.has_model if told is None else told
+        ahead = (self.speculation is None or not self.speculation.has_model) if told is None else told
         return stages + (1 if ahead and (stages == 1 or generation.name == "V2 runner") else 0)
+
+    def batch(self, batched_tokens: int, requests: int, max_model_len: int, tensor_parallel: int) -> Batch:
+        """The shape of the run that decides its activations, with what is drafted."""
+        found = self.speculation
+        if found is None:
+            return Batch(batched_tokens, requests, max_model_len, tensor_parallel)
+        return Batch(batched_tokens, requests, max_model_len, tensor_parallel, found.tokens, len(found.layers))
+
+    @property
+    def draft_layers(self) -> tuple[Layer, ...]:
+        """Layers of the draft, which keep keys and values beside the model's own, on the last stage."""
+        return () if self.speculation is None else self.speculation.layers
+
+    def beside_bytes(self, tensor_parallel: int, *, is_last: bool, whole_segments: bool) -> int:
+        """Bytes of what a rank loads beside the model's own weights; `is_last`: on the last stage, which drafts."""
+        found = self.speculation
+        if found is None or not is_last:
+            return 0
+        return found.weights_bytes(self.dtype_bytes, tensor_parallel, whole_segments=whole_segments)
+
+    def unsure_bytes(self, tensor_parallel: int) -> int:
+        """Bytes by which that may be wrong."""
+        found = self.speculation
+        if found is None:
+            return 0
+        whole = found.weights_bytes(self.dtype_bytes, tensor_parallel, whole_segments=False)
+        return int(found.unsure_share * whole)
 
     @property
     def is_guess(self) -> bool:
@@ -116,6 +146,7 @@ class Inputs:
             quantized=self.scheme.method is not None,
             offloading=offloading,
             v2_runner=None if chosen is None else chosen.strip().lower() in ("1", "true"),
+            method=None if self.speculation is None else self.speculation.method,
             flashinfer_sampler=self.spec.engine.env.get("VLLM_USE_FLASHINFER_SAMPLER", "1").strip() != "0",
         )
 
@@ -187,10 +218,14 @@ def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Input
     oldest = _MINIMUM_CAPABILITY.get(scheme.method or "")
     if oldest is not None and capability is not None and capability < oldest:
         problems.append(_too_old(scheme, facts, oldest))
-    if read_passed(spec.serve.extra_args).drafting.is_own:
-        architecture = with_own_draft(architecture, facts.model.config or {}, scheme)
     notes = (*architecture.notes, *scheme.notes, *gguf_notes(facts))
-    return Inputs(fixed, facts, architecture, scheme, dtype, tuple(problems), notes)
+    asked = fixed.spec.serve.speculative
+    if not asked.is_asked:
+        asked = read_passed(fixed.spec.serve.extra_args).speculative
+    speculation = read_speculation(asked, fixed.spec, facts, Target(architecture, scheme))
+    if speculation is not None:
+        problems, notes = [*problems, *speculation.problems], (*notes, *speculation.notes)
+    return Inputs(fixed, facts, architecture, scheme, dtype, tuple(problems), notes, speculation=speculation)
 
 
 def _stretched(architecture: Architecture, spec: RunSpec) -> Architecture:

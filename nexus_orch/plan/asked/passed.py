@@ -9,29 +9,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from nexus_orch.releases.speculation import WITHOUT_DRAFT
+from nexus_orch.types import SpeculativeSpec
+
 _LIMIT = re.compile(r"(image|video)\W{1,4}(\d+)")
-OWN_DRAFT = "mtp"
-"""Methods whose name ends so draft with layers of the checkpoint itself (config/speculative.py: MTPModelTypes)."""
-
-
-@dataclass(frozen=True)
-class Drafting:
-    """Speculative decoding: `tokens` drafted at once, by the model's own extra layers or by what is named elsewhere."""
-
-    tokens: int = 0
-    is_own: bool = False
-    has_model: bool = False
-    """Another model drafts, whose weights and cache the plan does not know."""
 
 
 @dataclass(frozen=True)
 class Passed:
     """What the passed options say; None where they say nothing."""
 
-    drafting: Drafting = Drafting()
+    speculative: SpeculativeSpec = field(default_factory=SpeculativeSpec)
     caches_prefixes: bool | None = None
     state_mode: str | None = None
     """--mamba-cache-mode."""
@@ -51,7 +42,7 @@ def read_passed(extra_args: Sequence[str]) -> Passed:
     """The options of a command line that move memory and have no setting of ours."""
     options = _Options(extra_args)
     return Passed(
-        drafting=_drafting(options),
+        speculative=_speculative(options),
         caches_prefixes=options.flag("enable-prefix-caching"),
         state_mode=options.text("mamba-cache-mode"),
         state_dtype=options.text("mamba-ssm-cache-dtype"),
@@ -119,16 +110,17 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
             values.append(word)
 
 
-def _drafting(options: _Options) -> Drafting:
+def _speculative(options: _Options) -> SpeculativeSpec:
+    """Speculative decoding in the words of any release."""
     told = options.record("speculative-config", "sc")
     tokens = _count(told.get("num_speculative_tokens")) or options.number("num-speculative-tokens", "spec-tokens")
     model = told.get("model") or options.text("speculative-model", "spec-model")
-    method = str(told.get("method") or options.text("spec-method") or "")
-    if not (tokens or model or method):
-        return Drafting()
-    is_own = method.endswith(OWN_DRAFT)
-    looks_up = "ngram" in method or str(model) in ("[ngram]", "ngram") or method == "suffix"
-    return Drafting(tokens or 1, is_own, has_model=bool(model) and not is_own and not looks_up)
+    method = str(told.get("method") or options.text("spec-method") or "") or None
+    if str(model).strip("[]") in WITHOUT_DRAFT:
+        method, model = str(model).strip("[]"), None
+    ranks = _count(told.get("draft_tensor_parallel_size"))
+    ranks = ranks or options.number("speculative-draft-tensor-parallel-size")
+    return SpeculativeSpec(method, None if model is None else str(model), None, tokens, ranks)
 
 
 def _count(value: object) -> int | None:

@@ -182,6 +182,7 @@ class CardAccount:
             tower_bytes=self.tower_bytes,
             packed_bytes=weights,
             is_mixed=(scheme.method or "") not in PLAIN_METHODS,
+            beside_bytes=self.inputs.unsure_bytes(self.batch.tensor_parallel),
         )
 
     @cached_property

@@ -10,7 +10,6 @@ from nexus_orch.plan.cards.account import CardAccount, budget_bytes
 from nexus_orch.plan.cards.partition import PipelineMemory
 from nexus_orch.plan.model.architecture import AttentionCache, Layer
 from nexus_orch.plan.release.generations import default_batching
-from nexus_orch.plan.release.kept import Batch
 from nexus_orch.plan.release.kv_cache import state_bytes, token_bytes
 from nexus_orch.types import GpuFacts
 
@@ -35,7 +34,12 @@ def make_pipeline_memory(inputs: Inputs, groups: StageCards) -> PipelineMemory:
     return PipelineMemory(
         tuple(size + _state_bytes(inputs, layer, tensor, target) for size, layer in zip(weights, layers, strict=True)),
         tuple(_token_bytes(inputs, layer, tensor, target) for layer in layers),
-        tuple(min(left[stage * tensor : (stage + 1) * tensor]) - end.fixed_bytes for stage, end in enumerate(of_stage)),
+        tuple(
+            min(left[stage * tensor : (stage + 1) * tensor])
+            - end.fixed_bytes
+            - inputs.beside_bytes(tensor, is_last=stage == stages - 1, whole_segments=segments)
+            for stage, end in enumerate(of_stage)
+        ),
     )
 
 
@@ -49,7 +53,7 @@ def _make_account(inputs: Inputs, groups: StageCards, embeddings: Sequence[int],
         generation,
         tuple(gpu for group in groups for gpu in group),
         tuple(size for size in embeddings for _ in range(tensor)),
-        Batch(serve.max_num_batched_tokens or tokens, serve.max_num_seqs or requests, context, tensor),
+        inputs.batch(serve.max_num_batched_tokens or tokens, serve.max_num_seqs or requests, context, tensor),
         bool(inputs.spec.memory.enforce_eager),
     )
 

@@ -15,7 +15,7 @@ from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.estimate.bus_rates import BusRates, layer_matrices, read_rates
 from nexus_orch.plan.offload.kv_tier import kv_page_table_bytes
 from nexus_orch.plan.release.generations import Generation
-from nexus_orch.plan.release.kept import Batch, measured
+from nexus_orch.plan.release.kept import measured
 from nexus_orch.plan.release.kv_cache import CacheLayout, make_layout
 from nexus_orch.plan.release.pinning import grows_segments
 from nexus_orch.plan.release.weights import WeightLayout
@@ -69,7 +69,7 @@ class Draft:
         architecture, sizes = self.inputs.architecture, self.weights.sizes
         starts = [sum(sizes[:index]) for index in range(len(sizes))]
         layers = [architecture.layers[start : start + size] for start, size in zip(starts, sizes, strict=True)]
-        layers[-1] += architecture.drafts
+        layers[-1] += self.inputs.draft_layers
         return tuple(make_layout(stage, shape, self.generation.cache) for stage in layers)
 
     @cached_property
@@ -96,7 +96,7 @@ class Draft:
             self.generation,
             self.gpus,
             tuple(stages[self.stage_of(card)].compiled_embedding_bytes for card in range(len(self.gpus))),
-            Batch(self.batched_tokens, self.requests, context, self.parallelism.tensor_parallel),
+            self.inputs.batch(self.batched_tokens, self.requests, context, self.parallelism.tensor_parallel),
             self.eager,
         )
 
@@ -107,12 +107,21 @@ class Draft:
 
     def _weights_bytes(self, layout: WeightLayout) -> tuple[int, ...]:
         """The same by one way of the allocator. What was measured is the fullest rank's."""
-        computed = [layout.stages[self.stage_of(card)].total_bytes for card in range(len(self.gpus))]
+        computed = [self._rank_bytes(layout, card) for card in range(len(self.gpus))]
         learned = self.inputs.fixed.quantity("measured.weights_bytes")
         if learned is None:
             return tuple(computed)
-        fullest = max(stage.total_bytes for stage in layout.stages)
-        return tuple(learned * size // fullest for size in computed)
+        return tuple(learned * size // max(computed) for size in computed)
+
+    def _rank_bytes(self, layout: WeightLayout, card: int) -> int:
+        """The weights of one card's rank, with what is loaded beside the model."""
+        stage = self.stage_of(card)
+        beside = self.inputs.beside_bytes(
+            self.parallelism.tensor_parallel,
+            is_last=stage == self.parallelism.pipeline_parallel - 1,
+            whole_segments=self.generation.whole_segments,
+        )
+        return layout.stages[stage].total_bytes + beside
 
     def grows_segments(self, placement: Placement) -> bool:
         """Whether torch's segments grow in a run with this placement, as the adapter has them, and it is known what

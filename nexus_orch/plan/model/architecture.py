@@ -133,8 +133,6 @@ class Architecture:
     layers: tuple[Layer, ...]
     embedding: tuple[Parameter, ...]
     head: tuple[Parameter, ...]
-    drafts: tuple[Layer, ...] = ()
-    """Layers of its own that draft tokens in this run: their cache lies on the last stage, their weights in `head`."""
     vision: tuple[Parameter, ...] = ()
     image_token_bytes: int = 0
     """Bytes of the vision tower's two widest tensors for one token that the model sees of an image: a token stands for

@@ -20,6 +20,11 @@ LONGEST_WHOLE_PROMPT = 32768
 """Beyond this context V0 prefills in chunks by itself, and its profile no longer holds a whole prompt
 (engine/arg_utils.py of 0.6 and 0.7)."""
 
+VERIFIED_ROWS = 2
+"""Rows of logits that the first model runner makes for each request beside its own where tokens are drafted: one that
+is verified and one more (v1/worker/gpu_model_runner.py: _dummy_sampler_run, `num_tokens + num_reqs`; one before
+0.11.0). The second model runner makes none."""
+
 REBINDING_FAMILIES = frozenset({"llama", "mistral", "mistral3", "internlm3", "phi3", "nemotron-nas"})
 """Families whose feed-forward block is vLLM's LlamaMLP: it gives the product of gate and up the name of its input,
 which is then free before the last matrix (models/llama.py of 0.22.0 to 0.33.0; others, as qwen2.py, keep it).
@@ -48,6 +53,8 @@ def activation_bytes(architecture: Architecture, generation: Generation, batch: 
     logits = int(
         requests * architecture.vocabulary * constants["bytes_per_logit"] + constants["hidden_copies"] * hidden
     )
+    if batch.drafted and generation.name == "V1 runner":
+        logits += requests * architecture.vocabulary * VERIFIED_ROWS * ACTIVATION_DTYPE_BYTES
     if generation.handles_first:
         logits += requests * architecture.hidden_size * ACTIVATION_DTYPE_BYTES
     widest = _feed_forward_bytes(architecture, generation, replace(batch, batched_tokens=tokens), hidden)
@@ -148,6 +155,8 @@ class Kinds:
     """Quantized weights of a rank; 0 where they are plain."""
     is_mixed: bool = False
     """Some of these stay as they were, by a list of names."""
+    beside_bytes: int = 0
+    """What may be more or less of a draft whose shape is not known."""
 
 
 def kv_doubt(generation: Generation, activation: int, ranks: int, kinds: Kinds) -> Doubt:
@@ -157,6 +166,7 @@ def kv_doubt(generation: Generation, activation: int, ranks: int, kinds: Kinds) 
     constants = measured("uncertainty")
     base = (constants["base_mib"] + (constants["parallel_mib"] if ranks > 1 else 0)) * MIB
     base += (constants["unified_mib"] if kinds.unified else 0) * MIB
+    base += kinds.beside_bytes
     base += constants["mixed_weights_share" if kinds.is_mixed else "packed_weights_share"] * kinds.packed_bytes
     below = base + constants["activation_share_below"] * activation + constants["tower_share_below"] * kinds.tower_bytes
     below += (constants["early_mib"] if generation.is_early else 0) * MIB

@@ -10,6 +10,7 @@ from nexus_orch.plan.model.architecture import Architecture
 from nexus_orch.plan.release.kv_cache import CacheRules
 from nexus_orch.releases import engine as engines
 from nexus_orch.releases import memory
+from nexus_orch.releases.speculation import graphs_by_draft_width, second_runner_drafts
 from nexus_orch.types import GIB, EngineFacts
 
 SamplerKind = Literal["sorted", "fused", "greedy", "in_place", "flashinfer"]
@@ -38,6 +39,8 @@ class Generation:
     largest_batches: bool
     """Cards of 160 GiB and more take 16,384 tokens at once by default, and capture graphs of up
     to 1,024 on data-center Blackwell."""
+    draft_wide_graphs: bool
+    """Graphs are captured for the tokens that are drafted too."""
     profiles_prompt: bool
     """Without chunked prefill the profile runs one prompt of max_model_len tokens (V0)."""
     free_compared: bool
@@ -75,18 +78,21 @@ def choose_generation(
     quantized: bool,
     offloading: bool = False,
     v2_runner: bool | None = None,
+    method: str | None = None,
     flashinfer_sampler: bool = True,
 ) -> Generation:
     """The rules for this engine and model. Where the V2 runner ignores offloading, a run that offloads is planned for
     the V1 runner, which the adapter asks for (VLLM_USE_V2_MODEL_RUNNER=0). `v2_runner` is what the user chose himself
-    by that variable, `flashinfer_sampler` whether FlashInfer samples where it is installed."""
+    by that variable, `method` that of speculative decoding, which a release may run on the V1 runner alone,
+    `flashinfer_sampler` whether FlashInfer samples where it is installed."""
     version = engine.version
     if engine.device == "cpu":
         return _cpu(version)
     v0 = engines.v0_by_default(version)
     v2 = has_v2_runner(engine, architecture, quantized=quantized) if v2_runner is None else v2_runner and not v0
     ignored = v2 and engines.second_runner_ignores_weights(version)
-    if ignored and offloading:
+    drafts = method is None or second_runner_drafts(version, method)
+    if (ignored and offloading) or not drafts:
         v2 = False
     samples = flashinfer_sampler and engine.flashinfer is not False
     return _gpu(version, v0=v0, v2=v2, ignored=ignored and v2, flashinfer=samples)
@@ -105,6 +111,7 @@ def _gpu(version: str, *, v0: bool, v2: bool, ignored: bool, flashinfer: bool) -
         fine_graph_sizes=not memory.captures_wide_steps(version),
         whole_segments=memory.runs_torch_2_11(version),
         largest_batches=memory.takes_largest_batches(version),
+        draft_wide_graphs=graphs_by_draft_width(version),
         profiles_prompt=v0,
         free_compared=memory.compares_free_memory(version),
         is_early=memory.is_little_known(version),
@@ -154,6 +161,7 @@ def _cpu(version: str) -> Generation:
         fine_graph_sizes=False,
         whole_segments=False,
         largest_batches=False,
+        draft_wide_graphs=False,
         profiles_prompt=False,
         free_compared=True,
         is_early=False,

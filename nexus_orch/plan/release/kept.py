@@ -39,6 +39,10 @@ class Batch:
     requests: int
     max_model_len: int
     tensor_parallel: int
+    drafted: int = 0
+    """Tokens that are drafted for each request and step."""
+    draft_layers: int = 0
+    """Layers of the draft, which has graphs of its own."""
 
 
 @cache

@@ -188,10 +188,11 @@ WHOLE_HEAD = 256
 
 def make_layout(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -> CacheLayout:
     """The cache layout of one pipeline stage."""
-    kinds = _same_pages(_kinds(layers, shape, rules))
+    found = _kinds(layers, shape, rules)
+    kinds = found if _is_one_type(found) else _same_pages(found)
     if not kinds:
         return CacheLayout(0, (), rules, shape.batched_tokens)
-    if len(kinds) == 1 or not rules.hybrid:
+    if len(kinds) == 1 or not rules.hybrid or _is_one_type(kinds):
         total = sum(kind.page_bytes * count for kind, count in kinds.items())
         leading = min(kinds, key=lambda kind: kind.is_state)
         return CacheLayout(total, (_group(leading, sum(kinds.values()), shape),), rules, shape.batched_tokens)
@@ -233,6 +234,12 @@ def _kinds(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -> dic
             kind = _Kind(page, block_size, cache.window if rules.hybrid else None, False)
         kinds[kind] = kinds.get(kind, 0) + count
     return kinds
+
+
+def _is_one_type(kinds: dict[_Kind, int]) -> bool:
+    """Whether all layers need equally many tokens, as those of a model and its draft: they share a group, whatever
+    their pages (kv_cache_interface.py: UniformTypeKVCacheSpecs, from 0.11.0)."""
+    return bool(kinds) and all(kind.window is None and not kind.is_state for kind in kinds)
 
 
 def _whole_heads(cache: LayerCache, shape: CacheShape) -> LayerCache:

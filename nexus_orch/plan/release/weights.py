@@ -152,7 +152,7 @@ class WeightLayout:
     @property
     def _embedding_bytes(self) -> int:
         """The table of the model itself, not those of positions or of single layers."""
-        return self._size(self.architecture.embedding[0])
+        return self._size(self.architecture.embedding[0]) if self.architecture.embedding else 0
 
     def _is_last(self, stage: int) -> bool:
         return stage == self.pipeline_parallel - 1

@@ -71,7 +71,7 @@ def test_what_leaves_the_decision_open(options: str) -> None:
         ("--no_enable_prefix_caching", ["--no-enable-prefix-caching"]),
         ("-O3", ["-O3"]),
         ("--compilation-config.mode 3", ["--compilation-config.mode", "3"]),
-        ("--speculative_config.num_tokens=4", ["--speculative-config.num_tokens", "4"]),
+        ("--override_generation_config.top_k=4", ["--override-generation-config.top_k", "4"]),
         ("-cc.mode=3", ["--compilation-config.mode", "3"]),
         ("""--override-generation-config '{"a": 1}'""", ["--override-generation-config", '{"a": 1}']),
         ("--lora-modules a=b c=d --seed 7", ["--lora-modules", "a=b", "c=d", "--seed", "7"]),

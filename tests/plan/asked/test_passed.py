@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_orch.plan.asked.passed import Drafting, Passed, read_passed
+from nexus_orch.plan.asked.passed import Passed, read_passed
+from nexus_orch.types import SpeculativeSpec
 
 MTP = {"method": "mtp", "num_speculative_tokens": 3}
 
@@ -28,20 +29,26 @@ def test_nothing_passed_says_nothing() -> None:
     ],
 )
 def test_a_models_own_draft_in_all_spellings(words: tuple[str, ...]) -> None:
-    assert read_passed(words).drafting == Drafting(3, is_own=True)
+    assert read_passed(words).speculative == SpeculativeSpec("mtp", num_speculative_tokens=3)
 
 
 @pytest.mark.parametrize(
-    ("told", "drafting"),
+    ("told", "asked"),
     [
-        ({"model": "a/b", "num_speculative_tokens": 5, "method": "eagle3"}, Drafting(5, has_model=True)),
-        ({"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}, Drafting(4)),
-        ({"method": "deepseek_mtp", "num_speculative_tokens": 1}, Drafting(1, is_own=True)),
-        ({"model": "a/b"}, Drafting(1, has_model=True)),
+        (
+            {"model": "a/b", "num_speculative_tokens": 5, "method": "eagle3"},
+            SpeculativeSpec("eagle3", "a/b", num_speculative_tokens=5),
+        ),
+        (
+            {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4},
+            SpeculativeSpec("ngram", num_speculative_tokens=4),
+        ),
+        ({"model": "[ngram]", "num_speculative_tokens": 4}, SpeculativeSpec("ngram", num_speculative_tokens=4)),
+        ({"model": "a/b", "draft_tensor_parallel_size": 1}, SpeculativeSpec(model="a/b", draft_tensor_parallel=1)),
     ],
 )
-def test_who_drafts(told: dict[str, object], drafting: Drafting) -> None:
-    assert read_passed(("--speculative-config", json.dumps(told))).drafting == drafting
+def test_who_drafts(told: dict[str, object], asked: SpeculativeSpec) -> None:
+    assert read_passed(("--speculative-config", json.dumps(told))).speculative == asked
 
 
 def test_flags_may_be_negated_and_numbers_have_short_names() -> None:
@@ -77,4 +84,4 @@ def test_images_are_served_unless_none_is_allowed(words: tuple[str, ...], serves
 def test_any_words_are_read(words: list[str]) -> None:
     found = read_passed(words)
     assert found.context_parallel >= 1
-    assert found.drafting.tokens >= 0
+    assert (found.speculative.num_speculative_tokens or 1) >= 1

@@ -135,7 +135,7 @@ def test_printed_tokens_of_a_model_with_states_are_whole_blocks(
     inputs = read_inputs(make_spec(settings), facts, ())
     generation = inputs.generation()
     shape = inputs.cache_shape(generation, 8192, 16, (cards, 1))
-    layout = make_layout((*inputs.architecture.layers, *inputs.architecture.drafts), shape, generation.cache)
+    layout = make_layout((*inputs.architecture.layers, *inputs.draft_layers), shape, generation.cache)
     blocks = -(-tokens * layout.request_blocks(context) // context)
     assert layout.tokens(blocks, context) == tokens
 

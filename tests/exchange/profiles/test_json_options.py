@@ -1,0 +1,72 @@
+"""An option that takes JSON is read as the settings that its keys are, however it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from nexus_orch.exchange.imported import Imported
+from nexus_orch.exchange.profiles.reading import Reader, read_start
+from nexus_orch.exchange.start import Start
+from nexus_orch.facts.engine.installed import make_assumed_engine
+from tests.exchange.reading import tables_of
+
+EAGLE = {"method": "eagle3", "model": "org/eagle", "num_speculative_tokens": 3}
+
+
+def read(version: str, *words: str) -> Imported:
+    engine = make_assumed_engine(version)
+    return read_start(Start(("org/model", *words), {}), Reader(engine, tables_of(version), lambda key: True))
+
+
+def speculative(found: Imported) -> Mapping[str, Any]:
+    return {
+        key.removeprefix("serve.speculative."): value
+        for key, value in found.settings.items()
+        if key.startswith("serve.speculative.")
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "words", "expected"),
+    [
+        (
+            "0.19.1",
+            ["--speculative-config", '{"method":"eagle3","model":"org/eagle","num_speculative_tokens":3}'],
+            EAGLE,
+        ),
+        (
+            "0.25.1",
+            ["-sc.method", "eagle3", "-sc.model", "org/eagle", "-sc.num_speculative_tokens", "3"],
+            EAGLE,
+        ),
+        ("0.33.0", ["--spec-method", "eagle3", "--spec-model", "org/eagle", "--spec-tokens", "3"], EAGLE),
+        (
+            "0.33.0",
+            ["--speculative-config", '{"method":"ngram","num_speculative_tokens":2,"draft_sample_method":"greedy"}'],
+            {"method": "ngram", "num_speculative_tokens": 2, "options": {"draft_sample_method": "greedy"}},
+        ),
+        (
+            "0.7.3",
+            ["--speculative-model", "[ngram]", "--num-speculative-tokens", "5", "--ngram-prompt-lookup-max", "4"],
+            {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4},
+        ),
+        (
+            "0.6.6.post1",
+            ["--speculative-model", "org/draft", "--num-speculative-tokens", "5"],
+            {"model": "org/draft", "num_speculative_tokens": 5},
+        ),
+    ],
+)
+def test_speculation_is_read(version: str, words: list[str], expected: Mapping[str, Any]) -> None:
+    found = read(version, *words)
+    assert speculative(found) == expected
+    assert not found.extra_args
+
+
+def test_what_is_no_mapping_is_passed_on_for_the_engine_to_refuse() -> None:
+    found = read("0.19.1", "--speculative-config", "[1]")
+    assert not speculative(found)
+    assert found.extra_args == ["--speculative-config", "[1]"]
