@@ -54,6 +54,8 @@ STATED = {
         f"{engine.chooses_second_runner.since}), `v2` ({engine.chooses_second_runner.span})",
     ),
     "docs/planner.md": (
+        f"by default from {memory.caches_prefixes_of_states.since} on, or with",
+        f"From {memory.counts_batches_in_flight.since} on a window holds the tokens of the",
         f"releases before {speculation.lacks_draft_models.since} run a whole draft model on that engine",
         f"(V1 runner from {memory.first_runner_reserves_graphs.since} on, all from "
         f"{memory.second_runner_reserves_graphs.since} on)",
