@@ -61,7 +61,7 @@ OURS: Mapping[str, str] = {
     "memory.reserve_host": "nexus_orch/plan/answer/ram_first.py",
     "memory.dynamic": "nexus_orch/session/run.py",
     "serve.api_key_env": "nexus_orch/adapt/guards.py",
-    "serve.speculative.config": "nexus_orch/facts/model/draft.py",
+    "serve.speculative.config": "nexus_orch/facts/draft.py",
     "serve.extra_args": "nexus_orch/adapt/extra_args.py",
     "engine.kind": "nexus_orch/choose.py",
     "engine.version": "plugins/engine_local.py",

@@ -14,9 +14,9 @@ from nexus_orch.adapt.replicas import check_replicas
 from nexus_orch.choose import choose_adapter, choose_engine, describe_stretch
 from nexus_orch.contracts import EngineOrder, EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
+from nexus_orch.facts.draft import read_draft
 from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.facts.machine.machine import read_machine
-from nexus_orch.facts.model.draft import read_draft
 from nexus_orch.facts.model.model import read_model
 from nexus_orch.install.models.bundled import with_awaited_folder
 from nexus_orch.judge.learned.learning import render_lessons
