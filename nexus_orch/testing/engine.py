@@ -79,6 +79,8 @@ class FakeEngine:
     """With a --kv-cache-memory-bytes of more GiB it fails as `no_kv_cache_memory`."""
     dies_after_requests: int | None = None
     """After so many completions the core is killed."""
+    dies_of: str | None = None
+    """A request with this text in it makes the core fail."""
 
     ignores: tuple[str, ...] = ()
     """Signals ("SIGINT", "SIGTERM") that the main process does not heed."""

@@ -17,6 +17,8 @@ from nexus_orch.testing.output import print_text
 
 ANSWER = " Paris. It is the largest city of the country and lies on the river Seine."
 
+DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+
 NO_TEMPLATE = (
     "As of transformers v4.44, default chat template is no longer allowed, so you must provide a chat template if the "
     "tokenizer does not define one."
@@ -41,6 +43,8 @@ class ServerState:
     lock: threading.Lock = field(default_factory=threading.Lock)
     asked: threading.Event = field(default_factory=threading.Event)
     """Set by the first request for text, which some failures wait for."""
+    poisoned: threading.Event = field(default_factory=threading.Event)
+    """Set by the request that the engine dies of."""
     died: threading.Event = field(default_factory=threading.Event)
     """Set when the engine behind the server is dead."""
 
@@ -136,21 +140,23 @@ class Handler(BaseHTTPRequestHandler):
             self._fail(400, NO_TEMPLATE)
         elif state.engine.completions == "hang":
             threading.Event().wait()
-        elif self._is_broken():
-            self._fail(500, "EngineCore encountered an issue. See stack trace (above) for the root cause.")
+        elif self._is_broken(request):
+            self._fail(500, DEAD)
         else:
             self._answer(request, is_chat=is_chat)
 
-    def _is_broken(self) -> bool:
-        """True for an engine that is dead, lies, or is about to fail at its first request (then its end is awaited)."""
+    def _is_broken(self, request: dict[str, Any]) -> bool:
+        """True for an engine that is dead, lies, or is about to fail at this request (then its end is awaited)."""
         state = self.server.state
-        if state.fails_at_request:
+        if state.engine.dies_of is not None and state.engine.dies_of in _prompt_of(request):
+            state.poisoned.set()
+        if state.fails_at_request or state.poisoned.is_set():
             state.died.wait()
         return state.died.is_set() or not state.ready or state.engine.completions == "error"
 
     def _answer(self, request: dict[str, Any], *, is_chat: bool) -> None:
         state = self.server.state
-        prompt = str(request.get("prompt") or request.get("messages"))
+        prompt = _prompt_of(request)
         tokens = make_tokens(int(request.get("max_tokens") or 16), endless=bool(request.get("ignore_eos")))
         if state.engine.completions == "empty":
             tokens = []
@@ -176,6 +182,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for token in tokens:
             self._pace(1)
+            if self.server.state.died.is_set():  # as vLLM does: the error, and the mark of a regular end all the same
+                self._send_event(json.dumps({"error": {"message": DEAD, "type": "InternalServerError", "code": 500}}))
+                self._send_event("[DONE]")
+                return
             piece = {"delta": {"content": token}} if is_chat else {"text": token}
             self._send_event(json.dumps({"choices": [{"index": 0, **piece}]}))
         if usage is not None:
@@ -203,6 +213,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+
+def _prompt_of(request: dict[str, Any]) -> str:
+    return str(request.get("prompt") or request.get("messages"))
 
 
 def make_tokens(count: int, *, endless: bool) -> list[str]:

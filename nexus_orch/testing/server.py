@@ -116,6 +116,8 @@ class _Run:
             limit = self.engine.dies_after_requests
             if limit is not None and self.state.requests >= limit and not self.state.running:
                 self._kill_core(SIGKILL)
+            if self.state.poisoned.is_set():
+                self._kill_core(signal.SIGABRT)
             self._pause(POLL_SECONDS)
         return self._die(render_death_while_serving(self.voices, -self.core.returncode), DIED_SERVING)
 

@@ -1,0 +1,108 @@
+"""What all visits share: the state machine, the link to the engine, the timer that lets time pass for the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import aiohttp
+from yarl import URL
+
+from nexus_orch.door.core.orders import Order
+from nexus_orch.door.core.state import DoorState
+from nexus_orch.types.units import MIB
+
+CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class HouseRules:
+    """What the run asks of its door."""
+
+    most_body_bytes: int = 10 * MIB
+    api_key: str | None = field(default=None, repr=False)
+    continues: bool = False
+    """Whether streams go on after a restart (serve.continue_streams)."""
+
+
+class Guest(Protocol):
+    """Who obeys the orders for one request."""
+
+    def take(self, order: Order) -> None: ...
+
+
+class House:
+    """Belongs to the thread of its event loop."""
+
+    def __init__(self, rules: HouseRules, state: DoorState | None = None) -> None:
+        self.rules = rules
+        self._loop = asyncio.get_running_loop()
+        self.state = state or DoorState(self._loop.time())
+        self.engine_url: str | None = None
+        self.reading_bytes = 0
+        """Of bodies that have not come in wholly."""
+        self.trouble = ""
+        """What is wrong with an engine that serves all the same."""
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),  # a kept one may be closed under a request
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
+        )
+        self._guests: dict[int, Guest] = {}
+        self._last = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def now(self) -> float:
+        return self._loop.time()
+
+    def url(self, path: str) -> URL:
+        """Where the engine takes this path, which stays as the client wrote it."""
+        return URL(f"{self.engine_url}{path}", encoded=True)
+
+    def reserve(self, size: int) -> bool:
+        """Room for a part of a body that comes in; False when there is none."""
+        if self.state.kept_bytes + self.reading_bytes + size > self.state.limits.kept_bytes:
+            return False
+        self.reading_bytes += size
+        return True
+
+    def enter(self, guest: Guest) -> int:
+        """A number for a request; orders for it go to this guest from now on."""
+        self._last += 1
+        self._guests[self._last] = guest
+        return self._last
+
+    def forget(self, number: int) -> None:
+        """No order comes for this request any more."""
+        self._guests.pop(number, None)
+
+    def obey(self, orders: list[Order]) -> None:
+        """Hand the orders to those whom they are for."""
+        for order in orders:
+            self._guests[order.id].take(order)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        due = self.state.next_time()
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return  # it asks again then
+            self._timer.cancel()
+            self._timer = None
+        if due < math.inf:
+            self._timer = self._loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.obey(self.state.tick(self.now))
+
+    async def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.session.close()
