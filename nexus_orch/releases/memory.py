@@ -117,6 +117,12 @@ keeps_state_of_each_block = Fact(
     before="0.28.0",
     source="model_executor/models/config.py: MambaModelConfig, mamba_cache_mode all",
 )
+wants_block_for_each_request = Fact(
+    "a model whose layers keep a state does not start with full CUDA graphs where max_num_seqs exceeds the blocks of "
+    "its KV cache; before, fewer graphs are captured",
+    since="0.20.0",
+    source="config/compilation.py: exceeds available Mamba cache blocks",
+)
 counts_batches_in_flight = Fact(
     "layers with a window hold the tokens of each batch that is under way: two, where batches are prepared ahead",
     since="0.26.0",

@@ -39,6 +39,8 @@ def judge_memory(settled: Settled, remedy: str) -> list[Problem]:
             return [found]
     if not settled.holds_size:
         return [_too_large_cache(settled, remedy)]
+    if settled.lacks_states:
+        return [_too_many_requests(settled)]
     if not settled.fits_context:
         return [_too_long(settled, remedy)]
     return []
@@ -102,6 +104,20 @@ def _too_large_cache(settled: Settled, remedy: str) -> Problem:
         value=inputs.spec.memory.kv_cache.size_gib,
         origin=inputs.fixed.problem_origin("memory.kv_cache.size_gib"),
         remedy=f"memory.kv_cache.size_gib={sure:g} or less" if sure > 0 else remedy,
+        cause="no_kv_cache_memory",
+    )
+
+
+def _too_many_requests(settled: Settled) -> Problem:
+    """The problem of a model with states whose batch has more requests than the KV cache has blocks."""
+    inputs, blocks = settled.draft.inputs, settled.num_blocks
+    return Problem(
+        f"vLLM {inputs.facts.engine.version} wants a block of the KV cache for the state of each of max_num_seqs = "
+        f"{settled.draft.requests:,} requests before it captures CUDA graphs, and {blocks:,} blocks are there",
+        key="serve.max_num_seqs",
+        value=settled.draft.requests,
+        origin=inputs.fixed.problem_origin("serve.max_num_seqs"),
+        remedy=f"serve.max_num_seqs={max(1, blocks * 9 // 10)}, or memory.enforce_eager=true",
         cause="no_kv_cache_memory",
     )
 

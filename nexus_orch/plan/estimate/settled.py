@@ -132,7 +132,8 @@ class Settled:
     @cached_property
     def is_comfortable(self) -> bool:
         """Whether the target context fits even at the low end of the estimate."""
-        return self.holds_size and self.holds(self.draft.target.context, -self.draft.account.doubt.below)
+        sure = -self.draft.account.doubt.below
+        return self.holds_size and self.holds(self.draft.target.context, sure) and not self.lacks_states
 
     @property
     def needed_context(self) -> int:
@@ -142,7 +143,15 @@ class Settled:
 
     @cached_property
     def fits_context(self) -> bool:
-        return self.holds(self.needed_context)
+        return self.holds(self.needed_context) and not self.lacks_states
+
+    @cached_property
+    def lacks_states(self) -> bool:
+        """Whether there are more requests in a batch than blocks of the KV cache, where each needs one for its state.
+        Without CUDA graphs, requests just wait."""
+        draft = self.draft
+        is_asked = draft.generation.blocks_for_requests and not draft.eager and draft.inputs.architecture.is_hybrid
+        return is_asked and draft.requests > self.num_blocks
 
     @cached_property
     def is_borderline(self) -> bool:

@@ -55,6 +55,8 @@ class Generation:
     """The handles of cuBLAS and its workspace are there before vLLM looks at the card, so that nobody counts them."""
     times_kernels: bool
     """See `nexus_orch.plan.release.accounting.compiling_bytes`."""
+    blocks_for_requests: bool
+    """With CUDA graphs, a model with states must have a block of its KV cache for each of max_num_seqs."""
     offload_ignored: bool
     """The model runner ignores every weight offloader without a word."""
     cache: CacheRules
@@ -118,6 +120,7 @@ def _gpu(version: str, *, v0: bool, v2: bool, ignored: bool, flashinfer: bool) -
         profiles_towers=memory.profiles_towers(version),
         handles_first=memory.makes_handles_first(version),
         times_kernels=memory.runs_torch_2_11(version),
+        blocks_for_requests=memory.wants_block_for_each_request(version),
         offload_ignored=ignored,
         cache=_cache_rules(version),
     )
@@ -168,6 +171,7 @@ def _cpu(version: str) -> Generation:
         profiles_towers=False,
         handles_first=False,
         times_kernels=False,
+        blocks_for_requests=False,
         offload_ignored=True,
         cache=_cache_rules(version),
     )

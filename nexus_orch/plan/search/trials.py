@@ -22,6 +22,8 @@ from nexus_orch.plan.search.variations import LEAN_BATCHED_TOKENS, RAISED_UTILIZ
 from nexus_orch.types import GIB, Choice, Variation
 
 LEAN_REQUESTS = 16
+STATE_REQUESTS = (256, 64)
+"""Requests at once that are tried for a model with states, each of which needs a block of the KV cache."""
 EAGER = "memory.enforce_eager"
 LEAST_GRAPH_GAIN = 0.1
 """The gain in speed from which on a run that offloads keeps CUDA graphs, which take memory, and minutes at the first
@@ -149,12 +151,27 @@ def _try_rungs(space: SearchSpace, loader: Loader) -> LoaderTrial:
 def _rungs(inputs: Inputs, parallelism: Parallelism) -> Iterator[Rung]:
     usual = _batching(inputs, parallelism, lean=False)
     is_pinned = inputs.fixed.has("memory.gpu_memory_utilization")
-    yield Rung(usual, inputs.generation().default_utilization, is_largest_share=is_pinned)
+    share = inputs.generation().default_utilization
+    yield Rung(usual, share, is_largest_share=is_pinned)
     if not is_pinned:
         yield Rung(usual, RAISED_UTILIZATION, is_largest_share=True)
+    if inputs.architecture.is_hybrid and inputs.generation().blocks_for_requests:
+        for requests in STATE_REQUESTS:
+            fewer = _with_fewer_requests(inputs, usual, requests)
+            if fewer is not None:
+                yield Rung(fewer, RAISED_UTILIZATION if not is_pinned else share, is_largest_share=True)
     lean = _batching(inputs, parallelism, lean=True)
     if lean != usual:
         yield Rung(lean, min(RAISED_UTILIZATION, HIGHEST_UTILIZATION), is_largest_share=True)
+
+
+def _with_fewer_requests(inputs: Inputs, usual: Batching, requests: int) -> Batching | None:
+    """The engine's own batching but for its requests; None where they are pinned, or no more than these."""
+    if inputs.fixed.has("serve.max_num_seqs") or usual.requests <= requests:
+        return None
+    reason = f"lower than the engine's {usual.requests:,}: the state of each request needs a block of the KV cache"
+    choice = inputs.fixed.choice("serve.max_num_seqs", requests, reason)
+    return Batching(usual.tokens, requests, (*usual.choices, choice))
 
 
 def _batching(inputs: Inputs, parallelism: Parallelism, *, lean: bool) -> Batching:
@@ -242,7 +259,7 @@ def _find_eager_reason(graphs: Settled, eager: Settled) -> str | None:
     both, they = ("compiling and CUDA graphs", "they and compiling") if compiles else ("CUDA graphs", "they")
     size = f"{(graphs.draft.account.peak_and_graph_bytes - eager.draft.account.peak_and_graph_bytes) / GIB:.2f} GiB"
     if is_better(eager, graphs) or not (eager.fits_context or graphs.fits_context):
-        return f"{both} take {size} that the run needs to fit"
+        return _tell_states(graphs) if graphs.lacks_states else f"{both} take {size} that the run needs to fit"
     gain = graphs.worth / eager.worth - 1
     if graphs.offloads and eager.offloads and gain <= LEAST_GRAPH_GAIN:
         little = f"little ({gain:.0%} here)" if gain >= LEAST_TOLD_GAIN else "nothing"
@@ -253,3 +270,10 @@ def _find_eager_reason(graphs: Settled, eager: Settled) -> str | None:
         return f"{both} take {size}: without them no weights must leave the card"
     held = f"{eager.requests_at_once} requests run at once instead of {graphs.requests_at_once}"
     return f"{both} take {size}: without them {held}"
+
+
+def _tell_states(graphs: Settled) -> str:
+    return (
+        f"CUDA graphs want a block of the KV cache for each of {graphs.draft.requests:,} requests, and "
+        f"{graphs.num_blocks:,} are there"
+    )

@@ -91,7 +91,8 @@ def test_the_same_card_in_another_form_or_size_is_the_same() -> None:
 def test_the_estimate_of_cuda_memory_agrees_with_cards_where_it_was_seen() -> None:
     seen = [card for card in catalogue() if card.vendor == "nvidia" and not card.total_is_estimate]
     misses = {card.name: (estimate_cuda_total(card.nvml_total_bytes) - card.total_bytes) / GIB for card in seen}
-    del misses["GB10 / DGX Spark"]  # it has no memory of its own
+    for name in ("GB10 / DGX Spark", "Jetson AGX Thor"):  # they have no memory of their own
+        del misses[name]
     assert len(misses) > 25
     assert max(map(abs, misses.values())) < 0.35
     assert sum(abs(miss) < 0.2 for miss in misses.values()) >= len(misses) - 1
