@@ -156,7 +156,7 @@ OBEYED = frozenset({"--hf-overrides", "--rope-scaling", "--rope-theta", *_COUNTE
 def find_effect(given: Argument) -> Effect | None:
     """What an option moves, None for one that moves nothing which a plan tells."""
     flag = given.flag
-    if flag is None or flag.name in OBEYED:
+    if flag is None or flag.name in OBEYED or (flag.name == "--load-format" and "dummy" not in given.values):
         return None
     if flag.name in EFFECTS:
         return EFFECTS[flag.name]
@@ -173,10 +173,16 @@ def _groups() -> Mapping[str, str]:
     return found
 
 
+def _is_default(given: Argument) -> bool:
+    """Whether an option says what the release does without it."""
+    default = given.flag.default if given.flag is not None else None
+    return default is not None and not isinstance(default, bool) and list(given.values) == [str(default)]
+
+
 def tell_uncounted(spec: RunSpec, engine: EngineFacts) -> Iterator[str]:
     """A sentence for each extra argument that moves something which the plan does not count."""
     for given in read_arguments(spec.serve.extra_args, engine).options:
         effect = find_effect(given)
-        if effect is not None:
+        if effect is not None and not _is_default(given):
             remedy = f"; {effect.setting} says the same and is counted" if effect.setting else ""
             yield f"not counted: {given.written} (it moves {effect.moves}: {effect.by}){remedy}"

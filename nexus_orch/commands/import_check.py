@@ -106,15 +106,23 @@ def _left_open(imported: Imported, engine: EngineFacts) -> list[str]:
     if engine.device == "cpu":
         return []
     return [
-        f"{key} is left out: the planner will choose it; vLLM {engine.version} takes {_default(option, engine)}"
+        f"{_left(key, imported)}: the planner will choose it; vLLM {engine.version} takes "
+        f"{_default(option, engine, imported.opened.get(key))}"
         for key, option in _LEFT_TO_THE_PLANNER.items()
         if key not in imported.settings
     ]
 
 
-def _default(option: str, engine: EngineFacts) -> str:
-    """What vLLM does without the option."""
+def _left(key: str, imported: Imported) -> str:
+    """How the command says nothing about a setting: in no word, or in one that leaves it open."""
+    return f"{imported.opened[key]} leaves {key} open" if key in imported.opened else f"{key} is left out"
+
+
+def _default(option: str, engine: EngineFacts, opened: str | None = None) -> str:
+    """What vLLM does without the option, or with the word that leaves it open."""
     flag = engine.flag(option)
+    if option == "--max-model-len" and opened is not None:
+        return "the longest context that the KV cache holds"
     if option == "--max-model-len":
         return "the model's longest context, and stops where that does not fit"
     return f"{flag.default}" if flag is not None and flag.default is not None else "what suits the card"
@@ -127,7 +135,8 @@ def _chosen(prepared: Preparation, imported: Imported) -> list[str]:
         choice, flag = prepared.plan.choice(key), engine.flag(option)
         if key in imported.settings or key in _NEEDED or choice is None or flag is None or choice.value == flag.default:
             continue
-        found.append(f"{key} is left out: {choice.value} ({choice.reason}); vLLM takes {_default(option, engine)}")
+        default = _default(option, engine, imported.opened.get(key))
+        found.append(f"{_left(key, imported)}: {choice.value} ({choice.reason}); vLLM takes {default}")
     return found
 
 

@@ -24,6 +24,8 @@ class Imported:
     env: dict[str, str] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    opened: dict[str, str] = field(default_factory=dict)
+    """Settings that the source leaves to vLLM by a word for it, and that word."""
     doubts: list[str] = field(default_factory=list)
     """Why the release that it was read for is not the one that it was written for."""
 

@@ -26,6 +26,19 @@ MORE = {
     "Makefile": "M ?= org/m\nifdef X\nF := -tp 2\nendif\ns: M = a\ns:\n\t@vllm serve $(M) \\\n\t\t$(if $X,$F)\n",
     "justfile": 'm := "org" / "m"\nserve n="2" *a:\n    vllm serve {{m}} -tp {{n}} {{ env("E", "") }}\n',
     "a.txt": "(v) me@box:~$ vllm serve org/m \\\n> --port 1\nINFO vLLM API server version 0.9.2\n",
+    "catalogue.yaml": "catalog:\n  q: {enabled: true, url: 'hf://org/m', engine: VLLM, args: [-tp=2]}\n",
+    "runtime.yaml": "kind: VLLMRuntime\nmetadata: {name: q}\nspec:\n  model: {modelURL: org/m, enableLoRA: true}\n"
+    "  vllmConfig: {v1: true, extraArgs: [-O3]}\n  lmCacheConfig: {enabled: true}\n",
+    "pair.yaml": "kind: ServingRuntime\nmetadata: {name: r}\nspec: {containers: [{name: c, args: [a]}]}\n"
+    "---\nkind: InferenceService\nmetadata: {name: q}\nspec:\n  predictor:\n    model: {runtime: r, args: [--x=1]}\n",
+    "extends.yaml": "services:\n  b: {image: vllm/vllm-openai, environment: {A: 1}}\n"
+    "  s: {extends: {service: b}, command: [--model, org/m]}\n",
+    "dstack.yaml": "type: service\nenv: [M=org/m]\ncommands:\n- vllm serve $M -tp $DSTACK_GPUS_NUM\n"
+    "resources: {gpu: 24GB:2}\n",
+    "flow.yaml": "env: {M: org/m}\njobs:\n  a:\n    steps:\n    - run: vllm serve ${{ env.M }} --port $P\n",
+    "play.yaml": "- vars: {m: org/m}\n  tasks:\n  - docker_container:\n"
+    "      {image: vllm/vllm-openai, command: '--model {{ m }} -tp {{ n | default(2) }}', ports: ['8:8']}\n",
+    "apptainer.sh": "apptainer exec -B /a:/b,/c --env A=1 vllm-openai_v0.8.5.sif vllm serve /b\n",
     "a.json": '{"model_path": "/m", "gpu_count": "2", "mem_ratio": 85}',
     "sky.yaml": "resources: {accelerators: 'H100:8'}\nenvs: {M: org/m}\n"
     "run: |\n  vllm serve $M -tp $SKYPILOT_NUM_GPUS_PER_NODE\n",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nexus_orch.exchange.foreign.containers import parse_port, parse_volume
-from nexus_orch.exchange.foreign.documents import count_of, mapping_of
+from nexus_orch.exchange.foreign.documents import count_of, mapping_of, read_yaml, text_of
 from nexus_orch.exchange.foreign.shell import Place, find_starts
 from nexus_orch.exchange.start import Beside, Container, Published, Start, Variables, make_reference
 from nexus_orch.exchange.text.variables import interpolate, parse_env_file, split_words
@@ -23,6 +23,7 @@ _SERVICE_KEYS = (
     *("mem_limit", "memswap_limit", "cpus", "cpuset", "dns", "domainname", "links", "scale", "annotations", "attach"),
     *("pull_policy", "group_add", "models", "volumes_from", "mem_reservation", "oom_score_adj", "isolation"),
 )
+_DEEPEST = 10
 _DEPLOY_KEYS = ("resources", "replicas", "restart_policy", "placement", "labels", "mode", "update_config")
 
 
@@ -31,12 +32,42 @@ def parse_compose(content: Mapping[str, Any], beside: Beside) -> list[Start]:
     the file .env, then defaults; others become references."""
     kept = parse_env_file(beside.read(ENV_FILE) or "")
     compose = _Compose(beside, {**beside.variables, **kept, **beside.told})
-    services = content.get("services")
+    services = mapping_of(content.get("services"))
     found: list[Start] = []
-    for name, service in services.items() if isinstance(services, dict) else ():
+    for name, service in services.items():
         if isinstance(service, dict):
-            found += compose.service(str(name), service)
+            whole, missing = extended(service, services, beside)
+            found += [start.with_notes(*missing) for start in compose.service(str(name), whole)]
     return found
+
+
+def extended(
+    service: Mapping[str, Any], services: Mapping[str, Any], beside: Beside, depth: int = 0
+) -> tuple[Mapping[str, Any], list[str]]:
+    """A service with what it extends below it: lists add up, mappings are joined, other values win. A file that is not
+    there is told."""
+    named = service.get("extends")
+    wanted = text_of(mapping_of(named).get("service")) or text_of(named)
+    if not wanted or depth > _DEEPEST:
+        return service, []
+    file = text_of(mapping_of(named).get("file"))
+    if file:
+        text = beside.read(file)
+        if text is None:
+            return service, [f"the service {wanted} of {file}, which was not read"]
+        documents = read_yaml(text, file)
+        services = mapping_of(mapping_of(documents[0] if documents else None).get("services"))
+    base, missing = extended(mapping_of(services.get(wanted)), services, beside, depth + 1)
+    return {**base, **{key: _joined(base.get(key), value) for key, value in service.items()}}, missing
+
+
+def _joined(base: Any, own: Any) -> Any:
+    if isinstance(base, dict) and isinstance(own, dict):
+        return {**base, **{key: _joined(base.get(key), value) for key, value in own.items()}}
+    is_command = isinstance(own, list) and all(
+        isinstance(one, str) and ":" not in one and "=" not in one for one in own
+    )
+    return [*base, *own] if isinstance(base, list) and isinstance(own, list) and not is_command else own
 
 
 @dataclass(frozen=True)

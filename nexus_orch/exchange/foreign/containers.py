@@ -92,6 +92,28 @@ def parse_docker_run(words: Sequence[str], read: Callable[[str], str | None] = r
     return run
 
 
+def parse_apptainer(words: Sequence[str]) -> tuple[Container, dict[str, str]]:
+    """What surrounds a command behind `apptainer exec OPTIONS IMAGE`, and the variables that the options set. Files
+    outside of the bound folders are those of the host."""
+    mounts: list[tuple[str, str]] = []
+    env: dict[str, str] = {}
+    image = ""
+    rest = list(words[1:])
+    while rest and not image:
+        name, assigned, value = rest.pop(0).partition("=")
+        if name.endswith(".sif") or name.startswith("docker://"):
+            image = name
+        elif name in ("-B", "--bind", "--env") and (assigned or rest):
+            for part in (value if assigned else rest.pop(0)).split(","):
+                if name == "--env":
+                    variable, _, given = part.partition("=")
+                    env[variable] = given
+                else:
+                    mounts += parse_volume(part)
+    container = Container(image.removeprefix("docker://"), tuple(mounts), is_shared_network=True, shares_files=True)
+    return container, env
+
+
 def _apply(run: DockerRun, name: str, value: str, read: Callable[[str], str | None]) -> None:
     match name:
         case "-e" | "--env":
@@ -144,6 +166,12 @@ def outside(path: str, container: Container | None, folder: str = "") -> str:
             return in_full(_joined(host, path[len(base) :]), folder)
     is_elsewhere = container is not None and not container.shares_files
     return path if is_elsewhere else in_full(path, folder)
+
+
+def is_mounted(path: str, container: Container | None) -> bool:
+    """Whether a path inside a container lies in a folder of its host."""
+    bases = [inside.rstrip("/") for _, inside in (container.mounts if container is not None else ())]
+    return any(path == base or path.startswith(f"{base}/") for base in bases)
 
 
 def _joined(host: str, rest: str) -> str:

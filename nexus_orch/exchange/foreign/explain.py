@@ -21,12 +21,28 @@ _OTHERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("LocalAI", re.compile(r"localai/localai")),
     ("Aphrodite", re.compile(r"\baphrodite\b")),
 )
+_LAUNCHERS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("TRL's own server, which uses vLLM inside", re.compile(r"\btrl vllm-serve\b|axolotl vllm-serve")),
+    ("an NVIDIA NIM container, which chooses the model's build and the engine itself", re.compile(r"nvcr\.io/nim/")),
+    ("NVIDIA Dynamo, which starts vLLM inside", re.compile(r"\bdynamo\.vllm\b|DynamoGraphDeployment|\bdynamo-run\b")),
+    ("RunPod's worker, whose variables are vLLM's options", re.compile(r"runpod/worker-(?:v1-)?vllm")),
+    ("llm-d's model service", re.compile(r"^modelArtifacts:", re.MULTILINE)),
+    ("BentoML", re.compile(r"\bbentoml serve\b|^service: .*:\w+$", re.MULTILINE)),
+    ("Xinference", re.compile(r"\bxinference\b")),
+    ("DeepSpeed", re.compile(r"\bdeepspeed\b")),
+)
+"""Programs and operators that start vLLM, or something like it, in a way of their own."""
+_KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("an Ansible playbook or role", re.compile(r"^\s*-?\s*(?:hosts|become|tasks):|docker_container:", re.MULTILINE)),
+    ("a Nomad job", re.compile(r"^\s*job\s+\"[^\"]+\"\s*\{", re.MULTILINE)),
+)
 _LANGUAGES = {
     ".nix": "a Nix file",
     ".py": "a Python program",
     ".ipynb": "a notebook",
     ".tf": "a Terraform file",
     ".hcl": "an HCL file",
+    ".nomad": "a Nomad job",
     ".rb": "a Ruby program",
     ".js": "a JavaScript program",
     ".ts": "a TypeScript program",
@@ -45,24 +61,36 @@ _OPTIONS = re.compile(
     r"speculative-config|max-num-batched-tokens)\b"
 )
 _TEMPLATE = re.compile(r"\{\{-?\s*(?:\.|if|range|include|with|toYaml)")
+_BUILT = re.compile(r"^\s+build:", re.MULTILINE)
+_BY_HAND = "nexus import -- vllm serve MODEL, with its options"
 _LIBRARY = re.compile(r"from vllm import|\bLLM\(|AsyncLLMEngine|\bvllm\.LLM\b")
 
 
 def explain_nothing(text: str, name: str, what_is_read: str) -> ConfigError:
     """The error of a file in which no start of vLLM was found."""
-    remedy = f"what is read: {what_is_read}"
     language = _LANGUAGES.get(PurePath(name).suffix.lower()) or _NAMES.get(PurePath(name).name.lower())
-    if language is not None:
-        way = "write the command itself: nexus import -- vllm serve MODEL ..."
-        return _refused(f"{name} is {language}, which is not read", way)
-    if _TEMPLATE.search(text):
-        way = "render it first: helm template"
-        return _refused(f"{name} is a template that starts no server before it is rendered", way)
+    launcher = next((program for program, pattern in _LAUNCHERS if pattern.search(text)), None)
+    kind = next((kind for kind, pattern in _KINDS if pattern.search(text)), None)
     what = _instead(text)
-    if what is None and _OPTIONS.search(text):
-        way = "nexus import -- vllm serve MODEL, with its options"
-        return _refused(f"{name} holds options of vLLM, and no command that starts it with a model", way)
-    return _refused(f"{name} starts no vLLM server{what or ''}", remedy)
+    if language is not None:
+        said = (
+            f"{name} is {language}, which is not read",
+            "write the command itself: nexus import -- vllm serve MODEL ...",
+        )
+    elif _TEMPLATE.search(text):
+        said = f"{name} is a template that starts no server before it is rendered", "render it first: helm template"
+    elif launcher is not None:
+        said = f"{name} starts {launcher}", f"what it passes to vLLM can be written by hand: {_BY_HAND}"
+    elif kind is not None:
+        said = f"{name} is {kind}, in which no start of vLLM was found", f"write the command itself: {_BY_HAND}"
+    elif _BUILT.search(text) and "services:" in text:
+        how = "a service is built from a Dockerfile, which holds the command"
+        said = f"{name} starts no vLLM server: {how}", f"name the Dockerfile, or write the command: {_BY_HAND}"
+    elif what is None and _OPTIONS.search(text):
+        said = f"{name} holds options of vLLM, and no command that starts it with a model", _BY_HAND
+    else:
+        said = f"{name} starts no vLLM server{what or ''}", f"what is read: {what_is_read}"
+    return _refused(*said)
 
 
 def _instead(text: str) -> str | None:

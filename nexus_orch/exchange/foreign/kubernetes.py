@@ -24,6 +24,8 @@ class Cluster:
     beside: Beside
     maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     folders: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The files in volumes that are made of a ConfigMap, by the names of the volumes."""
 
 
 def parse_manifest(documents: Sequence[Any], beside: Beside) -> list[Start]:
@@ -75,11 +77,16 @@ def _parse_pod(place: str, pod: Mapping[str, Any], cluster: Cluster) -> Iterator
         for volume in mappings(pod.get("volumes"))
         if isinstance(volume.get("hostPath"), dict) and "name" in volume
     }
+    texts_ = {
+        text_of(volume.get("name")): cluster.maps[text_of(mapping_of(volume.get("configMap")).get("name"))]
+        for volume in mappings(pod.get("volumes"))
+        if text_of(mapping_of(volume.get("configMap")).get("name")) in cluster.maps
+    }
     selected = [text_of(value) for key, value in mapping_of(pod.get("nodeSelector")).items() if "gpu" in key]
     told = [f"the manifest asks for these cards: {name}; name them with hardware=NAME" for name in selected]
     for container in mappings(pod["containers"]):
         where = ", ".join(part for part in (place, f"container {text_of(container.get('name'))}".strip()) if part)
-        for start in parse_container(where, container, replace(cluster, folders=folders)):
+        for start in parse_container(where, container, replace(cluster, folders=folders, texts=texts_)):
             yield start.with_assumptions(*told)
 
 
@@ -97,7 +104,7 @@ def parse_container(place: str, content: Mapping[str, Any], cluster: Cluster) ->
     known = {**{name: value for name, value in beside.variables.items() if name.startswith("LWS_")}, **env}
     arguments = [expand(word, known, beside) for word in texts(content.get("args"))]
     command = [expand(word, known, beside) for word in texts(content.get("command"))]
-    here = Place(env, place, beside, container)
+    here = Place(env, place, beside, container, files=_files_of(content, cluster))
     starts = find_starts([*command, *arguments], here)
     if not starts and container.is_vllm and not command:
         starts = [here.start(arguments)]
@@ -108,6 +115,16 @@ def parse_container(place: str, content: Mapping[str, Any], cluster: Cluster) ->
         starts = [start.with_assumptions(told) for start in starts]
         count = count or 1
     return [replace(start.with_notes(*notes), cards=start.cards or count) for start in starts]
+
+
+def _files_of(content: Mapping[str, Any], cluster: Cluster) -> dict[str, str]:
+    """The texts of ConfigMaps by their paths in the container."""
+    files: dict[str, str] = {}
+    for mount in mappings(content.get("volumeMounts")):
+        path, single = text_of(mount.get("mountPath")).rstrip("/"), text_of(mount.get("subPath"))
+        for name, text in cluster.texts.get(text_of(mount.get("name")), {}).items():
+            files[path if single == name else f"{path}/{name}"] = text
+    return files
 
 
 def _loaded_environment(entries: Any, cluster: Cluster) -> tuple[dict[str, str], list[str]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from nexus_orch.errors import ConfigError
 from nexus_orch.exchange.foreign.shell import Place, parse_script
 from nexus_orch.exchange.start import Beside, Start
+from nexus_orch.exchange.text.server import find_pinned_release
 
 _FENCE = re.compile(r"^([ \t]*)(```+|~~~+)[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*\2[ \t]*$", re.MULTILINE | re.DOTALL)
 _LANGUAGES = frozenset({"", "bash", "sh", "shell", "console", "zsh", "shell-session", "text"})
@@ -18,9 +20,10 @@ def has_fences(text: str) -> bool:
 
 
 def parse_markdown(text: str, beside: Beside) -> list[Start]:
-    """The starts in all blocks of shell text. A block that is broken is passed over unless no other one starts
-    anything."""
+    """The starts in all blocks of shell text; what one of them installs is the release of all. A block that is
+    broken is passed over unless no other one starts anything."""
     found: list[Start] = []
+    releases: set[str] = set()
     problem: ConfigError | None = None
     for match in _FENCE.finditer(text):
         language = match[3].lower()
@@ -30,10 +33,13 @@ def parse_markdown(text: str, beside: Beside) -> list[Start]:
         block = match[4]
         if language in ("console", "shell-session") or _PROMPT.match(block):
             block = _PROMPT.sub("", block)
+        pinned = [find_pinned_release(words.split()) for words in block.splitlines()]
+        releases |= {release for release in pinned if release is not None}
         try:
             found += parse_script(block, Place(beside=beside), line=line)
         except ConfigError as error:
             problem = problem or error
     if not found and problem is not None and "vllm" in text:
         raise problem
-    return found
+    release = next(iter(releases)) if len(releases) == 1 else None
+    return [replace(start, release=start.release or release) for start in found]

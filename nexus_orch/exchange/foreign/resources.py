@@ -5,31 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nexus_orch.exchange.foreign.documents import count_of, mapping_of, mappings, read_yaml, text_of, texts
-from nexus_orch.exchange.foreign.kubernetes import cards_of, parse_environment
+from nexus_orch.exchange.foreign.documents import mapping_of, mappings, read_yaml, text_of
+from nexus_orch.exchange.foreign.helm_values import stack_runtime
+from nexus_orch.exchange.foreign.kserve import Runtimes, inference_service, llm_service
+from nexus_orch.exchange.foreign.kubeai import kubeai_model
 from nexus_orch.exchange.foreign.server_file import words_of_arguments
-from nexus_orch.exchange.start import Beside, Container, Start, broken
-from nexus_orch.exchange.text.variables import split_words
-
-_KSERVE_OPTIONS = {"--model_id": "--model", "--model_dir": "--model", "--model_name": "--served-model-name"}
-"""Options of KServe's Hugging Face server that vLLM calls otherwise; it passes the others on."""
-_KSERVE_OWN = frozenset({"--backend", "--http_port", "--grpc_port", "--workers", "--task", "--disable_lower_case"})
-_ENGINE_KEYS = {"model_source": "model", "model_id": "served-model-name"}
+from nexus_orch.exchange.start import Beside, Start, broken
 
 
-def parse_resource(document: Mapping[str, Any], beside: Beside) -> list[Start] | None:
-    """The servers of a document of one of these kinds; None when it is of no such kind. Raises ConfigError when it
-    describes another engine."""
+def parse_resource(document: Mapping[str, Any], beside: Beside, runtimes: Runtimes) -> list[Start] | None:
+    """The servers of a document of one of these kinds; None when it is of no such kind. `runtimes` are those of KServe
+    beside it. Raises ConfigError when it describes another engine."""
     kind = text_of(document.get("kind"))
     spec = mapping_of(document.get("spec"))
     place = f"{kind} {text_of(mapping_of(document.get('metadata')).get('name'))}".strip()
     found: list[Start] | None = None
     if kind == "InferenceService" and "model" in mapping_of(spec.get("predictor")):
-        found = [_inference_service(place, document, beside)]
+        found = inference_service(place, document, runtimes, beside)
     elif kind == "LLMInferenceService":
-        found = [_llm_service(place, spec, beside)]
+        found = [llm_service(place, spec, beside)]
     elif kind == "Model" and text_of(document.get("apiVersion")).startswith("kubeai.org"):
-        found = [_kubeai(place, document)]
+        found = [kubeai_model(place, text_of(mapping_of(document.get("metadata")).get("name")), spec)]
+    elif kind == "VLLMRuntime":
+        found = [stack_runtime(place, spec, beside)]
     elif kind == "RayService":
         inner = text_of(spec.get("serveConfigV2"))
         documents = read_yaml(inner, "serveConfigV2") if inner else []
@@ -39,94 +37,6 @@ def parse_resource(document: Mapping[str, Any], beside: Beside) -> list[Start] |
     elif "llm_configs" in document:
         found = list(_llm_configs(document, "", beside))
     return found
-
-
-def _model_of(uri: str) -> tuple[str, list[str]]:
-    """The model that an address names, and what is to be said about it."""
-    scheme, has_scheme, path = uri.partition("://")
-    if not has_scheme:
-        return uri, []
-    if scheme == "hf":
-        return path.partition(":")[0], []
-    return uri, [f"the model comes from {uri}, which the operator fetches"]
-
-
-def _inference_service(place: str, document: Mapping[str, Any], beside: Beside) -> Start:
-    model = mapping_of(mapping_of(mapping_of(document.get("spec")).get("predictor")).get("model"))
-    format_name = text_of(mapping_of(model.get("modelFormat")).get("name"))
-    words: list[str] = []
-    given = texts(model.get("args"))
-    backend = next((word.partition("=")[2] for word in given if word.startswith("--backend=")), "")
-    if backend not in ("", "auto", "vllm") or format_name not in ("huggingface", "vllm", "vLLM"):
-        raise broken(
-            f"{place} serves the format {format_name} {backend}".rstrip() + ", not with vLLM", "name another file"
-        )
-    rest = [
-        part for word in given for part in (word.split("=", 1) if word.startswith("--") and "=" in word else [word])
-    ]
-    while rest:
-        word = rest.pop(0)
-        if word in _KSERVE_OWN:
-            if rest and not rest[0].startswith("--"):
-                rest.pop(0)
-        else:
-            words.append(_KSERVE_OPTIONS.get(word, word))
-    notes: list[str] = []
-    uri = text_of(model.get("storageUri"))
-    if "--model" not in words and uri:
-        path, notes = _model_of(uri)
-        words = [path, *words]
-    if "--served-model-name" not in words:
-        words += ["--served-model-name", text_of(mapping_of(document.get("metadata")).get("name")) or "model"]
-    env = parse_environment(model.get("env"), beside)
-    image = text_of(model.get("image"))
-    start = Start(tuple(words), env, place, Container(image) if image else None, cards=cards_of(model.get("resources")))
-    told = f"KServe's {format_name} runtime starts vLLM of its own release; its image names it, not this file"
-    return start.with_notes(*notes).with_assumptions(*([] if image else [told]))
-
-
-def _llm_service(place: str, spec: Mapping[str, Any], beside: Beside) -> Start:
-    model = mapping_of(spec.get("model"))
-    path, notes = _model_of(text_of(model.get("uri")))
-    words = [path] if path else []
-    if text_of(model.get("name")):
-        words += ["--served-model-name", text_of(model.get("name"))]
-    parallel = mapping_of(spec.get("parallelism"))
-    for key, option in (
-        ("tensor", "--tensor-parallel-size"),
-        ("pipeline", "--pipeline-parallel-size"),
-        ("data", "--data-parallel-size"),
-    ):
-        if key in parallel:
-            words += [option, text_of(parallel[key])]
-    if parallel.get("expert") is True:
-        words.append("--enable-expert-parallel")
-    containers = mappings(mapping_of(spec.get("template")).get("containers"))
-    main = next((item for item in containers if item.get("name") == "main"), containers[0] if containers else {})
-    env = parse_environment(main.get("env"), beside)
-    words += [*texts(main.get("args")), *split_words(env.pop("VLLM_ADDITIONAL_ARGS", ""))]
-    image = text_of(main.get("image"))
-    return Start(
-        tuple(words), env, place, Container(image) if image else None, cards=cards_of(main.get("resources"))
-    ).with_notes(*notes)
-
-
-def _kubeai(place: str, document: Mapping[str, Any]) -> Start:
-    spec = mapping_of(document.get("spec"))
-    engine = text_of(spec.get("engine"))
-    if engine.lower() != "vllm":
-        raise broken(f"{place} is served by {engine or 'no engine'}, not by vLLM", "name another file")
-    path, notes = _model_of(text_of(spec.get("url")))
-    words = [path, *texts(spec.get("args"))]
-    if not any(word.startswith("--served-model-name") for word in words):
-        words += ["--served-model-name", text_of(mapping_of(document.get("metadata")).get("name"))]
-    env = {name: text_of(value) for name, value in mapping_of(spec.get("env")).items()}
-    image = text_of(spec.get("image"))
-    profile, _, count = text_of(spec.get("resourceProfile")).partition(":")
-    cards = count_of(count or 1) if "gpu" in profile else None
-    for adapter in mappings(spec.get("adapters")):
-        notes.append(f"the adapter {text_of(adapter.get('name'))}, which KubeAI loads after the start")
-    return Start(tuple(words), env, place, Container(image) if image else None, cards=cards).with_notes(*notes)
 
 
 def _applications(document: Mapping[str, Any], place: str, beside: Beside) -> Iterator[Start]:

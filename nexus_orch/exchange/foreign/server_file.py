@@ -28,9 +28,16 @@ _BOTH_WAYS = frozenset({"enable-chunked-prefill", "enable-prefix-caching"})
 """Switches that are on unless they are switched off; any other one that is false says what vLLM does by itself."""
 
 
+_NOT_IN_SERVER_FILES = frozenset({"commands", "command", "args", "jobs", "steps", "run", "setup", "services", "script"})
+"""Keys of files that hold commands: what stands beside them is not meant for vLLM."""
+
+
 def is_server_file(document: Mapping[str, Any]) -> bool:
-    return not SERVER_FILE_KEYS.isdisjoint(key.replace("_", "-") for key in document) and not any(
-        isinstance(value, dict) and "model_id" in value for value in document.values()
+    is_other = not _NOT_IN_SERVER_FILES.isdisjoint(document) or isinstance(document.get("model"), (dict, list))
+    return (
+        not is_other
+        and not SERVER_FILE_KEYS.isdisjoint(key.replace("_", "-") for key in document)
+        and not any(isinstance(value, dict) and "model_id" in value for value in document.values())
     )
 
 
@@ -54,4 +61,5 @@ def words_of_arguments(content: Mapping[str, Any]) -> list[str]:
 
 def dashed(name: str) -> str:
     """maxModelLen as max-model-len."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).replace("_", "-").lower()
+    plain = name.replace("LoRA", "Lora")  # enableLoRA of the production stack
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", plain).replace("_", "-").lower()

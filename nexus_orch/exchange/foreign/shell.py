@@ -6,7 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from nexus_orch.exchange.foreign.containers import container_of, find_docker_run, outside, parse_docker_run
+from nexus_orch.exchange.foreign.containers import (
+    container_of,
+    find_docker_run,
+    outside,
+    parse_apptainer,
+    parse_docker_run,
+)
 from nexus_orch.exchange.shell.parser import parse
 from nexus_orch.exchange.shell.run import Runner
 from nexus_orch.exchange.shell.state import Call, State
@@ -20,8 +26,12 @@ _TALK = frozenset({"echo", "printf", "pkill", "pgrep", "grep", "which", "alias",
 """Commands that may name vLLM without starting it."""
 _WRAPPERS = frozenset({"env", "/usr/bin/env", "exec", "nohup", "time", "sudo", "command", "-E", "export", "set"})
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ash", "ksh"})
+_OLD_SERVER = (
+    "vllm.entrypoints.api_server is an old server for tests without OpenAI's routes; it is read as `vllm serve`, which "
+    "has them"
+)
 _DEEPEST = 12
-_LOGGED = re.compile(r"vLLM API server version v?(\d+\.\d+\.\d+(?:\.post\d+)?)(?![\w.+])")
+_LOGGED = re.compile(r"vLLM API server version v?(\d+\.\d+(?:\.\d+){1,2}(?:\.post\d+)?)(?![\w.+])")
 """What the server said about itself, in a text copied with its output."""
 
 
@@ -119,7 +129,8 @@ def find_starts(words: Sequence[str], place: Place, *, stdin: str | None = None)
     place = _of_named_container(rest, place)
     arguments = find_server_arguments(rest)
     if arguments is not None:
-        return [place.start(arguments)]
+        start = place.start(arguments)
+        return [start.with_assumptions(_OLD_SERVER) if "vllm.entrypoints.api_server" in rest else start]
     nested = _nested_script(rest, place, stdin)
     if nested is not None:
         text, positionals = nested
@@ -133,10 +144,8 @@ def find_starts(words: Sequence[str], place: Place, *, stdin: str | None = None)
 def _of_named_container(words: Sequence[str], place: Place) -> Place:
     """The place of words behind `docker exec NAME`, or behind `apptainer exec IMAGE`: in that container."""
     if words[0].rpartition("/")[2] in ("apptainer", "singularity"):
-        image = next((word for word in words if word.endswith(".sif") or word.startswith("docker://")), "")
-        return replace(
-            place, container=Container(image.removeprefix("docker://"), is_shared_network=True, shares_files=True)
-        )
+        container, env = parse_apptainer(words)
+        return replace(place, container=container, env={**place.env, **env})
     if "exec" in words[:3]:
         known = next((place.containers[word] for word in words if word in place.containers), None)
         return place if known is None else replace(place, container=known)

@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from nexus_orch.exchange.foreign.anywhere import find_anywhere, is_task, parse_task
+from nexus_orch.exchange.foreign.anywhere import find_anywhere
 from nexus_orch.exchange.foreign.compose_file import parse_compose
 from nexus_orch.exchange.foreign.dockerfile import LOOKS_LIKE, parse_dockerfile
 from nexus_orch.exchange.foreign.documents import read_json, read_yaml
 from nexus_orch.exchange.foreign.explain import explain_nothing, explain_server_file
 from nexus_orch.exchange.foreign.helm_values import is_stack_values, parse_stack_values
 from nexus_orch.exchange.foreign.justfile import is_justfile, parse_justfile
+from nexus_orch.exchange.foreign.kserve import find_runtimes, is_used_runtime
+from nexus_orch.exchange.foreign.kubeai import is_catalogue, parse_catalogue
 from nexus_orch.exchange.foreign.kubernetes import parse_manifest
 from nexus_orch.exchange.foreign.llama_swap import is_llama_swap, parse_llama_swap
 from nexus_orch.exchange.foreign.makefile import is_makefile, parse_makefile
@@ -25,6 +27,7 @@ from nexus_orch.exchange.foreign.server_file import is_server_file
 from nexus_orch.exchange.foreign.shell import Place, find_starts, parse_script
 from nexus_orch.exchange.foreign.slurm import read_job
 from nexus_orch.exchange.foreign.systemd import parse_unit
+from nexus_orch.exchange.foreign.tasks import is_dstack, is_task, parse_dstack, parse_task
 from nexus_orch.exchange.foreign.windows import is_batch, is_powershell, parse_batch, parse_powershell
 from nexus_orch.exchange.start import Beside, Start, broken
 
@@ -64,8 +67,7 @@ def parse_text(text: str, name: str, beside: Beside) -> list[Start] | Mapping[st
         raise broken(f"{name} is empty", f"name {WHAT_IS_READ}")
     if "\x00" in text:
         raise broken(f"{name} is no text file", f"name {WHAT_IS_READ}")
-    text = re.sub("[\x01-\x08\u200b\u2060\ufeff]", "", text).replace("\r\n", "\n")
-    text = re.sub("[\u00a0\u2007\u202f]", " ", text)  # blanks of web pages, which no shell takes for blanks
+    text = re.sub("[\x01-\x08]", "", text).replace("\r\n", "\n")
     found = _parse(text, name, PurePath(name).suffix.lower(), beside)
     if not found:
         raise explain_nothing(text, name, WHAT_IS_READ)
@@ -115,13 +117,17 @@ def _parse_documents(documents: Sequence[Any], name: str, beside: Beside) -> lis
         (lambda one: isinstance(one.get("services"), dict), lambda one: parse_compose(one, beside)),
         (is_recipe, parse_recipe),
         (is_stack_values, lambda one: parse_stack_values(one, beside)),
+        (is_catalogue, parse_catalogue),
         (is_llama_swap, lambda one: parse_llama_swap(one, beside)),
+        (is_dstack, lambda one: parse_dstack(one, beside)),
         (is_task, lambda one: parse_task(one, beside)),
     )
     for is_shape, read in shapes:
         if any(is_shape(one) for one in mappings):
             return [start for one in mappings if is_shape(one) for start in read(one)]
-    resources = [(one, parse_resource(one, beside)) for one in mappings]
+    runtimes = find_runtimes(mappings)
+    mappings = [one for one in mappings if not is_used_runtime(one, mappings)]
+    resources = [(one, parse_resource(one, beside, runtimes)) for one in mappings]
     found = [start for _, starts in resources for start in starts or ()]
     found += parse_manifest([one for one, starts in resources if starts is None], beside)
     if not found and len(mappings) == 1 and is_server_file(mappings[0]):

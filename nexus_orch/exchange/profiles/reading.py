@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,14 +16,14 @@ from nexus_orch.exchange.imported import Imported
 from nexus_orch.exchange.profiles.options import Option, make_unknown, read_option, sort_arguments
 from nexus_orch.exchange.profiles.retired import find_retired
 from nexus_orch.exchange.profiles.reverse import Reverse
+from nexus_orch.exchange.profiles.stray import judge_word, without_mistaken_model
 from nexus_orch.exchange.profiles.surroundings import take_address, take_environment, take_model, translate
 from nexus_orch.exchange.profiles.typography import mend_typography
-from nexus_orch.exchange.start import Start, make_no_value, make_reference, references, shown
+from nexus_orch.exchange.start import Start, make_no_value, references, shown
 from nexus_orch.exchange.text.placeholders import is_placeholder, without_mark
 from nexus_orch.exchange.text.secrets import API_KEY_OPTION, choose_api_key_env, is_secret_option
 from nexus_orch.types import EngineFacts
 
-_EMPTY = '""'
 _NO_OTHER = "name a command that starts `vllm serve` itself"
 _OPEN = ("auto", "None", "")
 """Words by which an option leaves the decision to vLLM."""
@@ -35,6 +36,8 @@ _OF_OTHER_MACHINES = frozenset(
 """Options that say where the other machines of a run are: one machine is planned, and needs none of them."""
 _PATHS = frozenset({"serve.speculative.model"})
 """Settings that name a folder of the machine."""
+_OWN_NAME = re.compile(r"hostname|_IP\b|\bip a", re.IGNORECASE)
+"""Where a script asks its machine who it is."""
 _OFFLOADS = ("memory.cpu_offload_gib", "memory.kv_offload_gib", "memory.prefetch.group_size")
 
 
@@ -93,6 +96,7 @@ def try_start(start: Start, reader: Reader) -> Imported:
     take_model(_model(arguments, imported, reader.engine), start, imported, reader.model_profiles)
     take_environment(start, imported, reverse)
     take_address(start.container, imported)
+    _tell_worker(found.options, imported)
     for note in start.notes:
         imported.note("left out", note)
     for note in start.assumptions:
@@ -101,6 +105,20 @@ def try_start(start: Start, reader: Reader) -> Imported:
     _pin_ranks(imported, reverse)
     imported.drop_what_only_the_planner_sets(reader.is_setting)
     return imported
+
+
+def _tell_worker(options: Sequence[Option], imported: Imported) -> None:
+    """A machine behind the first one of a run answers no requests."""
+    for option in options:
+        name, values = option.flag.name, option.given.values
+        is_later = name in ("--node-rank", "--data-parallel-start-rank") and values[:1] not in ((), ("0",), ["0"])
+        if name == "--headless" or is_later:
+            text = (
+                f"{option.given.written}: this is a further machine of a server and answers no requests; the command "
+                "of the first machine is the one to import"
+            )
+            imported.note("assumed", text)
+            return
 
 
 def _last_of_each(options: Sequence[Option], imported: Imported) -> list[Option]:
@@ -123,8 +141,8 @@ def _model(arguments: Arguments, imported: Imported, engine: EngineFacts) -> str
     words = list(arguments.positionals)
     named = [given.values[0] for given in arguments.options if given.full_name == "--model" and given.values]
     model = named[-1] if named else words.pop(0) if words else None
-    for word in words:
-        _judge_word(word, imported)
+    for word in words if named or model is None else without_mistaken_model(model, words, engine, imported):
+        judge_word(word, imported)
     if model is None:
         default = engine.flags["--model"].default if "--model" in engine.flags else None
         would = f"; vLLM would serve {default}" if default else ""
@@ -137,27 +155,6 @@ def _unread(start: Start) -> list[str]:
     return [note for note in start.notes if note.startswith("the variables of")]
 
 
-def _judge_word(word: str, imported: Imported) -> None:
-    """A word behind the model that is no option's value: harmless when a shell would drop it, else a mistake."""
-    missing = references(word)
-    if missing and shown(word) == shown(make_reference(missing[0])):
-        imported.note("assumed", f"{shown(word)} is not set in the file, so it adds nothing to the command")
-    elif is_placeholder(word):
-        imported.note("assumed", f"{without_mark(word)} stands for options that the text leaves out")
-    elif word.startswith("#"):
-        remedy = "take the comment out: where no shell reads the text, a comment is part of the command"
-        imported.problems.append(
-            Problem(f"{word} begins no comment here, and vLLM would refuse the words", remedy=remedy)
-        )
-    else:
-        imported.problems.append(
-            Problem(
-                f"the word {without_mark(shown(word)) or _EMPTY} belongs to no option",
-                remedy="every value follows its option",
-            )
-        )
-
-
 def _take_option(option: Option, start: Start, imported: Imported, reverse: Reverse) -> None:
     name, given = option.flag.name, option.given
     if name == "--model":
@@ -167,10 +164,7 @@ def _take_option(option: Option, start: Start, imported: Imported, reverse: Reve
         return
     missing = [reference for value in given.values for reference in references(value)]
     if missing:
-        if name in _OF_OTHER_MACHINES:
-            imported.note("left out", f"{shown(given.written)}: its value is known only on the machines that run it")
-            return
-        imported.problems += [make_no_value(reference, name, _unread(start)) for reference in missing]
+        _take_unknown_value(option, missing, start, imported)
         return
     placed = next((value for value in given.values if is_placeholder(value)), None)
     if placed is not None:
@@ -183,6 +177,18 @@ def _take_option(option: Option, start: Start, imported: Imported, reverse: Reve
         return
     imported.extra_args += translate(given.words, start, imported)
     imported.note("passed on", given.written)
+
+
+def _take_unknown_value(option: Option, missing: Sequence[str], start: Start, imported: Imported) -> None:
+    """An option whose value the source does not show: one that tells where machines are decides nothing."""
+    name, written = option.flag.name, shown(option.given.written)
+    if name == "--host" and all(_OWN_NAME.search(one) for one in missing):
+        text = "the machine's own name or address; every address is used, as without the option"
+        imported.note("left out", f"{written}: {text}")
+    elif name in _OF_OTHER_MACHINES:
+        imported.note("left out", f"{written}: its value is known only on the machines that run it")
+    else:
+        imported.problems += [make_no_value(reference, name, _unread(start)) for reference in missing]
 
 
 def _take_secret(name: str, values: Sequence[str], imported: Imported) -> None:
@@ -238,6 +244,7 @@ def _take_setting(key: str, option: Option, start: Start, imported: Imported, re
     try:
         said = read_option(option)
         if said in _OPEN:
+            imported.opened[key] = given.written
             return True
         found = reverse.read(key, said)
     except ValueError as error:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nexus_orch.errors import Problem
-from nexus_orch.exchange.foreign.containers import in_full, outside
+from nexus_orch.exchange.foreign.containers import in_full, is_mounted, outside
 from nexus_orch.exchange.imported import Imported
 from nexus_orch.exchange.profiles.retired import find_retired_variable
 from nexus_orch.exchange.profiles.reverse import Reverse
@@ -34,6 +34,8 @@ _OTHER_CARDS = {
     "ZE_AFFINITY_MASK": "Intel's cards",
     "HABANA_VISIBLE_DEVICES": "Gaudi's processors",
 }
+_OTHER_IMAGES = re.compile(r"(rocm|amd|ascend|xpu|gaudi|hpu|tpu|neuron)(?![a-z])")
+"""Names of images that are built for other cards than NVIDIA's."""
 _CONTAINER_DEVICES = "NVIDIA_VISIBLE_DEVICES"
 
 
@@ -56,14 +58,15 @@ def take_model(model: str | None, start: Start, imported: Imported, profiles: Ma
         imported.problems.append(make_no_value(name, "the model", unread))
         return
     if is_model_placeholder(model):
-        problem = f"{without_mark(model)} is a placeholder for the model"
+        holder = next((f" ({name})" for name, value in start.env.items() if value == model), "")
+        problem = f"{without_mark(model)} is a placeholder for the model{holder}"
         imported.problems.append(Problem(problem, remedy="write the model's name or folder in its place"))
         return
     path = outside(model, start.container, start.folder)
     for name in references(path):
         imported.problems.append(make_no_value(name, f"the folder of {model}"))
         return
-    if path == model and start.is_inside and path.startswith("/"):
+    if _is_lost(path, model, start):
         imported.note("assumed", f"{model} lies inside the container only: bring the model to this machine")
     if path != model:
         where = "inside the container " if start.container is not None else ""
@@ -76,6 +79,11 @@ def take_model(model: str | None, start: Start, imported: Imported, profiles: Ma
     if "model.served_name" not in imported.settings:
         imported.settings["model.served_name"] = model
         imported.said["model.served_name"] = "vLLM's own choice, which clients know"
+
+
+def _is_lost(there: str, path: str, start: Start) -> bool:
+    """Whether a path is one that only the container has."""
+    return there == path and path.startswith("/") and start.is_inside and not is_mounted(path, start.container)
 
 
 def translate(words: Sequence[str], start: Start, imported: Imported) -> list[str]:
@@ -120,7 +128,7 @@ def _translated_path(path: str, start: Start, imported: Imported) -> str:
     if there != path:
         where = "inside the container " if start.container is not None else ""
         imported.note("changed", f"{path} {where}is {there}")
-    elif start.is_inside and path.startswith("/"):
+    elif _is_lost(there, path, start):
         imported.note("open", f"{path} lies inside the container only: bring the file to this machine")
     return there
 
@@ -159,6 +167,9 @@ def _take_cards(start: Start, imported: Imported) -> None:
             named = start.env[name]
             if re.fullmatch(r"\d+(,\d+)*", named):
                 imported.set("hardware.gpu.count", named.count(",") + 1, f"{name}={named}")
+    image = start.container.image if start.container is not None else ""
+    if _OTHER_IMAGES.search(image.lower()) and not any(name in start.env for name in _OTHER_CARDS):
+        imported.note("assumed", f"the image {image} is not for NVIDIA's cards: figures are those of NVIDIA's")
     devices = imported.settings.get("hardware.gpu.devices")
     names = imported.env.get("CUDA_VISIBLE_DEVICES", "")
     if isinstance(devices, list) and devices:

@@ -16,8 +16,11 @@ BROKEN_CONTINUATION = re.compile(r"\\(?:[ \t]+(?:#[^\n]*)?\r?\n|\r?\n(?=[ \t]*\r
 """A blank or a comment after the backslash, or an empty line after it: the shell ends the command there, the writer
 did not mean to."""
 _CONTINUED = re.compile(r"\\\r?\n")
-_METACHARACTERS = frozenset(" \t\r\n;&|()<>")
-_RUN = re.compile("[^\\\\'\"$`\\s;&|()<>\x01]+")
+WEB_BLANKS = "\u00a0\u2007\u202f"
+"""Blanks of web pages: no shell takes them for blanks, and people paste them."""
+_INVISIBLE = "\u200b\u2060\ufeff"
+_METACHARACTERS = frozenset(" \t\r\n;&|()<>" + WEB_BLANKS)
+_RUN = re.compile("[^\\\\'\"$`\\s;&|()<>\x01\u200b\u2060\ufeff]+")
 _QUOTED_RUN = re.compile('[^\\\\"$`\x01]+')
 _DEEPEST = 60
 _MOST_UNCLOSED = 50
@@ -91,6 +94,8 @@ def read_word(cursor: Cursor) -> Word | None:
             parts.append(Text(PLACEHOLDER_MARK + cursor.take(len(placed[0])), is_quoted=True))
         elif cursor.peek() in _METACHARACTERS:
             break
+        elif cursor.peek() in _INVISIBLE:
+            cursor.take(1)
         elif cursor.peek() == "\\" and skip_continuation(cursor):
             if cursor.peek() in " \t":
                 break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 
-from nexus_orch.exchange.shell.lexer import PLACEHOLDER, Cursor, parse_quoted, read_word, skip_continuation
+from nexus_orch.exchange.shell.lexer import PLACEHOLDER, WEB_BLANKS, Cursor, parse_quoted, read_word, skip_continuation
 from nexus_orch.exchange.shell.tree import (
     AndOr,
     Assignment,
@@ -33,6 +33,7 @@ _REDIRECT = re.compile(r"(?:\d+|\{\w+\})?(&>>|&>|>>|>\||>&|<<<|<<-?|<&|<>|>|<)")
 _JOINT = re.compile(r"&&|\|\|")
 _TEST = re.compile(r"\[\[(?=\s)")
 _ENDS = frozenset({"then", "elif", "else", "fi", "do", "done", "esac", "}", ")", ";;"})
+_BLANKS = " \t\r" + WEB_BLANKS
 _DEEPEST = 60
 
 
@@ -63,7 +64,7 @@ class _Parser:
         cursor = self.cursor
         while not cursor.is_done:
             char = cursor.peek()
-            if char in " \t\r" or (lines and char in "\n;&" and cursor.peek(2) not in ("&&", ";;")):
+            if char in _BLANKS or (lines and char in "\n;&" and cursor.peek(2) not in ("&&", ";;")):
                 if char == "\n":
                     self.take_line_end()
                 else:

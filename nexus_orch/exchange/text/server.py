@@ -9,10 +9,10 @@ _API_SERVERS = frozenset({"vllm.entrypoints.openai.api_server", "vllm.entrypoint
 _COMMANDS = frozenset({"vllm.entrypoints.cli.main", "vllm.scripts", "vllm.entrypoints.cli", "vllm"})
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 """What a model on a hub is called; every other name is a folder's."""
-_RELEASE = re.compile(r"v?(\d+\.\d+(?:\.\d+)?(?:\.post\d+)?)(?![.\d])")
-_IMAGE_FILE = re.compile(r"vllm[\w-]*?[-_]v?(\d+\.\d+(?:\.\d+)?(?:\.post\d+)?)\.sif$")
+_RELEASE = re.compile(r"v?(\d+\.\d+(?:\.\d+){0,2}(?:\.post\d+)?)(?![.\d])")
+_IMAGE_FILE = re.compile(r"vllm[\w-]*?[-_]v?(\d+\.\d+(?:\.\d+){0,2}(?:\.post\d+)?)\.sif$")
 """A file of Apptainer, which people name like the image that it was made of."""
-_PINNED = re.compile(r"vllm(?:\[[\w,-]*\])?={2,3}v?(\d+\.\d+(?:\.\d+)?(?:\.post\d+)?)(?![.\d])")
+_PINNED = re.compile(r"vllm(?:\[[\w,-]*\])?={2,3}v?(\d+\.\d+(?:\.\d+){0,2}(?:\.post\d+)?)(?![.\d])")
 
 
 def find_server_arguments(words: Sequence[str]) -> list[str] | None:

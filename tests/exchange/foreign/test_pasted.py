@@ -56,3 +56,20 @@ def test_a_comment_behind_a_backslash_is_read_as_it_was_meant() -> None:
     imported = read("vllm serve org/m \\  # the model\n  --port 9 \\ # the port\n  --max-num-seqs 4\n")
     assert (imported.settings["serve.port"], imported.settings["serve.max_num_seqs"]) == (9, 4)
     assert "line 1: a comment after the backslash ends the command there for a shell" in told(imported, "assumed")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ('["serve", "org/m"]', "the word serve is one too many: vLLM's images begin with the server already"),
+        ('["model", "$NAME"]', "the word model lacks its two dashes: --model, and vLLM refuses $NAME behind it"),
+        ('["org/m", "--dtype auto"]', "--dtype auto is one word: an option and its value in one item of a list"),
+        ('["org/m", "$NAME"]', "the word $NAME belongs to no option, and no shell fills it in here"),
+    ],
+)
+def test_a_word_that_stands_wrong_is_explained(words: str, message: str) -> None:
+    start = start_in(f"FROM vllm/vllm-openai:v0.11.2\nCMD {words}\n", "Dockerfile")
+    with pytest.raises(ConfigError) as raised:
+        read_start(start, reader_of("0.11.2"))
+    assert raised.value.problems[0].message.startswith(message)
+    assert len(raised.value.problems) == 1
