@@ -64,6 +64,11 @@ class RunFolder:
         return self.path / "latest.json"
 
     @property
+    def stacks(self) -> Path:
+        """What the processes of an engine that hung were doing."""
+        return self.path / "stacks.txt"
+
+    @property
     def stop_request(self) -> Path:
         """Where another process asks the supervisor to stop."""
         return self.path / "stop.request"

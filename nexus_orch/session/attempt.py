@@ -17,11 +17,13 @@ from nexus_orch.contracts import ByteStream, EngineProvider, EngineStart, Runnin
 from nexus_orch.errors import ExitCode
 from nexus_orch.judge.log.important import is_important
 from nexus_orch.judge.serving.advice import Advice
+from nexus_orch.judge.start.hang import is_suspect
 from nexus_orch.judge.start.offload import make_expected
 from nexus_orch.judge.start.stall import judge_stall
 from nexus_orch.judge.start.verdict import RunState, step
 from nexus_orch.launch.log.pump import LogPump
 from nexus_orch.launch.processes.signals import StopRequested
+from nexus_orch.launch.processes.stacks import write_stacks
 from nexus_orch.launch.server.question import ask_question
 from nexus_orch.launch.server.readiness import ReadinessWatch
 from nexus_orch.launch.server.server import Server
@@ -144,7 +146,14 @@ def _watching(scene: Scene, engine: RunningEngine, loop: _Loop) -> Iterator[None
     """The threads that look at the engine, for as long as the loop runs."""
     attempt, emit = scene.attempt, scene.events.put
     is_ours = _PortOwner(engine, scene.server.port)
-    watch = ReadinessWatch(scene.server, attempt=attempt, emit=emit, is_idle=loop.is_idle, is_ours=is_ours)
+    watch = ReadinessWatch(
+        scene.server,
+        attempt=attempt,
+        emit=emit,
+        is_idle=loop.is_idle,
+        is_suspect=lambda: is_suspect(loop.state),
+        is_ours=is_ours,
+    )
     sampler = Sampler(
         scene.server, family=engine.family, attempt=attempt, emit=emit, is_ours=is_ours, gpu_indices=scene.gpus
     )
@@ -259,6 +268,8 @@ class _Loop:
             self._scene.view.answer(self._scene.probe.question or "", observation)
         if self.verdict != before:
             self._tell_verdict(observation.time)
+            if isinstance(self.verdict, Failed) and is_suspect(self.state):
+                self._write_stacks()
         if isinstance(self.verdict, Ready) and not self._asked:
             self._ask()
             if self._scene.task is not None:
@@ -269,6 +280,12 @@ class _Loop:
     def _tell_verdict(self, now: float) -> None:
         self._scene.writer.judge(now, self._scene.attempt, self.verdict)
         self._scene.view.verdict(self.verdict)
+
+    def _write_stacks(self) -> None:
+        """Write down what the processes of an engine that hangs are doing, while they are there."""
+        path = self._scene.folder.stacks
+        told = write_stacks(self._engine.family(), path, self._scene.command.argv[0])
+        self._scene.view.message(f"it hangs: {told or 'its processes cannot be seen from here'}; {path}")
 
     def _check_stall(self) -> None:
         now = time.time()

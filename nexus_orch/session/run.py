@@ -112,7 +112,8 @@ class _Session:
         self._prepared = preparation
         self._plugins = plugins
         self._view = view
-        self._course = Course(self._spec.memory, self._spec.limits, self._spec.probe.then != "stop")
+        serves = task is None and self._spec.probe.then != "stop"
+        self._course = Course(self._spec.memory, self._spec.limits, serves)
         self._events: queue.Queue[LoopEvent] = queue.Queue()
         self._writer = open_record(preparation, plugins)
         self._folder = self._writer.folder

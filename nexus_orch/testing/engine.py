@@ -77,6 +77,8 @@ class FakeEngine:
     """With a --kv-cache-memory-bytes from so many GiB on it is never short."""
     most_gib: float | None = None
     """With a --kv-cache-memory-bytes of more GiB it fails as `no_kv_cache_memory`."""
+    hangs_after_requests: int | None = None
+    """Completions after so many get no answer, and stay among those that run; /health is well."""
     dies_after_requests: int | None = None
     """After so many completions the core is killed."""
     dies_of: str | None = None

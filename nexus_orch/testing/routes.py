@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import socketserver
 import threading
@@ -138,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
             self._fail(404, f"The model `{request['model']}` does not exist.")
         elif is_chat and not state.engine.chat_template:
             self._fail(400, NO_TEMPLATE)
-        elif state.engine.completions == "hang":
+        elif state.engine.completions == "hang" or state.requests > (state.engine.hangs_after_requests or math.inf):
             threading.Event().wait()
         elif self._is_broken(request):
             self._fail(500, DEAD)

@@ -14,6 +14,7 @@ from nexus_orch.judge.log.conclusion import conclude
 from nexus_orch.judge.log.measured import RankMeasured
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.reading import LogReading
+from nexus_orch.judge.start.hang import UNKNOWN_SECONDS, find_silence
 from nexus_orch.releases.engine import second_runner_ignores_weights
 from nexus_orch.releases.host_ram import tells_what_it_offloads
 from nexus_orch.releases.known import is_readable, parse_release
@@ -44,6 +45,8 @@ class Expected:
     tensor_parallel: int = 1
     proof: Proof | None = None
     """How the log shows what is in host RAM; None where nothing was to be."""
+    silence_seconds: float = UNKNOWN_SECONDS
+    """How long a busy server may give no token."""
 
     def index_of(self, process: str) -> int | None:
         """Which rank a process is, by its name in the log ("Worker_PP1_TP0 pid=7"); None when that cannot be told."""
@@ -66,6 +69,7 @@ def make_expected(plan: Plan) -> Expected:
         int(float(asked or 0) * GIB),
         int(settings.get("serve.tensor_parallel") or 1),
         proof,
+        find_silence(plan),
     )
 
 

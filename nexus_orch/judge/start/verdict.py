@@ -14,6 +14,7 @@ from nexus_orch.judge.log.measured import Measured
 from nexus_orch.judge.log.patterns import shipped_patterns
 from nexus_orch.judge.log.reading import LogReading, follow
 from nexus_orch.judge.start.ending import is_weak, judge_ending, refine
+from nexus_orch.judge.start.hang import judge_hang
 from nexus_orch.judge.start.offload import Expected, judge_offload
 from nexus_orch.judge.start.progress import Progress, is_working, note_gpu, note_host, note_line
 from nexus_orch.judge.start.proof import Footprint, note_footprint, single_speed
@@ -81,6 +82,8 @@ class RunState:
     """When the first completion came back."""
     served_tokens: float = 0.0
     """Output tokens since the start, by the server's own metrics; 0 where it does not tell."""
+    moved: float | None = None
+    """When the server, once ready, last gave or took a token or had no request."""
     failing_health: Failing | None = None
     failing_completion: Failing | None = None
     shown_failure: float | None = None
@@ -105,6 +108,11 @@ class RunState:
     @property
     def was_ready(self) -> bool:
         return self.completed is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether requests are running, by the server's own metrics."""
+        return self.metric is not None and self.metric.values.get("running", 0.0) > 0
 
 
 def judge(observations: Iterable[Observation], expected: Expected | None = None) -> Verdict:
@@ -161,9 +169,9 @@ def _take_metric(state: RunState, metric: Metric) -> RunState:
     seconds = 0.0 if state.metric is None else max(0.0, metric.time - state.metric.time)
     taken = replace(state, metric=metric, numbers=numbers, served_tokens=state.served_tokens + rate * seconds)
     if not is_working(metric):
-        return taken
+        return taken if taken.is_busy else replace(taken, moved=metric.time)
     progress = replace(state.progress, time=metric.time)
-    return replace(taken, progress=progress, failing_completion=None, shown_failure=None)
+    return replace(taken, progress=progress, moved=metric.time, failing_completion=None, shown_failure=None)
 
 
 def _take_line(state: RunState, line: LogLine) -> RunState:
@@ -195,7 +203,7 @@ def _take_completion(state: RunState, probed: Probed) -> RunState:
     if probed.ok:
         numbers = {**state.numbers, **probed.values}
         since = probed.time if state.ready_since is None else state.ready_since
-        taken = replace(state, completed=probed.time, ready_since=since, numbers=numbers)
+        taken = replace(state, completed=probed.time, ready_since=since, moved=probed.time, numbers=numbers)
         return replace(taken, failing_completion=None, shown_failure=None)
     if probed.kind == "question":
         return state  # cancelled, or the model has no chat template: the engine is none the worse
@@ -251,6 +259,9 @@ def _judge_failure(state: RunState) -> Failed | None:
             return refine(Failed(found.cause, found.lines, found.remedy), state.host)
     if state.vanished is not None and state.time - state.vanished.time >= GONE_SECONDS:
         return _make_gone(state, state.vanished)
+    hung = judge_hang(state)
+    if hung is not None:
+        return hung
     for name, failing in (("/health", state.failing_health), ("completions", state.failing_completion)):
         if failing is not None and _is_dead(state, failing, name):
             return _make_dead(state, name, failing)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nexus_orch.launch.server.probes import probe_completion, probe_health
+from nexus_orch.launch.server.probes import PROMPT_TOKENS, probe_completion, probe_health
 from nexus_orch.launch.server.server import Server, open_client, run_until
-from nexus_orch.types import FOREIGN, Observation, Probed
+from nexus_orch.types import FOREIGN, Observation
 
 if TYPE_CHECKING:
     import httpx
@@ -32,6 +32,8 @@ class WatchTimes:
     last_completion_timeout: float = 960.0
     """The first completion of a large offloaded model takes minutes: the patience doubles with each failure."""
     serving_poll: float = 5.0
+    suspect_timeout: float = 30.0
+    """How long a server that seems to hang has for one token."""
     recheck: float | None = 300.0
     """How long an idle server may go without a completion while `/health` alone says that it lives; None for ever."""
 
@@ -46,10 +48,12 @@ class ReadinessWatch:
         attempt: int,
         emit: Callable[[Observation], None],
         is_idle: Callable[[], bool] | None = None,
+        is_suspect: Callable[[], bool] | None = None,
         is_ours: Callable[[], bool] | None = None,
         times: WatchTimes | None = None,
     ) -> None:
-        """`is_idle` says whether the server has no requests, as its own metrics tell; a busy one is not rechecked.
+        """`is_idle` says whether the server has no requests, as its own metrics tell; a busy one is not rechecked,
+        unless `is_suspect` says that it seems to hang: then it is asked for one token.
 
         `is_ours` says whether the engine itself listens on the port: another server that took it first must not count
         as this one being ready.
@@ -58,6 +62,7 @@ class ReadinessWatch:
         self._attempt = attempt
         self._emit = emit
         self._is_idle = is_idle or _always
+        self._is_suspect = is_suspect or _never
         self._is_ours = is_ours or _always
         self._times = times or WatchTimes()
         self._stop = threading.Event()
@@ -97,7 +102,12 @@ class ReadinessWatch:
         proven = time.monotonic()
         while True:
             await asyncio.sleep(self._times.serving_poll if self._healthy else self._times.last_poll)
-            if not await self._is_healthy(client, tell_failures=True) or self._times.recheck is None:
+            if not await self._is_healthy(client, tell_failures=True):
+                continue
+            if self._is_suspect():
+                await self._completes(client, self._times.suspect_timeout, max_tokens=1)
+                continue
+            if self._times.recheck is None:
                 continue
             if not self._is_idle():
                 proven = time.monotonic()  # whoever gets answers proves more than a probe of ours
@@ -115,11 +125,17 @@ class ReadinessWatch:
         self._told = (probed.ok, probed.detail)
         return probed.ok
 
-    async def _completes(self, client: httpx.AsyncClient, patience_seconds: float) -> bool:
-        probed: Probed = await probe_completion(client, self._server, self._attempt, patience_seconds)
+    async def _completes(
+        self, client: httpx.AsyncClient, patience_seconds: float, *, max_tokens: int = PROMPT_TOKENS
+    ) -> bool:
+        probed = await probe_completion(client, self._server, self._attempt, patience_seconds, max_tokens)
         self._emit(probed)
         return probed.ok
 
 
 def _always() -> bool:
     return True
+
+
+def _never() -> bool:
+    return False

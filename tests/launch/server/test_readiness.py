@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from queue import Queue
 
 import psutil
@@ -20,10 +22,21 @@ FAST = WatchTimes(first_poll=0.02, last_poll=0.05, serving_poll=0.05, recheck=No
 
 
 class Watch:
-    def __init__(self, port: int, times: WatchTimes, is_idle: Callable[[], bool] | None) -> None:
+    def __init__(
+        self,
+        port: int,
+        times: WatchTimes,
+        is_idle: Callable[[], bool] | None,
+        is_suspect: Callable[[], bool] | None = None,
+    ) -> None:
         self.queue: Queue[Observation] = Queue()
         self.watch = ReadinessWatch(
-            Server("127.0.0.1", port), attempt=1, emit=self.queue.put, is_idle=is_idle, times=times
+            Server("127.0.0.1", port),
+            attempt=1,
+            emit=self.queue.put,
+            is_idle=is_idle,
+            is_suspect=is_suspect,
+            times=times,
         )
         self.watch.start()
 
@@ -38,8 +51,12 @@ class Watch:
 def watch(free_port: int) -> Iterator[Callable[..., Watch]]:
     watches: list[Watch] = []
 
-    def start_watch(times: WatchTimes = FAST, is_idle: Callable[[], bool] | None = None) -> Watch:
-        watches.append(Watch(free_port, times, is_idle))
+    def start_watch(
+        times: WatchTimes = FAST,
+        is_idle: Callable[[], bool] | None = None,
+        is_suspect: Callable[[], bool] | None = None,
+    ) -> Watch:
+        watches.append(Watch(free_port, times, is_idle, is_suspect))
         return watches[-1]
 
     yield start_watch
@@ -130,3 +147,15 @@ def test_the_watch_ends_while_a_request_hangs(watch: Callable[..., Watch], start
         pass
     watched.watch.stop()
     watched.watch.stop()  # a second time does nothing
+
+
+def test_a_busy_server_that_seems_to_hang_is_asked_for_one_token(
+    watch: Callable[..., Watch], start: Start, free_port: int
+) -> None:
+    start(FakeEngine(hangs_after_requests=1).command(free_port)).wait_until_ready()
+    suspect = threading.Event()
+    times = replace(FAST, suspect_timeout=0.2)
+    watched = watch(times, is_idle=lambda: False, is_suspect=suspect.is_set)
+    assert [watched.next() for _ in range(2)] == [("health", True), ("completion", True)]
+    suspect.set()
+    assert watched.next() == ("completion", False)
