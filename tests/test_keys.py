@@ -62,6 +62,7 @@ OURS: Mapping[str, str] = {
     "memory.dynamic": "nexus_orch/session/run.py",
     "serve.api_key_env": "nexus_orch/adapt/guards.py",
     "serve.speculative.config": "nexus_orch/facts/draft.py",
+    "serve.front_door": "nexus_orch/session/door.py",
     "serve.extra_args": "nexus_orch/adapt/extra_args.py",
     "engine.kind": "nexus_orch/choose.py",
     "engine.version": "plugins/engine_local.py",
@@ -83,6 +84,7 @@ OURS: Mapping[str, str] = {
     "limits.adjustments": "nexus_orch/session/course.py",
     "limits.pressure_seconds": "nexus_orch/session/dynamic.py",
     "limits.drain_seconds": "nexus_orch/session/dynamic.py",
+    "limits.body_mib": "nexus_orch/session/door.py",
     "plugin": "nexus_orch/plan/answer/settings.py",
 }
 """Keys that no option of an engine says, each with the file that acts on it."""

@@ -56,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
     project = find_project(project_of(args))
     plugins = load_plugins(project)
     spec = compose_run(args.overrides, project=project, judge=plugins.judge)
+    if spec.serve.front_door:
+        spec = spec.with_value("serve.front_door", False)
+        sys.stderr.write("note: the front door is a part of nexus-run: this file starts the engine alone\n")
     facts, provider = read_facts(spec, plugins)
     prepared = make_preparation(spec, facts, provider, plugins)
     _check(prepared, args)

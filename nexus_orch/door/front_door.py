@@ -22,7 +22,8 @@ from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.launch.server.ports import address_of
 
 if TYPE_CHECKING:
-    from nexus_orch.door.edge.house import House, HouseRules
+    from nexus_orch.door.edge.house import House
+    from nexus_orch.door.rules import HouseRules
 
 MOST_CONNECTIONS = 2048
 SPARE_FILES = 256

@@ -32,6 +32,7 @@ from nexus_orch.record.events import Family, Launched, Stopping
 from nexus_orch.record.run_folder import RunFolder
 from nexus_orch.record.stop_request import StopRequest, read_stop_request
 from nexus_orch.record.writer import RunWriter
+from nexus_orch.session.door import RunDoor
 from nexus_orch.session.dynamic import Advise, Watchman, count_requests
 from nexus_orch.session.release import Release, releasing
 from nexus_orch.session.task import Served, ServedTask, TaskEnded, TaskEvent, TaskSaid, start_task
@@ -66,6 +67,8 @@ class Scene:
     provider: EngineProvider
     command: Command
     server: Server
+    """The engine's own; `clients` is where clients ask, which is the same without a front door."""
+    clients: Server
     plan: Plan
     limits: LimitsSpec
     probe: ProbeSpec
@@ -74,6 +77,7 @@ class Scene:
     view: RunView
     events: queue.Queue[LoopEvent]
     hurry: threading.Event
+    door: RunDoor
     advise: Advise | None = None
     """What to say about a lack of memory; None with memory.dynamic=off."""
     gpus: tuple[int, ...] = ()
@@ -257,6 +261,7 @@ class _Loop:
         if self.stop is None:
             reason = "done" if self.adjustment is None else f"adjustment: {self.adjustment.change}"
             self._observe(StopAsked(time.time(), self._scene.attempt, reason))
+            self._scene.door.replace(f"the server is being restarted ({reason})")
 
     def _observe(self, observation: Observation) -> None:
         before = self.verdict
@@ -278,8 +283,11 @@ class _Loop:
             self._watchman.observe(observation, self.state)
 
     def _tell_verdict(self, now: float) -> None:
-        self._scene.writer.judge(now, self._scene.attempt, self.verdict)
-        self._scene.view.verdict(self.verdict)
+        scene = self._scene
+        scene.writer.judge(now, scene.attempt, self.verdict)
+        scene.view.verdict(self.verdict)
+        if self.state.stop is None:
+            scene.door.judge(self.verdict, scene.server, scene.plan)
 
     def _write_stacks(self) -> None:
         """Write down what the processes of an engine that hangs are doing, while they are there."""
@@ -307,6 +315,7 @@ class _Loop:
         self._scene.view.message(f"stopping: {request.reason}")
         self._observe(StopAsked(request.time, self._scene.attempt, request.reason))
         self._scene.writer.write(Stopping(request.time, request.reason, force))
+        self._scene.door.give_up(f"the server is being stopped: {request.reason}")
 
     def _ask(self) -> None:
         """Put the question in a thread of its own; the answer comes back as an event."""
@@ -351,8 +360,8 @@ class _Loop:
         engine, scene = self._engine, self._scene
         main = next(iter(engine.family()), None)
         kind, identity = scene.provider.kind, engine.identity
-        server = scene.server
-        scene.writer.write(Launched(time.time(), scene.attempt, main, server.port, server.url, kind, identity))
+        told = scene.clients
+        scene.writer.write(Launched(time.time(), scene.attempt, main, told.port, told.url, kind, identity))
 
     def _write_family(self) -> None:
         family = tuple(self._engine.family())

@@ -1,8 +1,7 @@
 """While a server serves: proof when it is ready, advice when memory is short, a drained end for a better plan.
 
-vLLM serves its clients directly, so nothing keeps new requests away while one waits for those that are running:
-"drained" means that running and waiting were seen at 0, or that `limits.drain_seconds` have passed. During the restart
-clients cannot connect.
+"Drained" means that running and waiting were seen at 0, or that `limits.drain_seconds` have passed. Without a front
+door nothing keeps new requests away meanwhile, and clients cannot connect during the restart.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from nexus_orch.judge.start.proof import SINGLE_SPEED, Comparison, make_proof
 from nexus_orch.judge.start.verdict import RunState
 from nexus_orch.record.events import Adjusting, Advised, Blinded, Proved
 from nexus_orch.record.writer import RunWriter
+from nexus_orch.session.door import RunDoor
 from nexus_orch.types import Finding, LimitsSpec, Metric, Observation, Plan, PressureKind
 from nexus_orch.view.run_view import RunView
 from nexus_orch.view.words import render_duration
@@ -35,13 +35,16 @@ Advise = Callable[[Finding], Advice]
 
 
 class Listeners(Protocol):
-    """Who is told of what happens: the record and the user."""
+    """Who is told of what happens: the record, the user and the front door."""
 
     @property
     def writer(self) -> RunWriter: ...
 
     @property
     def view(self) -> RunView: ...
+
+    @property
+    def door(self) -> RunDoor: ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Watchman:
         self._limits = limits
         self._writer = told.writer
         self._view = told.view
+        self._door = told.door
         self._attempt = attempt
         self._advise = advise
         self._pressure = Pressure(limits.pressure_seconds, _step_seconds(plan))
@@ -136,10 +140,12 @@ class Watchman:
         requests = count_requests(state.metric)
         self._drain = _Drain(advice, now, now + self._limits.drain_seconds)
         self._writer.write(Adjusting(now, self._attempt, advice.lesson, requests, self._limits.drain_seconds))
+        self._door.drain(f"the server is being restarted: {advice.change}", self._limits.drain_seconds)
         longest = render_duration(self._limits.drain_seconds)
+        meanwhile = "clients cannot connect" if self._door.port is None else "clients wait"
         self._view.message(
             f"restarting with {advice.change} when the {requests} requests have ended, after {longest} at the latest; "
-            f"then clients cannot connect for about {render_duration(self._startup_seconds(state))}"
+            f"then {meanwhile} for about {render_duration(self._startup_seconds(state))}"
         )
 
     def _startup_seconds(self, state: RunState) -> float | None:

@@ -20,6 +20,7 @@ from nexus_orch.facts.machine.machine import read_machine
 from nexus_orch.facts.model.model import read_model
 from nexus_orch.install.models.bundled import with_awaited_folder
 from nexus_orch.judge.learned.learning import render_lessons
+from nexus_orch.launch.server.ports import FIRST_PRIVATE_PORT, PRIVATE_HOST
 from nexus_orch.plan.make import make_plan
 from nexus_orch.plugin_manager import Plugins
 from nexus_orch.session.learning import Learned, read_learned
@@ -39,6 +40,8 @@ class Preparation:
     plan: Plan
     rendering: Rendering
     adapter: str
+    engine_port: int | None = None
+    """The private port of an engine behind a front door; None where clients ask the engine itself."""
     substitutions: tuple[Choice, ...] = ()
     """What the user or the planner asked for and the adapter replaced or left out."""
 
@@ -112,15 +115,17 @@ def make_preparation(
     *,
     uses_learned: bool = True,
     seeks_remedies: bool = True,
+    private_port: int = FIRST_PRIVATE_PORT,
 ) -> Preparation:
     """Plan the run and render it. A plan fits only if the engine can do what it says.
 
     `lessons` are what this very run has learned; with `uses_learned` the plan also takes what earlier launches on this
-    machine measured, and says so.
+    machine measured, and says so. `private_port` is where the engine listens when a front door stands before it.
     """
 
     def draw(learned: Sequence[Lesson]) -> Preparation:
-        return _draw(spec, facts, provider, plugins, (*learned, *lessons), seeks_remedies=seeks_remedies)
+        known = (*learned, *lessons)
+        return _draw(spec, facts, provider, plugins, known, private_port=private_port, seeks_remedies=seeks_remedies)
 
     learned = read_learned(facts, lambda tried: draw(tried).plan) if uses_learned else Learned()
     drawn = draw(learned.lessons)
@@ -147,12 +152,15 @@ def _draw(
     plugins: Plugins,
     lessons: Sequence[Lesson],
     *,
+    private_port: int,
     seeks_remedies: bool,
 ) -> Preparation:
     plan = make_plan(spec, facts, plugins.loaders(), lessons, seeks_remedies=seeks_remedies)
     _check_patterns(plan)
     adapter = choose_adapter(plugins.adapters(), facts.engine.version, spec.engine.adapter, spec.origins)
-    rendering = adapter.render(_without_settings(plan, provider.settings), facts.engine)
+    engine_port = private_port if spec.serve.front_door else None
+    told = plan if engine_port is None else _behind_door(plan, engine_port)
+    rendering = adapter.render(_without_settings(told, provider.settings), facts.engine)
     replicas = check_replicas(spec, facts, plan)
     found = (*check_model(spec, facts), *((replicas,) if replicas is not None else ()))
     rendering = replace(rendering, problems=(*found, *_suggesting(rendering.problems, provider.settings)))
@@ -165,7 +173,17 @@ def _draw(
         is_refused=bool(rendering.problems or plan.mistakes),
         notes=(*plan.notes, *tell_uncounted(spec, facts.engine), *describe_stretch(adapter, facts.engine.version)),
     )
-    return Preparation(spec, facts, provider, plan, rendering, adapter.name, substitutions)
+    return Preparation(spec, facts, provider, plan, rendering, adapter.name, engine_port, substitutions)
+
+
+def _behind_door(plan: Plan, port: int) -> Plan:
+    """The plan as the engine is told of it: the address that clients ask is the door's."""
+    reason = "the front door listens where clients ask"
+    private = (
+        Choice("serve.host", PRIVATE_HOST, "derived", reason),
+        Choice("serve.port", port, "derived", reason),
+    )
+    return replace(plan, choices=_replaced(plan.choices, private))
 
 
 def _check_patterns(plan: Plan) -> None:

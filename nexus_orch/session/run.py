@@ -25,7 +25,14 @@ from nexus_orch.errors import (
 )
 from nexus_orch.facts.machine.gpus import read_visible
 from nexus_orch.launch.processes.signals import StopRequested, StopSignals
-from nexus_orch.launch.server.ports import FIRST_PORT, choose_port, claim_port
+from nexus_orch.launch.server.ports import (
+    FIRST_PORT,
+    FIRST_PRIVATE_PORT,
+    PRIVATE_HOST,
+    choose_port,
+    choose_private_port,
+    claim_port,
+)
 from nexus_orch.launch.server.server import Server
 from nexus_orch.nvml import open_nvml
 from nexus_orch.plugin_manager import Plugins
@@ -39,6 +46,7 @@ from nexus_orch.session.adjust import Adviser
 from nexus_orch.session.ahead import prepare_ram
 from nexus_orch.session.attempt import AttemptEnd, LoopEvent, Scene, run_attempt
 from nexus_orch.session.course import Course, NextAttempt, is_same_launch
+from nexus_orch.session.door import RunDoor
 from nexus_orch.session.dynamic import Advise
 from nexus_orch.session.learning import store_measurement
 from nexus_orch.session.left_over import describe_left_over, read_left_over
@@ -66,21 +74,33 @@ class RunOutcome:
 
 
 def prepare_run(
-    spec: RunSpec, plugins: Plugins, lessons: tuple[Lesson, ...] = (), *, uses_learned: bool = True
+    spec: RunSpec,
+    plugins: Plugins,
+    lessons: tuple[Lesson, ...] = (),
+    *,
+    uses_learned: bool = True,
+    door_port: int | None = None,
 ) -> Preparation:
-    """Facts, plan and command for a launch on this machine now. Raises NexusError when it must not be launched."""
+    """Facts, plan and command for a launch on this machine now. Raises NexusError when it must not be launched.
+
+    `door_port` is where the run's front door listens already.
+    """
     facts, provider = read_facts(spec, plugins)
-    lessons = (*_learn_port(spec), *lessons)
-    preparation = make_preparation(spec, facts, provider, plugins, lessons, uses_learned=uses_learned)
+    lessons = (*_learn_port(spec, door_port), *lessons)
+    private_port = choose_private_port() if spec.serve.front_door else FIRST_PRIVATE_PORT
+    preparation = make_preparation(
+        spec, facts, provider, plugins, lessons, uses_learned=uses_learned, private_port=private_port
+    )
     refusal = refusal_of(preparation)
     if refusal is not None:
         raise refusal
     return preparation
 
 
-def _learn_port(spec: RunSpec) -> tuple[Lesson, ...]:
-    """The port that is free now, where the user left it open. Raises ConfigError when a pinned one is taken."""
-    port = choose_port(spec.serve.host, spec.serve.port, origin=spec.origin("serve.port"))
+def _learn_port(spec: RunSpec, door_port: int | None) -> tuple[Lesson, ...]:
+    """The port that is free now, where the user left it open; an open door keeps its own. Raises ConfigError when a
+    pinned one is taken."""
+    port = door_port or choose_port(spec.serve.host, spec.serve.port, origin=spec.origin("serve.port"))
     if spec.serve.port is not None or port == FIRST_PORT:
         return ()
     return (Lesson("serve.port", port, f"{FIRST_PORT} is taken; this is the next free one"),)
@@ -118,6 +138,7 @@ class _Session:
         self._writer = open_record(preparation, plugins)
         self._folder = self._writer.folder
         self._is_told = True
+        self._door = RunDoor(self._spec)
 
     def run(self) -> RunOutcome:
         """Attempt after attempt until one ends well, nothing more can be learned, or somebody wants it to stop."""
@@ -146,7 +167,7 @@ class _Session:
         before = self._prepared
         while step is not None:
             try:
-                self._prepared = prepare_run(self._spec, self._plugins, self._course.lessons)
+                self._prepared = self._prepare()
             except NOT_PLANNED:
                 step = self._course.go_back("with what was learned no plan fits")
                 if step is None:
@@ -168,6 +189,7 @@ class _Session:
         """Say why there is another attempt, and wait before it; the wish to stop, if it came meanwhile."""
         wait = f" in {step.pause_seconds:.0f} s" if step.pause_seconds else ""
         self._view.message(f"attempt {number}{wait}: {step.message}")
+        self._door.pause(step.pause_seconds)
         until = time.monotonic() + step.pause_seconds
         while True:
             asked = read_stop_request(self._folder.stop_request)
@@ -192,6 +214,7 @@ class _Session:
         """End the record and give the terminal back; the run's processes are gone already. Of a run that launched
         nothing and could not say so, nothing stays."""
         try:
+            self._door.close()
             self._writer.close()
             if not self._is_told:
                 remove_run_folder(self._folder)
@@ -204,38 +227,57 @@ class _Session:
             self._view.close()
 
     def _attempt(self, number: int, signals: StopSignals) -> AttemptEnd:
+        self._open_door()
         with self._claim_port():
             return self._launch(number, signals)
 
-    def _claim_port(self) -> AbstractContextManager[object]:
-        """Hold the planned port; when a start beside this one was faster, plan anew on another one."""
+    def _open_door(self) -> None:
+        """Let clients in; when a start beside this one was faster at the port, plan anew on another one."""
         while True:
-            claim = claim_port(int(self._prepared.plan.settings["serve.port"]))
+            try:
+                return self._door.open(self._prepared.plan)
+            except ConfigError:
+                if self._spec.serve.port is not None:
+                    raise
+            self._prepared = self._prepare()
+
+    def _claim_port(self) -> AbstractContextManager[object]:
+        """Hold the engine's port; when a start beside this one was faster, plan anew on another one."""
+        while True:
+            private = self._prepared.engine_port
+            claim = claim_port(private or int(self._prepared.plan.settings["serve.port"]))
             if claim is not None:
                 return claim
-            if self._spec.serve.port is not None:
+            if self._spec.serve.port is not None and private is None:
                 return nullcontext()  # the user wants this one: the engine will say that it is taken
-            self._prepared = prepare_run(self._spec, self._plugins, self._course.lessons)
+            self._prepared = self._prepare()
+
+    def _prepare(self) -> Preparation:
+        return prepare_run(self._spec, self._plugins, self._course.lessons, door_port=self._door.port)
 
     def _launch(self, number: int, signals: StopSignals) -> AttemptEnd:
         plan = self._prepared.plan
         command = self._prepared.command()
         api_key_env = self._spec.serve.api_key_env
-        server = Server(
+        clients = Server(
             host=self._spec.serve.host,
             port=int(plan.settings["serve.port"]),
             model=plan.settings.get("model.served_name"),
             api_key=None if api_key_env is None else os.environ.get(api_key_env),
         )
+        private = self._prepared.engine_port
+        server = clients if private is None else replace(clients, host=PRIVATE_HOST, port=private)
+        self._door.start()
         write_plan(self._folder, plan)
         write_command(self._folder, command)
         self._writer.write(Planned(time.time(), number, encode_plan(plan)))
-        self._view.plan(plan, command, run_id=self._folder.id, url=server.url)
+        self._view.plan(plan, command, run_id=self._folder.id, url=clients.url)
         scene = Scene(
             attempt=number,
             provider=self._prepared.provider,
             command=command,
             server=server,
+            clients=clients,
             plan=plan,
             limits=self._spec.limits,
             probe=self._spec.probe,
@@ -244,6 +286,7 @@ class _Session:
             view=self._view,
             events=self._events,
             hurry=signals.hurry,
+            door=self._door,
             advise=self._adviser(),
             gpus=find_cards(plan, self._prepared.facts.engine, {**os.environ, **command.env}),
             task=self._task,
@@ -274,6 +317,8 @@ class _Session:
         """End the run with its last attempt; `problems` are why no other one can follow."""
         outcome = judge_end(self._folder.id, end)
         outcome = replace(outcome, problems=(*outcome.problems, *problems))
+        if end.stop is None:
+            self._door.give_up(" ".join(problem.message for problem in outcome.problems[:2]) or "the run has ended")
         reason = "" if end.stop is None else end.stop.reason
         self._writer.write(Finished(time.time(), int(outcome.exit_code), outcome.cause, reason, outcome.measured))
         return outcome

@@ -127,6 +127,8 @@ class ServeSpec:
     """None takes 8000, or the next free port."""
     api_key_env: str | None = None
     """The name of the environment variable that holds the API key; the key itself is never written down."""
+    front_door: bool = False
+    """Clients ask a proxy in the supervisor, which stays while the engine is started again."""
     tensor_parallel: int | None = None
     pipeline_parallel: int | None = None
     pipeline_partition: tuple[int, ...] | None = None
@@ -189,6 +191,8 @@ class LimitsSpec:
     """Most restarts with a better plan (memory.dynamic=act)."""
     drain_seconds: float = 60.0
     """How long such a restart waits for requests that are being answered."""
+    body_mib: int = 10
+    """The largest body of a request that the front door takes."""
 
 
 @dataclass(frozen=True)

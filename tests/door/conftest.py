@@ -15,8 +15,8 @@ import httpx
 import psutil
 import pytest
 
-from nexus_orch.door.edge.house import HouseRules
 from nexus_orch.door.front_door import Address, FrontDoor
+from nexus_orch.door.rules import HouseRules
 from nexus_orch.testing import FakeEngine
 
 PATIENCE_SECONDS = 60.0

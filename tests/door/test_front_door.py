@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 import pytest
 
-from nexus_orch.door.edge.house import HouseRules
+from nexus_orch.door.rules import HouseRules
 from nexus_orch.errors import ConfigError
 from nexus_orch.testing import FakeEngine
 from tests.door.conftest import PATIENCE_SECONDS, Stand, wait_for

@@ -15,6 +15,7 @@ from nexus_orch.record.events import Adjusting, Advised, Blinded, Proved
 from nexus_orch.record.journal import read_journal
 from nexus_orch.record.run_folder import create_run_folder
 from nexus_orch.record.writer import RunWriter
+from nexus_orch.session.door import RunDoor
 from nexus_orch.session.dynamic import Watchman
 from nexus_orch.types import (
     Finding,
@@ -50,6 +51,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.view = PlainView(self.stream)
+        self.door = RunDoor(make_spec())
         self.plan = plan_of("Qwen/Qwen2.5-7B-Instruct")
         self.watchman = Watchman(self.plan, LIMITS, self, 1, self._advise)
         self.state = RunState()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import aiohttp
@@ -12,19 +11,9 @@ from yarl import URL
 
 from nexus_orch.door.core.orders import Order
 from nexus_orch.door.core.state import DoorState
-from nexus_orch.types.units import MIB
+from nexus_orch.door.rules import HouseRules
 
 CONNECT_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class HouseRules:
-    """What the run asks of its door."""
-
-    most_body_bytes: int = 10 * MIB
-    api_key: str | None = field(default=None, repr=False)
-    continues: bool = False
-    """Whether streams go on after a restart (serve.continue_streams)."""
 
 
 class Guest(Protocol):

@@ -9,8 +9,10 @@ from contextlib import AbstractContextManager, closing, nullcontext
 
 from nexus_orch.errors import ConfigError, Problem
 
-FIRST_PORT = 8000
-LAST_PORT = 8999
+FIRST_PORT, LAST_PORT = 8000, 8999
+FIRST_PRIVATE_PORT, LAST_PRIVATE_PORT = 18000, 18999
+"""Where an engine behind a front door listens, on the loopback address."""
+PRIVATE_HOST = "127.0.0.1"
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
@@ -27,12 +29,21 @@ def choose_port(host: str, pinned: int | None = None, *, origin: str | None = No
         if problem is not None:
             raise ConfigError(problem)
         return pinned
-    for port in range(FIRST_PORT, LAST_PORT + 1):
+    return _find_port(host, FIRST_PORT, LAST_PORT)
+
+
+def choose_private_port() -> int:
+    """A free port for an engine behind a front door. Raises ConfigError when there is none."""
+    return _find_port(PRIVATE_HOST, FIRST_PRIVATE_PORT, LAST_PRIVATE_PORT)
+
+
+def _find_port(host: str, first: int, last: int) -> int:
+    for port in range(first, last + 1):
         if is_free(host, port) and not _is_claimed(port):
             return port
     raise ConfigError(
         Problem(
-            f"every port from {FIRST_PORT} to {LAST_PORT} is taken on {host}",
+            f"every port from {first} to {last} is taken on {host}",
             key="serve.port",
             remedy="name a free port with serve.port",
             cause="port_in_use",

@@ -9,7 +9,10 @@ from nexus_orch.types import ServeSpec
 
 
 def exposure_notes(serve: ServeSpec) -> Iterator[str]:
-    """What a user should hear before other machines can use the server: that they can, and whether a key stops them."""
+    """What a user should hear of who asks what: that a door stands before the engine; that other machines can use the
+    server, and whether a key stops them."""
+    if serve.front_door:
+        yield "clients ask the front door (serve.front_door); the engine listens on a private port of this machine"
     if _is_loopback(serve.host):
         return
     if serve.api_key_env is None:
