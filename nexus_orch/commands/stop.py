@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import suppress
+
+import psutil
 
 from nexus_orch import paths
 from nexus_orch.commands.known_runs import read_ended, read_known_run, read_open_runs
@@ -129,11 +132,19 @@ def _give_up(record: RunRecord, *, force: bool, seconds: float) -> None:
 
 
 def _kill_supervisor(record: RunRecord) -> None:
+    """Kill it and wait until it does nothing more. Who started it may leave it a zombie, which does nothing."""
     key = record.supervisor
     process = find_process(ProcessKey(key.pid, key.create_time)) if key else None
-    if process is not None:
+    if key is None or process is None:
+        return
+    with suppress(psutil.NoSuchProcess):
         process.kill()
-        process.wait(KILL_SECONDS)
+    until = time.monotonic() + KILL_SECONDS
+    while find_process(key) is not None:
+        if time.monotonic() > until:
+            told = f"the supervisor of {record.id} (process {key.pid}) does not end although it was killed"
+            raise LaunchError(Problem(told, remedy="it waits in the kernel, most often for a disk; try again later"))
+        time.sleep(POLL_SECONDS)
 
 
 def _clean_up(record: RunRecord, reason: str, *, force: bool) -> None:

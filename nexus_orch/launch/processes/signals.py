@@ -25,18 +25,22 @@ class StopRequested:
 
 _REASONS = {
     "SIGINT": ("interrupted with Ctrl-C", ExitCode.INTERRUPTED),
+    "SIGQUIT": ("interrupted with Ctrl-\\", ExitCode.INTERRUPTED),
     "SIGBREAK": ("interrupted with Ctrl-Break", ExitCode.INTERRUPTED),
     "SIGTERM": ("ended by SIGTERM", ExitCode.ENVIRONMENT),
     "SIGHUP": ("the terminal was closed", ExitCode.ENVIRONMENT),
 }
 """Signals by their names, because not every system has each of them."""
+AT_ONCE = frozenset({"SIGQUIT"})
+"""Signals of somebody who does not want to wait: the ladder is hurried from the first one on."""
 
 
 class StopSignals:
     """A context in which these signals call `emit` (in a thread of its own) and do nothing else.
 
-    From the second one on, `hurry` is set, which `stop_engine` takes as "go on to the next rung". Outside the main
-    thread, where Python allows no handlers, the context does nothing. SIGHUP stays ignored where it is (nohup).
+    From the second one on, with SIGQUIT from the first, `hurry` is set, which `stop_engine` takes as "go on to the next
+    rung". Outside the main thread, where Python allows no handlers, the context does nothing. SIGHUP stays ignored
+    where it is (nohup).
     """
 
     def __init__(self, emit: Callable[[StopRequested], None]) -> None:
@@ -77,7 +81,7 @@ class StopSignals:
         count = 0
         while (name := self._caught.get()) is not None:
             count += 1
-            if count > 1:
+            if count > 1 or name in AT_ONCE:
                 self.hurry.set()
             reason, exit_code = _REASONS[name]
             self._emit(StopRequested(time.time(), reason, exit_code, count))

@@ -43,6 +43,17 @@ def test_the_second_one_is_a_wish_to_hurry() -> None:
         assert signals.hurry.is_set()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGQUIT")
+def test_who_presses_ctrl_backslash_does_not_want_to_wait() -> None:
+    """Its default would end the supervisor at once and leave the engine behind."""
+    queue: Queue[StopRequested] = Queue()
+    with StopSignals(queue.put) as signals:
+        signal.raise_signal(signal.SIGQUIT)
+        request = queue.get(timeout=PATIENCE_SECONDS)
+        assert (request.reason, request.exit_code) == ("interrupted with Ctrl-\\", ExitCode.INTERRUPTED)
+        assert signals.hurry.is_set()
+
+
 def test_handlers_are_put_back() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     queue: Queue[StopRequested] = Queue()
