@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nexus_orch.commands.detach import run_detached, split_detach
 from nexus_orch.compose.app import run_app
 from nexus_orch.compose.job import JobInfo, JobOutcome
 from nexus_orch.compose.project import find_project, split_project
@@ -26,6 +27,9 @@ FORMATS: tuple[ViewFormat, ...] = ("auto", "live", "plain", "json")
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line; the exit code of the run, or of the sweep."""
+    is_detached, arguments = split_detach(arguments)
+    if is_detached:
+        return run_detached(arguments)
     logging.raiseExceptions = False  # Hydra prints by logging: a reader that left (`| head`) is no error to tell
     view_format, rest = split_format(arguments)
     project, overrides = split_project(rest)

@@ -152,6 +152,17 @@ class AttemptEnded:
 
 
 @dataclass(frozen=True)
+class Continued:
+    """Another attempt follows this one: `kind` as in `session/course.py`, `message` says why."""
+
+    time: float
+    attempt: int
+    kind: str
+    message: str
+    pause_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Stopping:
     """Somebody wants the run to end."""
 
@@ -185,6 +196,7 @@ RunEvent = (
     | Blinded
     | Adjusting
     | AttemptEnded
+    | Continued
     | Stopping
     | Finished
 )
@@ -205,6 +217,7 @@ ENTRY_TYPES: tuple[type[Entry], ...] = (
     Blinded,
     Adjusting,
     AttemptEnded,
+    Continued,
     Stopping,
     Finished,
     Probed,

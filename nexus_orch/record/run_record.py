@@ -19,6 +19,7 @@ from nexus_orch.record.events import (
     Advised,
     AttemptEnded,
     Blinded,
+    Continued,
     Created,
     Entry,
     Family,
@@ -51,7 +52,7 @@ RunStatus = Literal["starting", "ready", "degraded", "stopped", "failed", "lost"
 Happening = Entry | Started | LogLine
 """What is folded: the journal's entries, and what only those see who watch (of a line, the bytes lost before it)."""
 
-AttemptEntry = Planned | Launched | Started | Judged | Proved | Advised | Blinded | AttemptEnded | Exited
+AttemptEntry = Planned | Launched | Started | Judged | Proved | Advised | Blinded | AttemptEnded | Continued | Exited
 
 _STOPPED = (ExitCode.GOOD, ExitCode.ENVIRONMENT, ExitCode.INTERRUPTED)
 """Without a cause, a run that ended so was stopped by somebody."""
@@ -70,6 +71,8 @@ class AttemptRecord:
     stages: tuple[tuple[Stage, float], ...] = ()
     verdict: Verdict | None = None
     lessons: tuple[Lesson, ...] = ()
+    followed: str = ""
+    """Why another attempt follows it, "" where none does."""
     returncode: int | None = None
     proof: tuple[Comparison, ...] = ()
     """Plan and measurement as they were when it became ready."""
@@ -251,6 +254,8 @@ def _changed_attempt(attempt: AttemptRecord, entry: AttemptEntry) -> AttemptReco
             changes = {"blind": entry.reason}
         case AttemptEnded():
             changes = {"ended": entry.time, "verdict": entry.verdict, "lessons": entry.lessons}
+        case Continued():
+            changes = {"followed": entry.message}
         case Exited():
             changes = {"returncode": entry.returncode}
     return replace(attempt, **changes)

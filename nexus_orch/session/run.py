@@ -36,7 +36,7 @@ from nexus_orch.launch.server.ports import (
 from nexus_orch.launch.server.server import Server
 from nexus_orch.nvml import open_nvml
 from nexus_orch.plugin_manager import Plugins
-from nexus_orch.record.events import AttemptEnded, Created, Finished, Planned
+from nexus_orch.record.events import AttemptEnded, Continued, Created, Finished, Planned
 from nexus_orch.record.history import history_path, remember_run
 from nexus_orch.record.read_run import read_run
 from nexus_orch.record.run_folder import create_run_folder, encode_plan, remove_run_folder, write_command, write_plan
@@ -190,6 +190,7 @@ class _Session:
         wait = f" in {step.pause_seconds:.0f} s" if step.pause_seconds else ""
         self._view.message(f"attempt {number}{wait}: {step.message}")
         self._door.pause(step.pause_seconds)
+        self._writer.write(Continued(time.time(), number - 1, step.kind, step.message, step.pause_seconds))
         until = time.monotonic() + step.pause_seconds
         while True:
             asked = read_stop_request(self._folder.stop_request)

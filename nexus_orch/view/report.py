@@ -151,6 +151,7 @@ def _attempts(record: RunRecord) -> str:
         lines += [f"   - a lack of memory would not have been noticed: {attempt.blind}"] if attempt.blind else []
         lines += [f"   - advice: {advice.text}" for advice in attempt.advice]
         lines += [f"   - learned: {_describe_lesson(lesson)}" for lesson in attempt.lessons]
+        lines += [f"   - then: {attempt.followed}"] if attempt.followed else []
         before = settings
     return "\n".join(lines) + "\n" if record.attempts else ""
 

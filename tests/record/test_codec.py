@@ -91,6 +91,7 @@ def test_kinds_are_stable_names() -> None:
         "blinded",
         "adjusting",
         "attempt_ended",
+        "continued",
         "stopping",
         "finished",
         "probed",

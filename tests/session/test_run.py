@@ -14,7 +14,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from nexus_orch.record.events import AttemptEnded, Family, Finished, Judged, Launched
+from nexus_orch.record.events import AttemptEnded, Created, Family, Finished, Judged, Launched
 from nexus_orch.testing import FakeEngine
 from nexus_orch.types import Failed, Ready, Stopped, Vanished
 from tests.session.conftest import Desk, wait_for
@@ -168,6 +168,24 @@ def test_a_core_that_is_gone_is_seen_although_the_server_lives_on(desk: Desk, be
     (first, _) = desk.journal(AttemptEnded)
     assert isinstance(first.verdict, Failed) and first.verdict.cause == "worker_died"
     assert "and the main process lived on for" in first.verdict.evidence[0]
+
+
+def test_a_detached_run_goes_on_without_its_terminal(desk: Desk) -> None:
+    done = desk.run("--detach")
+    assert done.returncode == 0, done.stderr
+    (folder,) = desk.run_folders
+    assert f"nexus stop {folder.name}" in done.stdout
+    supervisor = psutil.Process(desk.journal(Created)[0].supervisor.pid)
+    assert os.getsid(supervisor.pid) == supervisor.pid  # of no terminal
+    wait_for(lambda: _is_ready(desk), "ready")
+    assert desk.nexus("stop", folder.name).returncode == 0
+    assert desk.journal(Finished)[0].exit_code == 0
+
+
+def test_a_detached_run_that_is_refused_says_so_here(desk: Desk) -> None:
+    done = desk.run("--detach", "memory.gpu_memory_utilisation=0.9")
+    assert done.returncode == 2
+    assert "gpu_memory_utilization" in done.stderr and desk.run_folders == []
 
 
 def test_a_wish_to_stop_ends_the_pause_between_two_starts(desk: Desk, behave: Behave) -> None:
