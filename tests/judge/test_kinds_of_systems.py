@@ -115,6 +115,56 @@ KINDS = {
         "unsupported_quantization",
         says=("newer engine.version",),
     ),
+    "an engine that goes on after errors of its own": Kind(
+        (UP, "(EngineCore pid=7) ERROR 01-15 09:00:00 [backend_xgrammar.py:9] Failed to advance FSM for request 7"),
+        None,
+        ("Failed to advance FSM",),
+        ("went on",),
+        ("nothing to mend",),
+    ),
+    "Ray's own word on memory": Kind(
+        ("(pid=7) Task was killed due to the node running low on memory.", SYMPTOM),
+        "host_oom",
+        says=("RAY_memory_usage_threshold",),
+        never=("dmesg",),
+    ),
+    "Triton's compiler breaks on a card": Kind(
+        ("LLVM ERROR: Cannot select: intrinsic %llvm.nvvm.shfl.sync.bfly.i32", "Aborted (core dumped)", SYMPTOM),
+        "driver_mismatch",
+        says=("this card",),
+        never=("enforce_eager",),
+    ),
+    "another package wants another vLLM": Kind(
+        ("ImportError: cannot import name 'GuidedDecodingParams' from 'vllm.sampling_params' (/opt/x.py)",),
+        "broken_install",
+        says=("was made for another release",),
+        never=("that vLLM wants",),
+    ),
+    "the server's address is not of this machine": Kind(
+        (
+            *frame("vllm/entrypoints/openai/api_server.py", "sock.bind(addr)"),
+            f"{CORE}OSError: [Errno 99] Cannot assign requested address",
+        ),
+        "bad_environment",
+        says=("serve.host",),
+        never=("VLLM_HOST_IP",),
+    ),
+    "shared memory that is full is no full disk": Kind(
+        (f"{CORE}RuntimeError: unable to write to file </torch_4711>: No space left on device (28)", SYMPTOM),
+        "shared_memory",
+        never=("HF_HOME",),
+    ),
+    "a container for a card that is not there": Kind(
+        ("nvidia-container-cli: device error: GPU-abc: unknown device: unknown.",),
+        "cards_lost",
+        says=("GPU-abc", "NVIDIA_VISIBLE_DEVICES"),
+    ),
+    "a shell says that it was told to end": Kind(
+        ("INFO 01-15 09:00:00 [core.py:1] Starting to load model x", "Terminated"),
+        None,
+        says=("told to stop",),
+        never=("under way",),
+    ),
     "an exception stands before the line that announces it": Kind(
         (
             UP,

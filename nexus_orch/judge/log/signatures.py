@@ -63,7 +63,7 @@ _HOLLOW = (
 _TELLING = re.compile(
     r"\bfatal error:|^nvcc fatal|^ptxas fatal|^FAILED: |: error: |^[Ee]rror: |^ERROR: |\bFailed: |collect2: error"
     r"|cannot open shared object|undefined (?:symbol|reference)|symbol lookup error|NCCL WARN|: command not found"
-    r"|Permission denied|terminate called after|^ *what\(\):|Fatal Python error|Segmentation fault|core dumped"
+    r"|[Pp]ermission denied|terminate called after|^ *what\(\):|Fatal Python error|Segmentation fault|core dumped"
     r"|[Nn]o space left on device|^panic: |\b[Aa]bort(?:ed)? was called|!!!+ Segfault|marked dead"
     r"|is terminated unexpectedly|^Aborted|CUDA error|HIP error|Xid |^\w+ [Ee]rror: |\b[A-Z]\w+(?:Error|Exception): \S"
     r"|^Fatal \w+ error|\[Errno \d+\]|Error response from daemon"

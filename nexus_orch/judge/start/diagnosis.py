@@ -113,7 +113,7 @@ def _make(reading: LogReading, found: Conclusion | None, story: str, silence: st
         lines = reading.evidence.last_lines
         return Diagnosis("unknown", lines, "vLLM's own lines are not in this log: is it the right file?", None, {})
     held = reading.evidence
-    evidence = (*held.outlived, *held.requests, *held.errors) if reading.is_up else ()
+    evidence = (*held.outlived, *held.requests, *held.errors, *held.telling) if reading.is_up else ()
     return Diagnosis(None, evidence, silence + story, version, measured)
 
 
@@ -139,7 +139,7 @@ def _render_silence(reading: LogReading, *, story: bool = False) -> str:
 def _render_up(reading: LogReading, *, story: bool) -> str:
     ending = "was shut down as it was told to" if reading.evidence.told_to_stop else "had not ended"
     told = render_outlived(reading.evidence.outlived) + render_requests(reading.evidence.requests)
-    if reading.evidence.errors:
+    if reading.evidence.errors or reading.evidence.telling:
         told += "; while it served its engine wrote errors, the last lines of evidence, and went on"
     head = "" if told or story else "nothing to mend: "
     return f"{head}the server came up and {ending}{told}"
