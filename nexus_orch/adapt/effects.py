@@ -34,7 +34,7 @@ _COMPILING = Effect("memory and speed", "how the model is compiled and which CUD
 _SPECULATION = Effect(
     "memory and speed", "the draft's weights and cache, and how many tokens a step brings", "serve.speculative"
 )
-_ADAPTERS = Effect("memory and speed", "room for LoRA adapters on each card, and their kernels")
+_ADAPTERS = Effect("memory and speed", "room for LoRA adapters on each card, and their kernels", "model.lora")
 _IMAGES = Effect("memory", "what the vision encoder's profile run takes")
 _EXPERTS = Effect("memory and speed", "which card holds which experts")
 _REPLICAS = Effect("memory and speed", "how many engines share the cards")

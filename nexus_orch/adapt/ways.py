@@ -51,6 +51,11 @@ def write_list(value: Any) -> str:
     return ",".join(str(item) for item in value)
 
 
+def write_words(value: Any) -> str:
+    """Several words of an option that takes as many as there are; an import takes all of them."""
+    return " ".join(map(str, value))
+
+
 def write_multiple_of(step: int) -> Callable[[Any], str]:
     """A writer of whole multiples of `step`, such as a block size that attention kernels take. The writer raises
     UnwritableError for other values."""

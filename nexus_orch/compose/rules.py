@@ -90,6 +90,12 @@ RULES: tuple[Rule, ...] = (
         "write memory.kv_cache.dtype=fp8, or memory.kv_cache.calculate_scales=auto",
     ),
     Rule(
+        ("model.lora.max_cpu_loras", "model.lora.max_loras"),
+        lambda spec: _exceeds((spec.model.lora.max_loras, spec.model.lora.max_cpu_loras)),
+        "adapters of a step lie in host RAM, too",
+        "raise the first, or lower the second",
+    ),
+    Rule(
         ("serve.speculative.prompt_lookup_min", "serve.speculative.prompt_lookup_max"),
         lambda spec: _exceeds((spec.serve.speculative.prompt_lookup_min, spec.serve.speculative.prompt_lookup_max)),
         "the shortest piece that ngram looks for is longer than the longest",

@@ -13,6 +13,7 @@ from nexus_orch.types import (
     HostSpec,
     KvCacheSpec,
     LimitsSpec,
+    LoraSpec,
     MemorySpec,
     ModelSpec,
     PreloadSpec,
@@ -64,7 +65,8 @@ def _last_part(path: str | None) -> str:
 
 def _make_model(section: Values, choices: Mapping[str, Any]) -> ModelSpec:
     name = _last_part(section.get("path")) or str(choices.get("model") or "")
-    return ModelSpec(**{"name": name, **section})
+    lora = _with_tuple(_with_tuple(_section(section, "lora"), "modules"), "target_modules")
+    return ModelSpec(**{"name": name, **section, "lora": LoraSpec(**lora)})
 
 
 def _make_hardware(section: Values, choices: Mapping[str, Any]) -> HardwareSpec:

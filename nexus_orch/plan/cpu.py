@@ -11,6 +11,7 @@ from nexus_orch.contracts import Refusal
 from nexus_orch.errors import Problem
 from nexus_orch.plan.answer.settings import model_choices, passed_choices, serve_choices
 from nexus_orch.plan.asked.inputs import Inputs
+from nexus_orch.plan.asked.lora import StageLayers
 from nexus_orch.plan.asked.target import LEAST_CONTEXT
 from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.estimate.host import name_ram
@@ -46,7 +47,8 @@ class _CpuRun:
         layout = self.inputs.weight_layout(
             parallelism.tensor_parallel, parallelism.pipeline_parallel, whole_segments=False
         )
-        beside = self.inputs.beside_bytes(parallelism.tensor_parallel, is_last=True, whole_segments=False)
+        whole = StageLayers(self.inputs.architecture.layers, is_first=True, is_last=True)
+        beside = self.inputs.beside_bytes(parallelism.tensor_parallel, whole, whole_segments=False)
         return (sum(stage.total_bytes for stage in layout.stages) + beside) * parallelism.tensor_parallel
 
     @property

@@ -15,6 +15,7 @@ from nexus_orch.plan.answer.settings import model_choices, passed_choices, serve
 from nexus_orch.plan.answer.unused import with_unused_pins
 from nexus_orch.plan.answer.verdict import judge_context, judge_memory
 from nexus_orch.plan.asked.inputs import Inputs, read_inputs
+from nexus_orch.plan.asked.lora import lora_notes
 from nexus_orch.plan.cards.choose import choose_parallelism
 from nexus_orch.plan.cards.parallelism import Parallelism
 from nexus_orch.plan.cpu import make_cpu_plan
@@ -172,6 +173,7 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
             "(CUDA graphs, offload buffers, page tables of KV blocks in RAM): the plan leaves that free"
         )
     notes += [*_packing_notes(inputs, settled), *speculation_notes(settled)]
+    notes += lora_notes(inputs.spec, settled.draft.adapter_bytes, inputs.lora)
     gain = settled.draft.account.peak.later_gain_bytes
     if gain >= SMALLEST_TOLD_BYTES:
         notes.append(

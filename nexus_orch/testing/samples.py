@@ -21,6 +21,7 @@ _DRAFT = {
     "serve.speculative.num_speculative_tokens": 3,
 }
 _NGRAM = {"serve.speculative.method": "ngram", "serve.speculative.num_speculative_tokens": 3}
+_LORA = {"model.lora.enabled": True, "model.lora.max_loras": 2, "model.lora.max_lora_rank": 64}
 
 SAMPLES: Mapping[str, Mapping[str, Any]] = {
     "model.dtype": {"model.dtype": "float16"},
@@ -28,6 +29,14 @@ SAMPLES: Mapping[str, Mapping[str, Any]] = {
     "model.max_model_len": {"model.max_model_len": 4096},
     "model.trust_remote_code": {"model.trust_remote_code": True},
     "model.served_name": {"model.served_name": "mine"},
+    "model.lora.enabled": _LORA,
+    "model.lora.max_loras": _LORA,
+    "model.lora.max_lora_rank": _LORA,
+    "model.lora.max_cpu_loras": {**_LORA, "model.lora.max_cpu_loras": 8},
+    "model.lora.modules": {**_LORA, "model.lora.modules": ("sql=/adapters/sql",)},
+    "model.lora.target_modules": {**_LORA, "model.lora.target_modules": ("q_proj", "v_proj")},
+    "model.lora.dtype": {**_LORA, "model.lora.dtype": "bfloat16"},
+    "model.lora.fully_sharded": {**_LORA, "model.lora.fully_sharded": True},
     "hardware.gpu.devices": _CARDS,
     "hardware.gpu.device_order": {**_CARDS, "hardware.gpu.device_order": "PCI_BUS_ID"},
     "serve.tensor_parallel": {"serve.tensor_parallel": 2, "serve.cpu_threads_bind": "0-3|4-7"},

@@ -45,6 +45,21 @@ class HardwareSpec:
 
 
 @dataclass(frozen=True)
+class LoraSpec:
+    """Adapters that are served beside the model."""
+
+    enabled: bool | None = None
+    max_loras: int | None = None
+    max_lora_rank: int | None = None
+    max_cpu_loras: int | None = None
+    modules: tuple[str, ...] | None = None
+    """Adapters that are there from the start, as vLLM writes them: NAME=PATH or JSON."""
+    target_modules: tuple[str, ...] | None = None
+    dtype: str | None = None
+    fully_sharded: bool | None = None
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     name: str = ""
     path: str | None = None
@@ -56,6 +71,7 @@ class ModelSpec:
     max_model_len: int | None = None
     trust_remote_code: bool = False
     served_name: str | None = None
+    lora: LoraSpec = field(default_factory=LoraSpec)
 
 
 @dataclass(frozen=True)

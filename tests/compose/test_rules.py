@@ -12,7 +12,9 @@ from nexus_orch.types import (
     HardwareSpec,
     HostSpec,
     KvCacheSpec,
+    LoraSpec,
     MemorySpec,
+    ModelSpec,
     RunSpec,
     ServeSpec,
     SpeculativeSpec,
@@ -34,6 +36,9 @@ BROKEN = {
         serve=ServeSpec(tensor_parallel=4, pipeline_parallel=2),
     ),
     "other cards than are counted": RunSpec("x", hardware=HardwareSpec(gpu=GpuSpec(count=2, devices=(0, 1, 2)))),
+    "more adapters on the cards than in RAM": RunSpec(
+        "x", model=ModelSpec(lora=LoraSpec(max_loras=4, max_cpu_loras=2))
+    ),
     "pieces of no length": RunSpec(
         "x", serve=ServeSpec(speculative=SpeculativeSpec(prompt_lookup_max=2, prompt_lookup_min=3))
     ),

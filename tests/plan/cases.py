@@ -22,6 +22,7 @@ from nexus_orch.types import (
     GpuFacts,
     HostFacts,
     KvCacheSpec,
+    LoraSpec,
     MachineFacts,
     MemorySpec,
     ModelFacts,
@@ -108,13 +109,14 @@ def make_spec(settings: Mapping[str, Any] | None = None) -> RunSpec:
         "engine": {},
         "kv_cache": {},
         "speculative": {},
+        "lora": {},
     }
     for key, value in (settings or {}).items():
         *_, group, name = key.split(".")
         groups[group][name] = value
     return RunSpec(
         name="test",
-        model=ModelSpec(name="m", **groups["model"]),
+        model=ModelSpec(name="m", lora=LoraSpec(**groups["lora"]), **groups["model"]),
         memory=MemorySpec(kv_cache=KvCacheSpec(**groups["kv_cache"]), **groups["memory"]),
         serve=ServeSpec(speculative=SpeculativeSpec(**groups["speculative"]), **groups["serve"]),
         engine=EngineSpec(**groups["engine"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus_orch.releases import allocator, engine, host_ram, memory, models, speculation
+from nexus_orch.releases import allocator, engine, host_ram, lora, memory, models, speculation
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,7 +56,11 @@ STATED = {
     "docs/planner.md": (
         f"by default from {memory.caches_prefixes_of_states.since} on, or with",
         f"From {memory.counts_batches_in_flight.since} on a window holds the tokens of the",
-        f"releases before {speculation.lacks_draft_models.since} run a whole draft model on that engine",
+        f"Releases from {lora.counts_model_alone.before} on and before "
+        f"{speculation.lacks_draft_models.since} run a whole draft model",
+        f"experts from {lora.adapts_experts.since} on, embedding",
+        f"From {lora.captures_without_adapters.since} on graphs are captured with adapters",
+        f"Releases from {lora.counts_model_alone.since} to before {lora.counts_model_alone.before} do not count",
         f"(V1 runner from {memory.first_runner_reserves_graphs.since} on, all from "
         f"{memory.second_runner_reserves_graphs.since} on)",
         f"V0, V1 runner before {memory.samples_fused.since} |",

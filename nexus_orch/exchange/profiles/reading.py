@@ -34,8 +34,8 @@ _OF_OTHER_MACHINES = frozenset(
     }
 )
 """Options that say where the other machines of a run are: one machine is planned, and needs none of them."""
-_PATHS = frozenset({"serve.speculative.model"})
-"""Settings that name a folder of the machine."""
+_PATHS = frozenset({"serve.speculative.model", "model.lora.modules"})
+"""Settings that name folders of the machine."""
 _OWN_NAME = re.compile(r"hostname|_IP\b|\bip a", re.IGNORECASE)
 """Where a script asks its machine who it is."""
 _OFFLOADS = ("memory.cpu_offload_gib", "memory.kv_offload_gib", "memory.prefetch.group_size")
@@ -235,14 +235,16 @@ def _read_mapping(given: Argument) -> dict[str, Any] | None:
 
 def _translated(value: Any, start: Start, imported: Imported) -> Any:
     """A value whose paths inside a container stand for those outside."""
-    return translate((value,), start, imported)[0] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return translate((value,), start, imported)[0]
+    return translate(value, start, imported) if isinstance(value, list) else value
 
 
 def _take_setting(key: str, option: Option, start: Start, imported: Imported, reverse: Reverse) -> bool:
     """Whether this release takes the option for a setting of ours, or refuses it; then it is dealt with."""
     flag, given = option.flag, option.given
     try:
-        said = read_option(option)
+        said = list(given.values) if reverse.takes_words(key, flag.name) else read_option(option)
         if said in _OPEN:
             imported.opened[key] = given.written
             return True

@@ -21,6 +21,7 @@ from nexus_orch.adapt.ways import (
     write_number,
     write_switch,
     write_whole_gib,
+    write_words,
 )
 from nexus_orch.types import GIB, EngineFacts
 
@@ -106,6 +107,11 @@ class Reverse:
             if any(getattr(way, kind) == name or name in way.also for way in ways)
         )
         return tuple(dict.fromkeys(found))
+
+    def takes_words(self, key: str, name: str) -> bool:
+        """Whether the setting is all the words of that option, not the first."""
+        ways = next((table[key] for table in self.tables if key in table), ())
+        return any(way.flag == name and way.write is write_words for way in ways)
 
     def parts_of(self, name: str) -> Mapping[str, str]:
         """The settings that this release takes as keys of the option's JSON, by these keys; "" for all others."""

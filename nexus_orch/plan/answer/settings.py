@@ -27,6 +27,14 @@ _SPECULATIVE = tuple(
     )
 )
 
+_LORA = tuple(
+    f"model.lora.{name}"
+    for name in (
+        *("enabled", "max_loras", "max_lora_rank", "max_cpu_loras", "modules", "target_modules", "dtype"),
+        "fully_sharded",
+    )
+)
+
 
 def model_choices(inputs: Inputs) -> tuple[Choice, ...]:
     """The choices of the model, its data type and the name by which clients call it."""
@@ -55,7 +63,7 @@ def _model_path(inputs: Inputs) -> Choice:
 
 def passed_choices(inputs: Inputs) -> tuple[Choice, ...]:
     """Pinned settings that are handed on as they are."""
-    keys = (*_PASSED_ON, *_SPECULATIVE)
+    keys = (*_LORA, *_PASSED_ON, *_SPECULATIVE)
     return tuple(inputs.fixed.choice(key, None, "") for key in keys if inputs.fixed.has(key))
 
 

@@ -8,8 +8,9 @@ from functools import cached_property
 
 from nexus_orch.errors import Problem
 from nexus_orch.plan.asked.fixed import FixedSettings
+from nexus_orch.plan.asked.lora import Lora, StageLayers, read_lora
 from nexus_orch.plan.asked.passed import Passed, read_passed
-from nexus_orch.plan.asked.speculation import Speculation, Target, read_speculation
+from nexus_orch.plan.asked.speculation import Speculation, VerifyingModel, read_speculation
 from nexus_orch.plan.model.architecture import Architecture, Layer
 from nexus_orch.plan.model.formats import DTYPE_BYTES, UNQUANTIZED, Scheme
 from nexus_orch.plan.model.gguf import choose_gguf_scheme, gguf_notes
@@ -101,22 +102,34 @@ class Inputs:
 
     def batch(self, batched_tokens: int, requests: int, max_model_len: int, tensor_parallel: int) -> Batch:
         """The shape of the run that decides its activations, with what is drafted."""
-        found = self.speculation
-        if found is None:
-            return Batch(batched_tokens, requests, max_model_len, tensor_parallel)
-        return Batch(batched_tokens, requests, max_model_len, tensor_parallel, found.tokens, len(found.layers))
+        return Batch(
+            batched_tokens,
+            requests,
+            max_model_len,
+            tensor_parallel,
+            drafted=0 if self.speculation is None else self.speculation.tokens,
+            draft_layers=len(self.draft_layers),
+            adapts=self.lora is not None,
+        )
 
     @property
     def draft_layers(self) -> tuple[Layer, ...]:
         """Layers of the draft, which keep keys and values beside the model's own, on the last stage."""
         return () if self.speculation is None else self.speculation.layers
 
-    def beside_bytes(self, tensor_parallel: int, *, is_last: bool, whole_segments: bool) -> int:
-        """Bytes of what a rank loads beside the model's own weights; `is_last`: on the last stage, which drafts."""
-        found = self.speculation
-        if found is None or not is_last:
-            return 0
-        return found.weights_bytes(self.dtype_bytes, tensor_parallel, whole_segments=whole_segments)
+    @cached_property
+    def lora(self) -> Lora | None:
+        """Room for LoRA adapters; None where the run serves none."""
+        return read_lora(self.spec, self.facts.engine.version, self.dtype_bytes)
+
+    def beside_bytes(self, tensor_parallel: int, stage: StageLayers, *, whole_segments: bool) -> int:
+        """Bytes of what a rank of a stage loads beside the model's own weights: the draft, which runs on the last one,
+        and room for adapters."""
+        found, drafting = self.speculation, 0
+        if found is not None and stage.is_last:
+            drafting = found.weights_bytes(self.dtype_bytes, tensor_parallel, whole_segments=whole_segments)
+        room = 0 if self.lora is None else self.lora.card_bytes(self.architecture, stage, tensor_parallel)
+        return drafting + room
 
     def unsure_bytes(self, tensor_parallel: int) -> int:
         """Bytes by which that may be wrong."""
@@ -222,7 +235,7 @@ def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Input
     asked = fixed.spec.serve.speculative
     if not asked.is_asked:
         asked = read_passed(fixed.spec.serve.extra_args).speculative
-    speculation = read_speculation(asked, fixed.spec, facts, Target(architecture, scheme))
+    speculation = read_speculation(asked, fixed.spec, facts, VerifyingModel(architecture, scheme))
     if speculation is not None:
         problems, notes = [*problems, *speculation.problems], (*notes, *speculation.notes)
     return Inputs(fixed, facts, architecture, scheme, dtype, tuple(problems), notes, speculation=speculation)

@@ -84,14 +84,14 @@ class Speculation:
 
 
 @dataclass(frozen=True)
-class Target:
+class VerifyingModel:
     """The model that verifies what is drafted."""
 
     architecture: Architecture
     scheme: Scheme
 
 
-def read_speculation(asked: SpeculativeSpec, spec: RunSpec, facts: Facts, target: Target) -> Speculation | None:
+def read_speculation(asked: SpeculativeSpec, spec: RunSpec, facts: Facts, target: VerifyingModel) -> Speculation | None:
     """The draft that the run asks for, by its settings or by extra arguments; None where nobody drafts."""
     if not asked.is_asked:
         return None
@@ -160,7 +160,7 @@ _OWN_NAMES = frozenset(
 )
 
 
-def _with_mtp(found: Speculation, facts: Facts, target: Target) -> Speculation:
+def _with_mtp(found: Speculation, facts: Facts, target: VerifyingModel) -> Speculation:
     """Layers of the model's own checkpoint."""
     number = count_drafts(facts.model.config)
     notes: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nexus_orch.plan.asked.inputs import Inputs
+from nexus_orch.plan.asked.lora import StageLayers
 from nexus_orch.plan.asked.target import Target, make_target
 from nexus_orch.plan.cards.account import CardAccount, budget_bytes
 from nexus_orch.plan.cards.partition import PipelineMemory
@@ -37,10 +38,18 @@ def make_pipeline_memory(inputs: Inputs, groups: StageCards) -> PipelineMemory:
         tuple(
             min(left[stage * tensor : (stage + 1) * tensor])
             - end.fixed_bytes
-            - inputs.beside_bytes(tensor, is_last=stage == stages - 1, whole_segments=segments)
+            - inputs.beside_bytes(tensor, _like_stage(inputs, stage, stages), whole_segments=segments)
             for stage, end in enumerate(of_stage)
         ),
     )
+
+
+def _like_stage(inputs: Inputs, stage: int, stages: int) -> StageLayers:
+    """A stage with an equal part of the layers."""
+    layers = inputs.architecture.layers
+    count = -(-len(layers) // stages)
+    held = layers[stage * count : (stage + 1) * count]
+    return StageLayers(held, is_first=stage == 0, is_last=stage == stages - 1)
 
 
 def _make_account(inputs: Inputs, groups: StageCards, embeddings: Sequence[int], target: Target) -> CardAccount:

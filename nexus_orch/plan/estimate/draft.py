@@ -9,6 +9,7 @@ from functools import cached_property
 
 from nexus_orch.contracts import Need, Placement
 from nexus_orch.plan.asked.inputs import Inputs
+from nexus_orch.plan.asked.lora import StageLayers
 from nexus_orch.plan.asked.target import Target
 from nexus_orch.plan.cards.account import CardAccount, budget_bytes
 from nexus_orch.plan.cards.parallelism import Parallelism
@@ -19,6 +20,7 @@ from nexus_orch.plan.release.kept import measured
 from nexus_orch.plan.release.kv_cache import CacheLayout, make_layout
 from nexus_orch.plan.release.pinning import grows_segments
 from nexus_orch.plan.release.weights import WeightLayout
+from nexus_orch.releases.lora import counts_model_alone
 from nexus_orch.types import GIB, MIB, GpuFacts
 
 DEFAULT_BLOCK_SIZE = 16
@@ -116,12 +118,31 @@ class Draft:
     def _rank_bytes(self, layout: WeightLayout, card: int) -> int:
         """The weights of one card's rank, with what is loaded beside the model."""
         stage = self.stage_of(card)
-        beside = self.inputs.beside_bytes(
-            self.parallelism.tensor_parallel,
-            is_last=stage == self.parallelism.pipeline_parallel - 1,
-            whole_segments=self.generation.whole_segments,
-        )
+        beside = 0 if self._is_beside_outside else self._beside_bytes(stage)
         return layout.stages[stage].total_bytes + beside
+
+    @property
+    def adapter_bytes(self) -> int:
+        """Room for LoRA adapters on the fullest card."""
+        lora, stages = self.inputs.lora, range(len(self.weights.sizes))
+        if lora is None:
+            return 0
+        tensor = self.parallelism.tensor_parallel
+        return max(lora.card_bytes(self.inputs.architecture, self._held(stage), tensor) for stage in stages)
+
+    def _held(self, stage: int) -> StageLayers:
+        sizes, start = self.weights.sizes, sum(self.weights.sizes[:stage])
+        layers = self.inputs.architecture.layers[start : start + sizes[stage]]
+        return StageLayers(layers, is_first=stage == 0, is_last=stage == len(sizes) - 1)
+
+    def _beside_bytes(self, stage: int) -> int:
+        tensor, held = self.parallelism.tensor_parallel, self._held(stage)
+        return self.inputs.beside_bytes(tensor, held, whole_segments=self.generation.whole_segments)
+
+    @property
+    def _is_beside_outside(self) -> bool:
+        """Whether what is loaded beside the model comes on top of the budget."""
+        return counts_model_alone(self.inputs.facts.engine.version)
 
     def grows_segments(self, placement: Placement) -> bool:
         """Whether torch's segments grow in a run with this placement, as the adapter has them, and it is known what
@@ -155,6 +176,8 @@ class Draft:
     def outside_bytes(self, placement: Placement | None = None) -> int:
         """Bytes that are taken on each card on top of the budget, once the weights are placed."""
         taken = self.account.outside_bytes
+        if self._is_beside_outside:
+            taken += max(map(self._beside_bytes, range(len(self.weights.sizes))))
         if placement is None:
             return taken
         pool = 0 if self.generation.free_compared else max(placement.static_pool_bytes, default=0)

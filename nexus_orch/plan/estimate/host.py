@@ -20,8 +20,8 @@ RULE_RAM_FACTOR, RULE_SWAP_FACTOR = 2.0, 0.2
 
 
 def estimate_host(inputs: Inputs, placement: Placement, ranks: int, model_bytes: int = 0) -> HostEstimate:
-    """RAM in bytes for the processes, the offloaded weights (pinned, and rounded up as torch does it), copies while
-    loading, and KV blocks.
+    """RAM in bytes for the processes (with the copies of LoRA adapters of each rank), the offloaded weights (pinned,
+    and rounded up as torch does it), copies while loading, and KV blocks.
 
     `model_bytes` is the size of all weights, for the rule of thumb.
     """
@@ -29,7 +29,8 @@ def estimate_host(inputs: Inputs, placement: Placement, ranks: int, model_bytes:
     asked = placement.kv_offload_bytes or int((inputs.spec.memory.kv_offload_gib or 0) * GIB)
     kv_offload = kv_pinned_bytes(asked, inputs.facts, tiered=inputs.spec.memory.kv_offload_dir is not None)
     weights = min(sum(placement.offloaded_bytes), placement.host_bytes)
-    processes = SERVER_BYTES + WORKER_BYTES * ranks
+    adapters = 0 if inputs.lora is None else inputs.lora.host_bytes(inputs.architecture)
+    processes = SERVER_BYTES + (WORKER_BYTES + adapters) * ranks
     return HostEstimate(
         required_bytes=processes + placement.host_bytes + placement.loading_bytes + kv_offload,
         available_bytes=max(0, host.ram_available_bytes - host.reserved_bytes),

@@ -10,6 +10,7 @@ from nexus_orch.plan.model.architecture import Architecture
 from nexus_orch.plan.release.kv_cache import CacheRules
 from nexus_orch.releases import engine as engines
 from nexus_orch.releases import memory
+from nexus_orch.releases.lora import captures_without_adapters
 from nexus_orch.releases.speculation import graphs_by_draft_width, second_runner_drafts
 from nexus_orch.types import GIB, EngineFacts
 
@@ -41,6 +42,8 @@ class Generation:
     to 1,024 on data-center Blackwell."""
     draft_wide_graphs: bool
     """Graphs are captured for the tokens that are drafted too."""
+    graphs_for_adapters: bool
+    """Graphs are captured with LoRA adapters and once more without."""
     profiles_prompt: bool
     """Without chunked prefill the profile runs one prompt of max_model_len tokens (V0)."""
     free_compared: bool
@@ -114,6 +117,7 @@ def _gpu(version: str, *, v0: bool, v2: bool, ignored: bool, flashinfer: bool) -
         whole_segments=memory.runs_torch_2_11(version),
         largest_batches=memory.takes_largest_batches(version),
         draft_wide_graphs=graphs_by_draft_width(version),
+        graphs_for_adapters=captures_without_adapters(version),
         profiles_prompt=v0,
         free_compared=memory.compares_free_memory(version),
         is_early=memory.is_little_known(version),
@@ -165,6 +169,7 @@ def _cpu(version: str) -> Generation:
         whole_segments=False,
         largest_batches=False,
         draft_wide_graphs=False,
+        graphs_for_adapters=False,
         profiles_prompt=False,
         free_compared=True,
         is_early=False,

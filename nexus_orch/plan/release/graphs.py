@@ -38,8 +38,10 @@ def cuda_graph_bytes(
     sizes = capture_sizes(generation, batch.requests, batch.batched_tokens, gpu, batch.drafted)
     layers = len(architecture.layers) + batch.draft_layers
     if generation.name == "V2 runner" and generation.graphs_reserved:
+        sizes *= 2 if batch.adapts and generation.graphs_for_adapters else 1
         return _estimated_bytes(layers, sizes, batch.requests * (1 + batch.drafted), experts=architecture.is_moe)
     graphs = len(sizes) * (2 if generation.both_graph_kinds else 1)
+    graphs *= 2 if batch.adapts and generation.graphs_for_adapters else 1
     constants = measured("cuda_graph_mib_per_layer_and_size")
     each = constants["v2_runner" if generation.name == "V2 runner" else "v1_runner"]
     return int(layers * graphs * each * MIB)

@@ -41,6 +41,8 @@ class Batch:
     tensor_parallel: int
     drafted: int = 0
     """Tokens that are drafted for each request and step."""
+    adapts: bool = False
+    """LoRA adapters are served."""
     draft_layers: int = 0
     """Layers of the draft, which has graphs of its own."""
 

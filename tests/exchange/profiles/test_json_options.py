@@ -70,3 +70,13 @@ def test_what_is_no_mapping_is_passed_on_for_the_engine_to_refuse() -> None:
     found = read("0.19.1", "--speculative-config", "[1]")
     assert not speculative(found)
     assert found.extra_args == ["--speculative-config", "[1]"]
+
+
+def test_all_words_of_adapters_are_read() -> None:
+    found = read("0.33.0", "--enable-lora", "--lora-modules", "a=org/a", "b=org/b", "--max-lora-rank", "64")
+    adapters = {key: value for key, value in found.settings.items() if key.startswith("model.lora.")}
+    assert adapters == {
+        "model.lora.enabled": True,
+        "model.lora.modules": ["a=org/a", "b=org/b"],
+        "model.lora.max_lora_rank": 64,
+    }

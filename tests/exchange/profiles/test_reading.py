@@ -74,7 +74,6 @@ def test_what_leaves_the_decision_open(options: str) -> None:
         ("--override_generation_config.top_k=4", ["--override-generation-config.top_k", "4"]),
         ("-cc.mode=3", ["--compilation-config.mode", "3"]),
         ("""--override-generation-config '{"a": 1}'""", ["--override-generation-config", '{"a": 1}']),
-        ("--lora-modules a=b c=d --seed 7", ["--lora-modules", "a=b", "c=d", "--seed", "7"]),
         ("-dp 2", ["--data-parallel-size", "2"]),
         ("--chat-template=-x", ["--chat-template=-x"]),
         ("--generation-conf vllm", ["--generation-config", "vllm"]),
