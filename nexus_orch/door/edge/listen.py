@@ -16,6 +16,8 @@ HEADER_SECONDS = 10.0
 """Within which a new connection must have sent a whole header."""
 IDLE_SECONDS = 75.0
 """How long a connection may wait for its next request; also how long the header of that one may take."""
+LINGER_SECONDS = 2.0
+"""How long the rest of a refused body is read and thrown away, so that its client can read why."""
 MOST_HEADERS, MOST_HEADER_BYTES = 100, 16_384
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -52,25 +54,29 @@ class DoorServer(web.Server):
             max_line_size=MOST_HEADER_BYTES,
             max_field_size=MOST_HEADER_BYTES,
             max_headers=MOST_HEADERS,
+            lingering_time=LINGER_SECONDS,
             auto_decompress=False,
             access_log=None,
             logger=_QUIET,
         )
         self.refused = 0
         self._most = most_connections
+        self._accepted: set[RequestHandler] = set()
         self._silent: dict[RequestHandler, asyncio.TimerHandle] = {}
 
     def accept(self) -> asyncio.Protocol:
         """What takes the next connection."""
-        if len(self._connections) >= self._most:
+        if len(self._accepted) >= self._most:
             self.refused += 1
             return _Refusing()
         handler = self()
+        self._accepted.add(handler)
         self._silent[handler] = asyncio.get_running_loop().call_later(HEADER_SECONDS, self._give_up, handler)
         return handler
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         self._break_silence(handler)
+        self._accepted.discard(handler)
         super().connection_lost(handler, exc)
 
     def _give_up(self, handler: RequestHandler) -> None:

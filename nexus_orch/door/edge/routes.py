@@ -54,11 +54,11 @@ _STORED = re.compile(r"/v1/responses/[A-Za-z0-9_-]{1,128}(?P<cancel>/cancel)?")
 
 def find_route(method: str, path: str) -> Route | int:
     """The route, else the HTTP status that says why there is none: 404, or 405 for another method's path."""
-    table, other = (_GET, _POST) if method == "GET" else (_POST, _GET)
     stored = _STORED.fullmatch(path)
     if stored is not None:
-        is_cancel = stored["cancel"] is not None
-        return Route(path, "responses", generates=False) if is_cancel == (method == "POST") else 405
-    if path not in table:
-        return 405 if path in other else 404
-    return table[path] if method in ("GET", "POST") else 405
+        allowed = {"GET": None, "POST": "/cancel"}
+        is_right = method in allowed and allowed[method] == stored["cancel"]
+        return Route(path, "responses", generates=False) if is_right else 405
+    if path not in _GET and path not in _POST:
+        return 404
+    return {"GET": _GET, "POST": _POST}.get(method, {}).get(path, 405)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Literal
 
 import aiohttp
@@ -22,6 +23,9 @@ from nexus_orch.door.edge.sse import EventReader, StreamTooLargeError
 WHOLE_BYTES = 2**20
 """An answer that is no stream is read up to this size before the client gets a word of it: until then it can be asked
 for again."""
+
+LARGE_BYTES = 2**16
+"""From this size on a body is sent piece by piece, so that the others have their turns between."""
 
 Outcome = Literal["finished", "failed", "error", "recalled"]
 """Of one time that it was sent; `error` is one of the engine's own, kept until it is known whether the engine lives."""
@@ -159,7 +163,7 @@ class Visit:
                 request.method,
                 house.url(request.rel_url.raw_path_qs),
                 headers=told,
-                data=self._body or None,
+                data=self._body if len(self._body) < LARGE_BYTES else BytesIO(self._body),
                 allow_redirects=False,
             ) as answer:
                 passed = to_client(answer.headers, request_id=self._id, sends=self._sends)
