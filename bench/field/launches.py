@@ -96,7 +96,8 @@ def read_launches(folder: Path = DATA) -> tuple[Mapping[str, Any], ...]:
 
 def _read_config(folder: Path, row: Mapping[str, Any]) -> Mapping[str, Any]:
     if "config_of" in row:
-        return config_of(row["config_of"])
+        quantized = {key: row[key] for key in ("quantization_config",) if key in row}
+        return {**config_of(row["config_of"]), **quantized}
     found: Mapping[str, Any] = json.loads((folder / "configs" / row["config"]).read_text(encoding="utf-8"))
     return found
 

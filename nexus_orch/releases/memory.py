@@ -46,6 +46,11 @@ profiles_towers = Fact(
     since="0.8.0",
     source="v1/worker/gpu_model_runner.py: profile_run, MultiModalBudget",
 )
+skips_unused_towers = Fact(
+    "towers for pictures and sound are not loaded where none is allowed",
+    since="0.15.0",
+    source="model_executor/models/interfaces.py: _mark_tower_model",
+)
 samples_fused = Fact(
     "top-k and top-p are one fused kernel; before, all logits are sorted",
     since="0.17.0",

@@ -21,6 +21,7 @@ from nexus_orch.plan.release.generations import Generation, choose_generation
 from nexus_orch.plan.release.kept import Batch
 from nexus_orch.plan.release.kv_cache import CacheShape
 from nexus_orch.plan.release.weights import RankWeights, WeightLayout
+from nexus_orch.releases.memory import skips_unused_towers
 from nexus_orch.releases.models import OBEYS_CACHE_TYPE
 from nexus_orch.types import Choice, Facts, Lesson, RunSpec, Variation
 
@@ -220,7 +221,7 @@ def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Input
     """The inputs of a plan. Raises ConfigError when the model's configuration cannot be read; what merely cannot run
     becomes a problem."""
     fixed = FixedSettings(spec, lessons)
-    architecture = _stretched(choose_architecture(facts.model), spec)
+    architecture = _with_served_towers(_stretched(choose_architecture(facts.model), spec), fixed.spec, facts)
     capability = facts.machine.gpus[0].compute_capability if facts.machine.gpus else None
     scheme = _choose_scheme(fixed, facts, architecture, capability)
     dtype, problems = _choose_dtype(fixed, facts, architecture)
@@ -239,6 +240,14 @@ def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Input
     if speculation is not None:
         problems, notes = [*problems, *speculation.problems], (*notes, *speculation.notes)
     return Inputs(fixed, facts, architecture, scheme, dtype, tuple(problems), notes, speculation=speculation)
+
+
+def _with_served_towers(architecture: Architecture, spec: RunSpec, facts: Facts) -> Architecture:
+    """The architecture without the towers that the engine leaves out, because nothing that they see or hear is allowed.
+    The embedding stays apart from what is compiled."""
+    if not skips_unused_towers(facts.engine.version) or read_passed(spec.serve.extra_args).serves_images:
+        return architecture
+    return replace(architecture, vision=(), image_token_bytes=0, largest_image_tokens=0)
 
 
 def _stretched(architecture: Architecture, spec: RunSpec) -> Architecture:

@@ -33,6 +33,7 @@ class Passed:
     overlaps_batches: bool | None = None
     """--async-scheduling."""
     largest_graph: int | None = None
+    has_adapters: bool = False
     serves_images: bool = True
     profiles_images: bool = True
     """The vision tower is run while memory is profiled."""
@@ -50,6 +51,7 @@ def read_passed(extra_args: Sequence[str]) -> Passed:
         * max(1, options.number("prefill-context-parallel-size", "pcp") or 1),
         overlaps_batches=options.flag("async-scheduling"),
         largest_graph=_largest_graph(options),
+        has_adapters=options.flag("enable-lora") is True,
         serves_images=_serves_images(options),
         profiles_images=options.flag("skip-mm-profiling") is not True,
     )

@@ -29,6 +29,9 @@ USUAL_DRAFT_VOCABULARY = 32000
 """The words of EAGLE 3's drafts for Llama, Qwen3 and gpt-oss, as their config.json have them (draft_vocab_size)."""
 GUESSED_SHARE = 0.5
 """By how much of itself an estimate made of a draft's name or of its model's sizes may be wrong: an assumption."""
+SMALL_DRAFT_SHARE = 0.03
+"""Weights of a draft made for one model, of those of its model: assistants of Gemma 4 with 12B and 31B took 0.2 to 1.2
+GiB a card more than nothing (published launches on RTX 3090 and L40S)."""
 _EAGLE = ("eagle", "eagle3")
 _HEADS = ("medusa", "mlp_speculator")
 _NEEDS_TOKENS = frozenset({"ngram", "ngram_gpu", "draft_model", *_EAGLE, "medusa"})
@@ -236,11 +239,14 @@ def _unknown(found: Speculation, asked: SpeculativeSpec, target: Architecture) -
         note = f"the draft {name} is not here: it is counted as one layer of its model's sizes; {remedy}"
         return replace(found, architecture=made, unsure_share=GUESSED_SHARE, notes=(note,))
     told = _SIZE.search(name)
-    if told is None:
-        return replace(found, notes=(f"not counted: the draft {name}, which is not here; {remedy}",))
-    size = int(float(told.group(1)) * 2e9)
+    whole = sum(layer.elements * count for layer, count in target.distinct_layers)
+    named = float(told.group(1)) * 1e9 if told is not None else None
+    if named is None or named > whole / 2:  # the name of its model
+        size, by = int(whole * SMALL_DRAFT_SHARE * 2), "as a small draft of its model"
+    else:
+        size, by = int(named * 2), "by its name"
     note = (
-        f"the draft {name} is not here: its weights are taken as {size / 2**30:.1f} GiB by its name, its keys and "
+        f"the draft {name} is not here: its weights are taken as {size / 2**30:.1f} GiB {by}, its keys and "
         f"values are not counted; {remedy}"
     )
     return replace(found, extra_bytes=size, unsure_share=GUESSED_SHARE, notes=(note,))

@@ -4,6 +4,7 @@ the plan itself."""
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +23,6 @@ from nexus_orch.plan.release.graphs import cuda_graph_bytes
 from nexus_orch.plan.release.kept import (
     Batch,
     fused_exchange_bytes,
-    is_hopper,
     is_unified,
     kept_bytes,
     non_torch_bytes,
@@ -36,6 +36,8 @@ FREE_MARGIN_BYTES = 64 * MIB
 NARROW_CACHE_WORKSPACE_BYTES = 394 * MIB
 """FlashInfer's buffer, taken at the first batch, when the KV cache has its memory already (envs.py:
 VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE; v1/attention/backends/flashinfer.py of 0.11.2 and 0.33.0)."""
+_COHERENT = re.compile(r"GH200|GB[23]00")
+"""Boards whose Linux sees the GPU's memory as its own, and keeps files in it (GH200 with 0.30.0: 1.4 GiB less)."""
 PLAIN_METHODS = frozenset({"fp8", "awq", "gptq", "mxfp4"})
 """Formats in which all matrices of a model are stored alike; of others some modules stay as they were."""
 GUESS_FACTOR = 3
@@ -188,11 +190,15 @@ class CardAccount:
     @property
     def _kinds(self) -> Kinds:
         """What makes this run less sure than a plain one."""
-        scheme = self.inputs.scheme
+        scheme, gpu = self.inputs.scheme, self.gpus[0]
         weights = self.inputs.whole.total_bytes // len(self.gpus) if scheme.method else 0
         return Kinds(
-            unified=is_unified(self.gpus[0]),
-            later_kernels=self.generation.free_compared and not is_hopper(self.gpus[0]),
+            machines=len(self.gpus) if is_unified(gpu) else 0,
+            is_coherent=_COHERENT.search(gpu.name) is not None,
+            has_cuda=gpu.compute_capability is not None,
+            is_consumer="GeForce" in gpu.name and not self.eager,
+            packs_experts=bool(scheme.method) and self.inputs.architecture.is_moe,
+            has_adapters=self.inputs.passed.has_adapters,
             tower_bytes=self.tower_bytes,
             packed_bytes=weights,
             is_mixed=(scheme.method or "") not in PLAIN_METHODS,

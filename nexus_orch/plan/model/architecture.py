@@ -139,6 +139,8 @@ class Architecture:
     several patches."""
     largest_image_tokens: int = 0
     """Tokens of the largest image that the model takes by itself; 0 where a batch holds several images."""
+    embeds_apart: bool = False
+    """The embedding is no part of what is compiled: the model can take pictures."""
     notes: tuple[str, ...] = ()
     is_guess: bool = False
     """No family describes the model: its layers are concluded from usual keys, or from a checkpoint's tensors."""

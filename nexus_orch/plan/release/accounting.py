@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -29,6 +30,10 @@ REBINDING_FAMILIES = frozenset({"llama", "mistral", "mistral3", "internlm3", "ph
 """Families whose feed-forward block is vLLM's LlamaMLP: it gives the product of gate and up the name of its input,
 which is then free before the last matrix (models/llama.py of 0.22.0 to 0.33.0; others, as qwen2.py, keep it).
 V0's profile of a Llama shows the fourth copy all the same (0.6.4 on an RTX 3090)."""
+
+NETWORKED = 2.5
+"""How much less sure each of several machines with shared memory is than one alone (MiniMax-M2.7 on two GB10 lacked
+11.9 GiB)."""
 
 LEAST_OF_COMPILING = 0.85
 """The share of the expected peak of compiling from which on a measured peak is taken for it: 0.91 was the least of four
@@ -145,32 +150,57 @@ class Doubt:
 class Kinds:
     """What makes a run less sure than a plain one on a card with memory of its own."""
 
-    unified: bool = False
-    """The card shares its memory with the host."""
-    later_kernels: bool = False
-    """A release that compares free memory, on a card of which no such launch was measured."""
+    machines: int = 0
+    """Machines whose card shares its memory with the host; 0 where it has its own."""
+    is_coherent: bool = False
+    """The host keeps files in the card's memory, too (Grace and a GPU on one board)."""
+    has_cuda: bool = True
+    is_consumer: bool = False
+    """A card that people have at home, with CUDA graphs."""
     tower_bytes: int = 0
     """Bytes that a vision tower is planned to take while it is profiled."""
     packed_bytes: int = 0
     """Quantized weights of a rank; 0 where they are plain."""
     is_mixed: bool = False
     """Some of these stay as they were, by a list of names."""
+    packs_experts: bool = False
+    """Experts are quantized: what their kernels take differs by card and release."""
+    has_adapters: bool = False
+    """Room for LoRA adapters is not counted."""
     beside_bytes: int = 0
     """What may be more or less of a draft whose shape is not known."""
 
 
 def kv_doubt(generation: Generation, activation: int, ranks: int, kinds: Kinds) -> Doubt:
-    """The range of the estimate. Sorting is assumed where FlashInfer may sample instead, so that it reaches upwards;
-    with several ranks NCCL's buffers are the largest unknown. What widens it by kind follows from the residuals of
-    launches (data/measured.json, `uncertainty`)."""
+    """The range of the estimate: nine of ten launches lie in it. Its widths are sums of what launches of each kind
+    missed, set on 123 of them (data/measured.json, `uncertainty`; docs/measurements.md).
+
+    Downwards there is what nobody counts: buffers of NCCL, kernels of experts, another process. Upwards there is what
+    is counted and may not be needed: sorting, where FlashInfer samples instead, or images that are not served."""
     constants = measured("uncertainty")
-    base = (constants["base_mib"] + (constants["parallel_mib"] if ranks > 1 else 0)) * MIB
-    base += (constants["unified_mib"] if kinds.unified else 0) * MIB
-    base += kinds.beside_bytes
-    base += constants["mixed_weights_share" if kinds.is_mixed else "packed_weights_share"] * kinds.packed_bytes
-    below = base + constants["activation_share_below"] * activation + constants["tower_share_below"] * kinds.tower_bytes
-    below += (constants["early_mib"] if generation.is_early else 0) * MIB
-    above = base + constants["activation_share_above"][generation.sampler] * activation
-    above += constants["tower_share_above"] * kinds.tower_bytes
-    above += (constants["later_kernels_mib"] if kinds.later_kernels else 0) * MIB
-    return Doubt(int(below), int(above))
+    weights = "mixed_weights_share" if kinds.is_mixed else "packed_weights_share"
+    below, above = (
+        int(
+            sum(_applied(constants[side], generation, ranks, kinds)) * MIB
+            + constants[side][weights] * kinds.packed_bytes
+            + constants[side]["activation_share"][generation.sampler] * activation
+            + constants[side]["tower_share"] * kinds.tower_bytes
+        )
+        + kinds.beside_bytes
+        for side in ("below", "above")
+    )
+    return Doubt(below, above)
+
+
+def _applied(constants: Mapping[str, float], generation: Generation, ranks: int, kinds: Kinds) -> Iterator[float]:
+    """The MiB of each kind that this run is of."""
+    several = max(1, NETWORKED * kinds.machines if kinds.machines > 1 else 1)
+    yield constants["base_mib"]
+    yield constants["parallel_mib"] if ranks > 1 else 0
+    yield constants["unified_mib"] * several if kinds.machines else 0
+    yield constants["coherent_mib"] if kinds.is_coherent else 0
+    yield 0 if kinds.has_cuda else constants["other_vendor_mib"]
+    yield constants["consumer_mib"] if kinds.is_consumer else 0
+    yield constants["packed_experts_mib"] if kinds.packs_experts else 0
+    yield constants["adapters_mib"] if kinds.has_adapters else 0
+    yield constants["early_mib"] if generation.is_early else 0

@@ -146,7 +146,7 @@ class WeightLayout:
             parameter_names=tuple(row.names for row in rows),
             active_parameter_bytes=tuple(row.active for row in rows),
             tower_bytes=tuple(self._size(parameter) for parameter in self.architecture.vision) if stage == 0 else (),
-            compiled_embedding_bytes=0 if stage or self.architecture.vision else self._embedding_bytes,
+            compiled_embedding_bytes=0 if stage or self.architecture.embeds_apart else self._embedding_bytes,
         )
 
     @property

@@ -69,7 +69,7 @@ def _told(capsys: pytest.CaptureFixture[str], *overrides: str, hardware: str = "
         ((QWEN, "memory.gpu_memory_utilization=0"), 2, "above 0 and at most 1"),
         ((QWEN, "memory.gpu_memory_utilization=1"), 3, "takes 23.55 GiB"),
         ((QWEN, "memory.kv_cache.block_size=7"), 2, "blocks of a multiple of 8"),
-        ((QWEN, "memory.kv_cache.size_gib=40"), 3, "memory.kv_cache.size_gib=7"),
+        ((QWEN, "memory.kv_cache.size_gib=40"), 3, "memory.kv_cache.size_gib=6"),
         ((QWEN, "serve.tensor_parallel=0"), 2, "must be a whole number from 1"),
     ],
 )

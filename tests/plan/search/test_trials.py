@@ -53,9 +53,9 @@ def _moved(plan: Plan) -> int:
 def test_graphs_are_kept_where_a_larger_share_keeps_all_weights_on_the_card() -> None:
     """With them some weights would leave at the engine's own share: that is no reason to give them up yet."""
     graphs: dict[str, Any] = {"memory__strategy": "hybrid", "memory__enforce_eager": False}
-    usual = _plan(L8, _card(18.7), memory__gpu_memory_utilization=0.92, **graphs)
+    usual = _plan(L8, _card(18.96), memory__gpu_memory_utilization=0.92, **graphs)
     assert usual.fits and _moved(usual)
-    plan = _plan(L8, _card(18.7), memory__strategy="hybrid")
+    plan = _plan(L8, _card(18.96), memory__strategy="hybrid")
     assert plan.fits and not _moved(plan)
     assert plan.choice(EAGER) is None
     assert 0.92 < plan.settings["memory.gpu_memory_utilization"] <= RAISED_UTILIZATION

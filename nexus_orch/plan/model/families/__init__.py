@@ -229,7 +229,8 @@ def _vision(outer: ConfigReader, hidden: int, model_type: str) -> dict[str, Any]
         found += tuple(hears(sound, hidden)) if hears else ()
         if hears is None:
             notes.append(f"the audio tower of {named} is not known: its weights are not counted")
-    return {"vision": found, "notes": tuple(notes), **(_profiled_image(section, named) if section is not None else {})}
+    profiled = _profiled_image(section, named) if section is not None else {}
+    return {"vision": found, "embeds_apart": bool(found), "notes": tuple(notes), **profiled}
 
 
 def _profiled_image(section: ConfigReader, model_type: str) -> dict[str, int]:
