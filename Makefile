@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick fast engine-test engine-matrix lint format types bench bench-planner wheel clean
+.PHONY: help run test quick fast engine-test engine-matrix lint format types bench bench-planner bench-sweep wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ bench: $(STAMP) ## the speed goals, each measured against its yardstick in the s
 
 bench-planner: $(STAMP) ## the planner's error on real launches, beside other formulas
 	$(BIN)/python -m bench.planner
+
+bench-sweep: $(STAMP) ## the search of a sweep on simulated machines, beside Optuna's TPE, random choice and the grid
+	for world in bench/worlds/[a-z]*_*.py; do $(BIN)/python -m bench.sweep --world $$world --seeds 0-19 || exit 1; done
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m pip install --quiet build

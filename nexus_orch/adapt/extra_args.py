@@ -120,12 +120,16 @@ def is_settable(spec: RunSpec, key: str) -> bool:
     return True
 
 
+_EVERYWHERE = RunSpec(name="")
+"""The settings that every run has."""
+
+
 def read_pin(spec: RunSpec, key: str) -> Any:
     """The value that somebody gave this setting, None where it is open or what every run has."""
     if not is_settable(spec, key):
         return None
-    value, everywhere = spec.get(key), RunSpec(name="")
-    is_default = is_settable(everywhere, key) and value == everywhere.get(key)
+    value = spec.get(key)
+    is_default = is_settable(_EVERYWHERE, key) and value == _EVERYWHERE.get(key)
     return None if is_default or value == "auto" else value
 
 

@@ -56,7 +56,7 @@ class TableAdapter:
         parts += [guard(plan, engine) for guard in self.guards]
         parts.append(self._refuse_unknown(plan))
         said = {flag: key for part in parts for flag, key in part.said.items()}
-        silent = _find_silent(self.table, plan, engine)
+        silent = _find_silent(self.table, plan, engine) if plan.spec.serve.extra_args else {}
         parts.append(check_extra_args(plan.spec, engine, {**silent, **said}))
         return _join(parts)
 

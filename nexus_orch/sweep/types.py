@@ -39,7 +39,7 @@ class Prior:
 
 
 @dataclass(frozen=True)
-class Point:
+class GridPoint:
     """One combination of the grid: `settings` are its own values by key, `overrides` the same for the command line."""
 
     number: int
@@ -92,7 +92,7 @@ class Costs:
 class Task:
     """All that a search is about. It does not change while the sweep runs."""
 
-    points: tuple[Point, ...]
+    points: tuple[GridPoint, ...]
     goal: Goal = field(default_factory=Goal)
     budget: Budget = field(default_factory=Budget)
     costs: Costs = field(default_factory=Costs)
@@ -113,7 +113,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Started:
+class LaunchEnded:
     """A launch came to an end: the engine is ready (`cause` None), or why it is not (one of CAUSES, or any other)."""
 
     point: int
@@ -166,14 +166,14 @@ class Ended:
     slot: int = 0
 
 
-Outcome = Begun | Started | Speed | Soaked | Ended
+Outcome = Begun | LaunchEnded | Speed | Soaked | Ended
 
 
 # What to do next.
 
 
 @dataclass(frozen=True)
-class Launch:
+class LaunchPoint:
     """Stop the engine that runs in the slot, if any, and start this point's."""
 
     point: int
@@ -213,7 +213,7 @@ class Finish:
     reason: str
 
 
-Step = Launch | Measure | Soak | Wait | Finish
+Step = LaunchPoint | Measure | Soak | Wait | Finish
 
 By = Literal["plan", "dominance", "memory", "started", "measured", "unstable", "constraint"]
 """What decided a point: the plan; a start of a point that takes less; what starts measured of memory; its own failed
@@ -249,7 +249,7 @@ class Pick:
 
 
 @dataclass(frozen=True)
-class Decision:
+class SearchDecision:
     """The next step of a slot, and how the sweep stands."""
 
     step: Step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from nexus_orch.errors import Problem
@@ -175,7 +176,7 @@ class Plan:
     """How the launch must show that weights are in host RAM; None where all of them stay on the cards, or the loader
     does not say."""
 
-    @property
+    @cached_property
     def settings(self) -> Mapping[str, Any]:
         """The version-free settings by configuration key; an adapter translates them for the engine."""
         return {choice.key: choice.value for choice in self.choices}

@@ -232,7 +232,9 @@ class RunSpec:
         """The value at a dotted key such as "memory.kv_cache.dtype". Raises AttributeError for an unknown key."""
         value: Any = self
         for part in key.split("."):
-            value = value[part] if isinstance(value, Mapping) else getattr(value, part)
+            # records are asked for first: a plan asks for hundreds of values, and whether one is a Mapping is slow
+            is_mapping = not hasattr(value, "__dataclass_fields__") and isinstance(value, Mapping)
+            value = value[part] if is_mapping else getattr(value, part)
         return value
 
     def is_open(self, key: str) -> bool:

@@ -16,7 +16,7 @@ from nexus_orch.errors import ConfigError, Problem, render_value
 from nexus_orch.plugin_manager import Plugins
 from nexus_orch.session.prepare import Preparation, make_preparation, read_facts
 from nexus_orch.sweep.expansion.grid import Grid, read_grid
-from nexus_orch.sweep.types import Point, Prior
+from nexus_orch.sweep.types import GridPoint, Prior
 from nexus_orch.types import Facts, Plan, RunSpec
 
 HOPELESS_SHARE = 0.1
@@ -32,7 +32,7 @@ CONCURRENCY = "workload.concurrency"
 class Expansion:
     """The points of a grid, in its order, and the requests at once at which they are compared."""
 
-    points: tuple[Point, ...]
+    points: tuple[GridPoint, ...]
     concurrency: int
     loads: tuple[int, ...] = ()
     """Further numbers of requests at once that the grid names."""
@@ -75,12 +75,12 @@ class _Planner:
     _engines: dict[object, int] = field(default_factory=dict)
     _seen: set[object] = field(default_factory=set)
 
-    def points(self) -> Iterator[Point]:
+    def points(self) -> Iterator[GridPoint]:
         for number, (written, settled) in enumerate(self.grid.combinations()):
             overrides = tuple(f"{key}={render_value(value)}" for key, value in written.items())
-            yield self._point(Point(number, written, overrides, number), settled)
+            yield self._point(GridPoint(number, written, overrides, number), settled)
 
-    def _point(self, point: Point, settled: Mapping[str, Any]) -> Point:
+    def _point(self, point: GridPoint, settled: Mapping[str, Any]) -> GridPoint:
         spec = self._spec(settled)
         mistakes = (*self.plugins.judge(spec), *judge_contradictions(spec), *judge_unbuilt(spec))
         if mistakes:
@@ -179,9 +179,9 @@ def _is_near(plan: Plan, prior: Prior) -> bool:
     return cards_only and prior.spare_bytes > -HOPELESS_SHARE * prior.budget_bytes
 
 
-def _no_point_left(points: Sequence[Point], grid: Grid) -> Iterator[Problem]:
+def _no_point_left(points: Sequence[GridPoint], grid: Grid) -> Iterator[Problem]:
     """One problem for each reason, with how many points it refuses."""
-    reasons: dict[str, list[Point]] = {}
+    reasons: dict[str, list[GridPoint]] = {}
     for point in points:
         reasons.setdefault(str(point.refusal), []).append(point)
     for reason, refused in list(reasons.items())[:5]:
