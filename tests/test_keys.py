@@ -85,6 +85,16 @@ OURS: Mapping[str, str] = {
     "limits.pressure_seconds": "nexus_orch/session/dynamic.py",
     "limits.drain_seconds": "nexus_orch/session/dynamic.py",
     "limits.body_mib": "nexus_orch/session/door.py",
+    "evidence.engine_version": "nexus_orch/plan/answer/evidence.py",
+    "evidence.driver": "nexus_orch/plan/answer/evidence.py",
+    "evidence.cards": "nexus_orch/plan/answer/evidence.py",
+    "evidence.date": "nexus_orch/plan/answer/evidence.py",
+    "evidence.tokens_per_second": "nexus_orch/plan/answer/evidence.py",
+    "evidence.concurrency": "nexus_orch/plan/answer/evidence.py",
+    "evidence.first_token_seconds": "nexus_orch/plan/answer/evidence.py",
+    "evidence.starts": "nexus_orch/plan/answer/evidence.py",
+    "evidence.soaked_requests": "nexus_orch/plan/answer/evidence.py",
+    "evidence.failure_bound": "nexus_orch/plan/answer/evidence.py",
     "plugin": "nexus_orch/plan/answer/settings.py",
 }
 """Keys that no option of an engine says, each with the file that acts on it."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from nexus_orch.types import (
     EngineSpec,
+    EvidenceSpec,
     GpuSpec,
     HardwareSpec,
     HostSpec,
@@ -40,6 +41,7 @@ def make_spec(values: Values, choices: Mapping[str, Any], origins: Mapping[str, 
         workload=WorkloadSpec(**_section(values, "workload")),
         probe=ProbeSpec(**_section(values, "probe")),
         limits=LimitsSpec(**_section(values, "limits")),
+        evidence=EvidenceSpec(**_section(values, "evidence")),
         plugin=_section(values, "plugin"),
         origins=origins,
     )

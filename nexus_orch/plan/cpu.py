@@ -9,6 +9,8 @@ from functools import cached_property
 
 from nexus_orch.contracts import Refusal
 from nexus_orch.errors import Problem
+from nexus_orch.plan.answer.evidence import evidence_notes
+from nexus_orch.plan.answer.exposure import exposure_notes
 from nexus_orch.plan.answer.settings import model_choices, passed_choices, serve_choices
 from nexus_orch.plan.asked.inputs import Inputs
 from nexus_orch.plan.asked.lora import StageLayers
@@ -186,7 +188,13 @@ def make_cpu_plan(inputs: Inputs, parallelism: Parallelism, problems: list[Probl
         max_model_len=length,
         max_concurrency=round(concurrency, 2),
         problems=tuple(problems),
-        notes=(*inputs.notes, *inputs.facts.machine.notes, *inputs.facts.engine.notes),
+        notes=(
+            *inputs.notes,
+            *inputs.facts.machine.notes,
+            *inputs.facts.engine.notes,
+            *exposure_notes(inputs.spec.serve),
+            *evidence_notes(inputs.spec.evidence, inputs.facts),
+        ),
     )
 
 

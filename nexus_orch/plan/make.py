@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from nexus_orch.contracts import Loader
 from nexus_orch.errors import Problem
 from nexus_orch.plan.answer.elsewhere import judge_elsewhere
+from nexus_orch.plan.answer.evidence import evidence_notes
 from nexus_orch.plan.answer.exposure import exposure_notes
 from nexus_orch.plan.answer.host_remedies import find_host_remedy
 from nexus_orch.plan.answer.ram_first import with_ram_first
@@ -164,7 +165,7 @@ def _predict(settled: Settled, *, borderline: bool) -> Prediction:
 
 def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: list[Problem]) -> tuple[str, ...]:
     notes = [*inputs.notes, *inputs.facts.model.notes, *inputs.facts.machine.notes, *inputs.facts.engine.notes]
-    notes += exposure_notes(inputs.spec.serve)
+    notes += [*exposure_notes(inputs.spec.serve), *evidence_notes(inputs.spec.evidence, inputs.facts)]
     notes += [f"{name} cannot serve this run: {refusal.reason}" for name, refusal in chosen.refused.items()]
     outside = settled.draft.outside_bytes(settled.placement)
     if outside >= SMALLEST_TOLD_BYTES:

@@ -41,6 +41,7 @@ from nexus_orch.types.pressure import Finding, PressureKind
 from nexus_orch.types.process import ProcessKey
 from nexus_orch.types.spec import (
     EngineSpec,
+    EvidenceSpec,
     GpuSpec,
     HardwareSpec,
     HostSpec,
@@ -100,6 +101,7 @@ __all__ = [
     "Emit",
     "EngineFacts",
     "EngineSpec",
+    "EvidenceSpec",
     "Exited",
     "Facts",
     "Failed",

@@ -212,6 +212,26 @@ class LimitsSpec:
 
 
 @dataclass(frozen=True)
+class EvidenceSpec:
+    """What a sweep measured of the profile that it wrote; it decides nothing. A plan says when it no longer holds."""
+
+    engine_version: str | None = None
+    driver: str | None = None
+    cards: str | None = None
+    """As "2 x NVIDIA GeForce RTX 4090"."""
+    date: str | None = None
+    tokens_per_second: float | None = None
+    """Output tokens of `concurrency` requests together."""
+    concurrency: int | None = None
+    first_token_seconds: float | None = None
+    starts: int | None = None
+    """Engine starts in which it was measured."""
+    soaked_requests: int | None = None
+    failure_bound: float | None = None
+    """Fewer of its requests fail than this share, with 95 % confidence."""
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """A validated run. `origins` maps each dotted key to the file or command line that set it."""
 
@@ -224,6 +244,7 @@ class RunSpec:
     workload: WorkloadSpec = field(default_factory=WorkloadSpec)
     probe: ProbeSpec = field(default_factory=ProbeSpec)
     limits: LimitsSpec = field(default_factory=LimitsSpec)
+    evidence: EvidenceSpec = field(default_factory=EvidenceSpec)
     plugin: Mapping[str, Any] = field(default_factory=dict)
     """Settings that plugins add; an adapter must know each of them."""
     origins: Mapping[str, str] = field(default_factory=dict)
