@@ -19,9 +19,9 @@ COLOURS = {
     "unstable": "#edae49",
     "failed": "#8d99ae",
     "decided": "#cdd5df",
-    "open": "#cdd5df",
+    "open": "#e6eaf0",
 }
-KIND_COLOURS = ("#30638e", "#8d99ae", "#edae49", "#66a182", "#cdd5df", "#d1495b")
+KIND_COLOURS = ("#30638e", "#66a182", "#edae49", "#d1495b", "#8d99ae", "#e6eaf0")
 OFFLOAD = ("memory.cpu_offload_gib", "memory.kv_offload_gib")
 CONTEXT, REQUESTS = "model.max_model_len", "serve.max_num_seqs"
 
@@ -115,7 +115,7 @@ def _launches(story: SweepStory) -> Plot | None:
             axes.scatter(bad, [0.0] * len(bad), marker="x", color=COLOURS["failed"], label="no speed", clip_on=False)
         axes.set_xlabel("engine start")
         axes.set_ylabel(f"tokens/s, {story.goal.concurrency} at once")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(loc="lower right")
 
@@ -149,7 +149,7 @@ def _frontier(story: SweepStory) -> Plot | None:
         return None
 
     def draw(axes: Any) -> None:
-        for state in ("decided", "failed", "unstable", "measured", "pick"):
+        for state in ("decided", "open", "failed", "unstable", "measured", "pick"):
             chosen = [x for x in points if x.state == state]
             if chosen:
                 speeds = [x.tokens_per_second or 0.0 for x in chosen]
@@ -187,9 +187,10 @@ def _against_offload(story: SweepStory, key: str) -> Plot | None:
         if planned:
             axes.scatter(*zip(*planned, strict=True), facecolors="none", edgecolors="#8d99ae", label="planned")
             axes.legend()
+        axes.set_xticks(sorted({x.settings[key] for x in points}))
         axes.set_xlabel(key)
         axes.set_ylabel(f"tokens/s, {story.goal.concurrency} at once")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
 
     return _draw(draw, f"Speed against {key}", f"{len(points)} measured points; hollow ones are the plan's.")
 
