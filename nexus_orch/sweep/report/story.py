@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 from nexus_orch.sweep.types import (
     INTERRUPTED,
-    Decision,
     Ended,
     Finish,
     Goal,
+    GridPoint,
+    LaunchEnded,
     Outcome,
-    Point,
+    SearchDecision,
     Soaked,
     Speed,
-    Started,
     Task,
 )
 
@@ -78,7 +78,7 @@ class SweepStory:
     goal: Goal
     points: tuple[PointStory, ...]
     launches: tuple[LaunchStory, ...]
-    decision: Decision
+    decision: SearchDecision
     """How the sweep stands after all its outcomes."""
 
     @property
@@ -90,7 +90,7 @@ class SweepStory:
         return isinstance(self.decision.step, Finish)
 
 
-def make_story(task: Task, outcomes: Sequence[Outcome], decision: Decision) -> SweepStory:
+def make_story(task: Task, outcomes: Sequence[Outcome], decision: SearchDecision) -> SweepStory:
     """The story of a sweep. `decision` is the search's on these outcomes."""
     told = {verdict.point: verdict for verdict in decision.verdicts}
     by_point: dict[int, list[Outcome]] = {}
@@ -109,18 +109,18 @@ def make_story(task: Task, outcomes: Sequence[Outcome], decision: Decision) -> S
     )
 
 
-def _find_keys(points: Sequence[Point]) -> tuple[str, ...]:
+def _find_keys(points: Sequence[GridPoint]) -> tuple[str, ...]:
     keys = dict.fromkeys(key for point in points for key in point.settings)
     return tuple(key for key in keys if len({repr(point.settings.get(key)) for point in points}) > 1) or tuple(keys)
 
 
-def _tell_point(point: Point, outcomes: Sequence[Outcome], concurrency: int) -> PointStory:
+def _tell_point(point: GridPoint, outcomes: Sequence[Outcome], concurrency: int) -> PointStory:
     prior = point.prior
     good = [x for x in outcomes if isinstance(x, Speed) and not x.is_spoilt and not x.failed]
     at_goal = [x for x in good if x.concurrency == concurrency]
     speeds = [x.tokens_per_second for x in at_goal]
     middle = median(speeds) if speeds else None
-    starts = [x for x in outcomes if isinstance(x, Started) and x.cause != INTERRUPTED]
+    starts = [x for x in outcomes if isinstance(x, LaunchEnded) and x.cause != INTERRUPTED]
     soaks = [x for x in outcomes if isinstance(x, Soaked)]
     loads = sorted({x.concurrency for x in good})
     return PointStory(
@@ -150,7 +150,7 @@ def _middle(values: Iterable[float | None]) -> float | None:
     return median(found) if found else None
 
 
-def _state_of(point: Point, story: PointStory, *, is_pick: bool, is_decided: bool) -> PointState:
+def _state_of(point: GridPoint, story: PointStory, *, is_pick: bool, is_decided: bool) -> PointState:
     if is_pick:
         return "pick"
     if story.soaked_failed or "accumulated" in story.reason or story.reason.startswith("died"):
@@ -174,13 +174,13 @@ def _find_trouble(outcomes: Sequence[Outcome]) -> Iterator[str]:
         match outcome:
             case Ended(cause=cause) if cause not in (None, INTERRUPTED):
                 yield f"died while it was measured: {cause}"
-            case Started(cause=cause) if cause not in (None, INTERRUPTED):
+            case LaunchEnded(cause=cause) if cause not in (None, INTERRUPTED):
                 yield f"did not become ready: {cause}"
 
 
 def _tell_launches(task: Task, outcomes: Sequence[Outcome]) -> Iterator[LaunchStory]:
     """The starts in their order, each with what was measured in it: up to the next start in the same slot."""
-    starts = [(place, x) for place, x in enumerate(outcomes) if isinstance(x, Started) and x.cause != INTERRUPTED]
+    starts = [(place, x) for place, x in enumerate(outcomes) if isinstance(x, LaunchEnded) and x.cause != INTERRUPTED]
     for number, (place, start) in enumerate(starts, 1):
         follow = next((later for later, x in starts if later > place and x.slot == start.slot), len(outcomes))
         within = [x for x in outcomes[place:follow] if x.slot == start.slot and x.point == start.point]

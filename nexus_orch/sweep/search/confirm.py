@@ -50,7 +50,9 @@ def next_confirmation(state: SweepState, measured: Mapping[int, MeasuredPoint]) 
     if winner.confirming and not any(x.confirming for x in ranked[1:]) and rivals and left > needs:
         rival = rivals[0].point
         if rival not in begun:
-            return LaunchPoint(rival, f"it is within 2.5 % of point {winner.point}: their repeats are interleaved", True)
+            return LaunchPoint(
+                rival, f"it is within 2.5 % of point {winner.point}: their repeats are interleaved", True
+            )
     finishing = _affordable(ranked, left)
     if finishing is None or finishing.point in begun:
         return None

@@ -11,7 +11,7 @@ from nexus_orch.sweep.search.running import next_on_engine
 from nexus_orch.sweep.search.space import Space
 from nexus_orch.sweep.search.standing import MeasuredPoint, candidates, list_measured, list_verdicts, make_pick
 from nexus_orch.sweep.search.state import SweepState, fold
-from nexus_orch.sweep.types import SearchDecision, Finish, Outcome, Pick, GridPoint, Step, Task, Verdict, Wait
+from nexus_orch.sweep.types import Finish, GridPoint, Outcome, Pick, SearchDecision, Step, Task, Verdict, Wait
 
 _LAST: list[tuple[tuple[GridPoint, ...], Space]] = []
 

@@ -14,7 +14,7 @@ from nexus_orch.sweep.search.readiness import is_hopeless
 from nexus_orch.sweep.search.space import Space
 from nexus_orch.sweep.search.stability import Health, judge_health
 from nexus_orch.sweep.search.state import PointStart, SweepState
-from nexus_orch.sweep.types import Goal, Pick, GridPoint, Task, Verdict
+from nexus_orch.sweep.types import Goal, GridPoint, Pick, Task, Verdict
 
 SLOWED_ERRORS = 2.0
 """Standard errors below the fastest start of a point beyond which another start was slowed down."""

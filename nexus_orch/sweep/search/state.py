@@ -10,10 +10,10 @@ from nexus_orch.sweep.types import (
     INTERRUPTED,
     Begun,
     Ended,
+    LaunchEnded,
     Outcome,
     Soaked,
     Speed,
-    LaunchEnded,
     Task,
 )
 

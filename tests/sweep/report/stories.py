@@ -6,17 +6,17 @@ from nexus_orch.sweep.report.story import SweepStory, make_story
 from nexus_orch.sweep.types import (
     INTERRUPTED,
     Begun,
-    Decision,
     Ended,
     Finish,
     Goal,
+    GridPoint,
+    LaunchEnded,
     Outcome,
     Pick,
-    Point,
     Prior,
+    SearchDecision,
     Soaked,
     Speed,
-    Started,
     Task,
     Verdict,
 )
@@ -35,7 +35,7 @@ def make_prior(speed: float) -> Prior:
 
 def make_task() -> Task:
     points = tuple(
-        Point(
+        GridPoint(
             number,
             settings,
             tuple(f"{key}={value}" for key, value in settings.items()),
@@ -51,27 +51,27 @@ def make_task() -> Task:
 def outcomes() -> tuple[Outcome, ...]:
     return (
         Begun(2),
-        Started(2, None, 91_234, 3.0),
+        LaunchEnded(2, None, 91_234, 3.0),
         Speed(2, 16, 400.0, 0.9, 0.03, 0, 64, True, 1.0),
         Speed(2, 16, 600.0, 0.5, 0.02, 0, 64, False, 1.0),
         Speed(2, 4, 200.0, 0.2, 0.01, 0, 16, False, 1.0),
         Ended(2),
-        Started(3, INTERRUPTED, None, 0.5),
-        Started(6, "no_kv_cache_memory", None, 2.0),
-        Started(5, None, 95_000, 3.0),
+        LaunchEnded(3, INTERRUPTED, None, 0.5),
+        LaunchEnded(6, "no_kv_cache_memory", None, 2.0),
+        LaunchEnded(5, None, 95_000, 3.0),
         Speed(5, 16, 720.0, 0.4, 0.02, 0, 64, False, 1.0),
         Soaked(5, 1, 300, 24_300, None, None, 5.0),
-        Started(3, None, 90_000, 3.0),
+        LaunchEnded(3, None, 90_000, 3.0),
         Speed(3, 16, 700.0, 0.4, 0.02, 0, 64, False, 1.0),
         Soaked(3, 0, 1_240, None, 1e6, 5e6, 12.0),
         Ended(3),
-        Started(3, None, 90_000, 3.0, is_confirming=True),
+        LaunchEnded(3, None, 90_000, 3.0, is_confirming=True),
         Speed(3, 16, 710.0, 0.41, 0.02, 0, 64, False, 1.0),
         Ended(3),
     )
 
 
-def make_decision(*, is_over: bool = True) -> Decision:
+def make_decision(*, is_over: bool = True) -> SearchDecision:
     pick = Pick(3, 705.0, 0.014, 2, 1_240, 0.0024, True, "the fastest that is stable")
     verdicts = (
         Verdict(7, "plan", "weights do not fit: 3.1 GiB are missing"),
@@ -79,7 +79,9 @@ def make_decision(*, is_over: bool = True) -> Decision:
         Verdict(6, "started", "its own start failed"),
     )
     step = Finish(3, "confirmed by 1 further start") if is_over else Finish(None, "nothing was stable")
-    return Decision(step, verdicts, pick if is_over else None, 5, 1, 42.0, 2, 0, 0.0, ("the plan's ranking holds",))
+    return SearchDecision(
+        step, verdicts, pick if is_over else None, 5, 1, 42.0, 2, 0, 0.0, ("the plan's ranking holds",)
+    )
 
 
 def tell(*, is_over: bool = True) -> SweepStory:

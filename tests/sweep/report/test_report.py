@@ -13,7 +13,7 @@ from nexus_orch.sweep.report.page import render_page
 from nexus_orch.sweep.report.plots import MemoryBar, draw_plots
 from nexus_orch.sweep.report.story import PointStory, make_story
 from nexus_orch.sweep.report.table import render_csv, render_markdown, render_text
-from nexus_orch.sweep.types import Speed, Started
+from nexus_orch.sweep.types import LaunchEnded, Speed
 from nexus_orch.types import GIB
 from tests.sweep.report.stories import GRID, make_decision, make_task, tell
 
@@ -60,8 +60,8 @@ def test_the_launches_stand_in_their_order_each_with_what_was_measured_in_it() -
 
 def test_two_slots_are_kept_apart() -> None:
     happened = (
-        Started(0, None, 1, 1.0, slot=0),
-        Started(1, None, 1, 1.0, slot=1),
+        LaunchEnded(0, None, 1, 1.0, slot=0),
+        LaunchEnded(1, None, 1, 1.0, slot=1),
         Speed(1, 16, 200.0, slot=1),
         Speed(0, 16, 100.0, slot=0),
     )
