@@ -49,13 +49,9 @@ CORPUS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "speculation as JSON": (
         'vllm serve org/m --speculative-config \'{"method": "ngram", "num_speculative_tokens": 3}\' -O3 --seed 1',
         {
-            "serve.extra_args": (
-                "--speculative-config",
-                '{"method": "ngram", "num_speculative_tokens": 3}',
-                "-O3",
-                "--seed",
-                "1",
-            )
+            "serve.speculative.method": "ngram",
+            "serve.speculative.num_speculative_tokens": 3,
+            "serve.extra_args": ("-O3", "--seed", "1"),
         },
     ),
     "a server of the CPU": (

@@ -11,7 +11,7 @@ from nexus_orch.errors import ConfigError, Problem
 
 _OTHERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("SGLang", re.compile(r"sglang\.launch_server|sglang serve|lmsysorg/sglang")),
-    ("llama.cpp", re.compile(r"\bllama-server\b|llama_cpp\.server|ggml-org/llama\.cpp")),
+    ("llama.cpp", re.compile(r"(?<![\w-])llama-server\b|llama_cpp\.server|ggml-org/llama\.cpp")),
     ("Ollama", re.compile(r"\bollama (?:serve|run)\b|ollama/ollama")),
     ("Text Generation Inference", re.compile(r"text-generation-launcher|text-generation-inference")),
     ("TensorRT-LLM", re.compile(r"\btrtllm-serve\b|tensorrt_llm")),
@@ -87,7 +87,7 @@ def explain_nothing(text: str, name: str, what_is_read: str) -> ConfigError:
         how = "a service is built from a Dockerfile, which holds the command"
         said = f"{name} starts no vLLM server: {how}", f"name the Dockerfile, or write the command: {_BY_HAND}"
     elif what is None and _OPTIONS.search(text):
-        said = f"{name} holds options of vLLM, and no command that starts it with a model", _BY_HAND
+        said = f"{name} holds options of vLLM, and no start of it with a model was found", _BY_HAND
     else:
         said = f"{name} starts no vLLM server{what or ''}", f"what is read: {what_is_read}"
     return _refused(*said)

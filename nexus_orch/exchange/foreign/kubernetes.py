@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nexus_orch.exchange.foreign.documents import count_of, mapping_of, mappings, text_of, texts
-from nexus_orch.exchange.foreign.shell import Place, find_starts
+from nexus_orch.exchange.foreign.shell import SHELLS, Place, find_starts
 from nexus_orch.exchange.start import Beside, Container, Start, make_reference
 from nexus_orch.exchange.text.secrets import API_KEY_VARIABLE
 
 _DEEPEST = 100
-_VARIABLE = re.compile(r"\$\$|\$\((\w+)\)")
+_VARIABLE = re.compile(r"\$\$|\$\((\w+)\)|\$\{([A-Za-z_]\w*)\}")
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,10 @@ def parse_container(place: str, content: Mapping[str, Any], cluster: Cluster) ->
     )
     container = Container(text_of(content.get("image")), mounts)
     known = {**{name: value for name, value in beside.variables.items() if name.startswith("LWS_")}, **env}
-    arguments = [expand(word, known, beside) for word in texts(content.get("args"))]
-    command = [expand(word, known, beside) for word in texts(content.get("command"))]
+    given = [*texts(content.get("command")), *texts(content.get("args"))]
+    for_shell = bool(given) and given[0].rpartition("/")[2] in SHELLS
+    arguments = [expand(word, known, beside, for_shell=for_shell) for word in texts(content.get("args"))]
+    command = [expand(word, known, beside, for_shell=for_shell) for word in texts(content.get("command"))]
     here = Place(env, place, beside, container, files=_files_of(content, cluster))
     starts = find_starts([*command, *arguments], here)
     if not starts and container.is_vllm and not command:
@@ -182,11 +184,14 @@ def parse_environment(
     return env
 
 
-def expand(value: Any, env: Mapping[str, str], beside: Beside) -> str:
-    """$(NAME) is a variable of the container, `$$` a plain dollar sign."""
+def expand(value: Any, env: Mapping[str, str], beside: Beside, *, for_shell: bool = True) -> str:
+    """$(NAME) is a variable of the container, `$$` a plain dollar sign. ${NAME} is a shell's; where no shell reads the
+    word, another tool fills it in before."""
 
     def value_of(match: re.Match[str]) -> str:
-        name = match[1]
+        name, of_a_tool = match[1], match[2]
+        if of_a_tool is not None:
+            return match[0] if for_shell else beside.told.get(of_a_tool, make_reference(of_a_tool))
         return "$" if name is None else beside.told.get(name, env.get(name, make_reference(name)))
 
     return _VARIABLE.sub(value_of, text_of(value))

@@ -22,10 +22,12 @@ from nexus_orch.exchange.text.server import find_pinned_release, find_server_arg
 from nexus_orch.exchange.text.session import commands_of
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-_TALK = frozenset({"echo", "printf", "pkill", "pgrep", "grep", "which", "alias", "trap", "curl", "kill", "man", "log"})
+_TALK = frozenset(
+    {"echo", "printf", "pkill", "pgrep", "grep", "which", "alias", "trap", "curl", "kill", "man", "log"}
+) | {*("chmod", "chown", "cp", "mv", "rm", "ls", "touch", "ln", "mkdir", "scp", "rsync", "sed", "less", "head", "tail")}
 """Commands that may name vLLM without starting it."""
 _WRAPPERS = frozenset({"env", "/usr/bin/env", "exec", "nohup", "time", "sudo", "command", "-E", "export", "set"})
-_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ash", "ksh"})
+SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ash", "ksh"})
 _OLD_SERVER = (
     "vllm.entrypoints.api_server is an old server for tests without OpenAI's routes; it is read as `vllm serve`, which "
     "has them"
@@ -70,6 +72,7 @@ def parse_script(
         exported=set(place.env),
         positionals=None if positionals is None else list(positionals),
         files=dict(place.files),
+        reads=lambda path: _read(path, place),
         release=place.release or (logged[1] if logged is not None else None),
     )
     state.variables.setdefault("0", f"{place.beside.variables.get('PWD', '.')}/script")
@@ -81,8 +84,9 @@ def parse_script(
         told=dict(place.beside.told),
         place="" if names_lines else place.name,
     )
-    states = runner.run_text(text, state, line)
-    starts = choose_ways(states)
+    starts = choose_ways(runner.run_text(text, state.copy(), line))
+    if not starts and not place.depth:
+        starts = choose_ways(runner.run_text(text, replace(state, opens_empty=True), line))
     return starts if starts or place.depth else _in_uncalled_functions(text, place, runner, line)
 
 
@@ -126,6 +130,8 @@ def find_starts(words: Sequence[str], place: Place, *, stdin: str | None = None)
     run = find_docker_run(rest)
     if run is not None:
         return _find_in_container(run, place)
+    if rest[0].rpartition("/")[2] in ("kubectl", "oc") and not {"apply", "create", "replace"}.isdisjoint(rest[1:4]):
+        return _find_in_manifest(rest, place, stdin)
     place = _of_named_container(rest, place)
     arguments = find_server_arguments(rest)
     if arguments is not None:
@@ -178,11 +184,22 @@ def _find_in_container(run: Sequence[str], place: Place) -> list[Start]:
     return [replace(start.with_notes(*parsed.notes), cards=start.cards or parsed.cards) for start in starts]
 
 
+def _find_in_manifest(words: Sequence[str], place: Place, stdin: str | None) -> list[Start]:
+    """The starts in what `kubectl apply -f FILE` is given: a file of the script's own, one beside it, or its input."""
+    from nexus_orch.exchange.foreign.sources import parse_documents  # noqa: PLC0415 - it reads scripts itself
+
+    named = [words[index + 1] for index, word in enumerate(words[:-1]) if word in ("-f", "--filename")]
+    texts = [stdin if name == "-" else _read(name, place) for name in named]
+    return [
+        start for text in texts if text is not None for start in parse_documents(text, "the manifest", place.beside)
+    ]
+
+
 def _nested_script(words: Sequence[str], place: Place, stdin: str | None) -> tuple[str, list[str]] | None:
     """The script that a shell among these words is given, and its arguments."""
     for index, word in enumerate(words):
         name = word.rpartition("/")[2]
-        if name in _SHELLS:
+        if name in SHELLS:
             return _of_shell(words[index + 1 :], place, stdin)
         is_script = name.endswith(".sh") or (index == 0 and "/" in word)
         if is_script and (text := _read(word, place)) is not None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
+from nexus_orch.errors import ConfigError
 from nexus_orch.exchange.foreign.anywhere import find_anywhere
 from nexus_orch.exchange.foreign.compose_file import parse_compose
 from nexus_orch.exchange.foreign.dockerfile import LOOKS_LIKE, parse_dockerfile
@@ -29,7 +30,7 @@ from nexus_orch.exchange.foreign.slurm import read_job
 from nexus_orch.exchange.foreign.systemd import parse_unit
 from nexus_orch.exchange.foreign.tasks import is_dstack, is_task, parse_dstack, parse_task
 from nexus_orch.exchange.foreign.windows import is_batch, is_powershell, parse_batch, parse_powershell
-from nexus_orch.exchange.start import Beside, Start, broken
+from nexus_orch.exchange.start import REFERENCE, Beside, Start, broken, name_of
 
 _OBJECT = re.compile(r"\s*\{\s*[\"}]")
 _UNIT = re.compile(r"^\s*(?:ExecStart\s*=|\[(?:Container|Service)\]\s*$)", re.MULTILINE)
@@ -108,6 +109,16 @@ def _parse_script(text: str, name: str, suffix: str, beside: Beside, release: st
     here = replace(beside, variables={**job.variables, **beside.variables}) if job.variables else beside
     starts = parse_script(text, Place(beside=here, release=release))
     return [replace(start, cards=start.cards or job.cards, nodes=max(start.nodes, job.nodes)) for start in starts]
+
+
+def parse_documents(text: str, name: str, beside: Beside) -> list[Start]:
+    """The starts in the documents of YAML text that a script applies; none where it is no YAML. What the script leaves
+    open stands in it as `$(NAME)`, a variable of Kubernetes."""
+    plain = REFERENCE.sub(lambda match: f"$({name_of(match[1])})", text)
+    try:
+        return _parse_documents(read_yaml(plain, name), name, beside)
+    except ConfigError:
+        return []
 
 
 def _parse_documents(documents: Sequence[Any], name: str, beside: Beside) -> list[Start]:

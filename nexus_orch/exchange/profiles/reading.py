@@ -167,6 +167,9 @@ def _take_option(option: Option, start: Start, imported: Imported, reverse: Reve
         _take_unknown_value(option, missing, start, imported)
         return
     placed = next((value for value in given.values if is_placeholder(value)), None)
+    if placed is not None and name in _OF_OTHER_MACHINES:
+        imported.note("left out", f"{given.written}: it stands for what only the machines that run it know")
+        return
     if placed is not None:
         message = f"{name}: {without_mark(placed)} is a placeholder"
         imported.problems.append(Problem(message, remedy="write the value in its place"))

@@ -49,6 +49,11 @@ def judge_word(word: str, imported: Imported) -> None:
     elif _VARIABLE.fullmatch(word):
         message = f"the word {word} belongs to no option, and no shell fills it in here"
         imported.problems.append(Problem(message, remedy="write the value behind its option"))
+    elif word.lower() in ("true", "false"):
+        message = f"the word {word} belongs to no option: a switch such as --enforce-eager takes no value"
+        imported.problems.append(
+            Problem(message, remedy="take it out, or write --no- before a switch that is to be off")
+        )
     else:
         said = without_mark(shown(word)) or _EMPTY
         imported.problems.append(Problem(f"the word {said} belongs to no option", remedy=_OTHER_REMEDY))

@@ -167,6 +167,8 @@ def _take_cards(start: Start, imported: Imported) -> None:
             named = start.env[name]
             if re.fullmatch(r"\d+(,\d+)*", named):
                 imported.set("hardware.gpu.count", named.count(",") + 1, f"{name}={named}")
+    if any(name.startswith(("HCCL_", "VLLM_ASCEND_")) for name in start.env):
+        imported.note("assumed", "variables of Ascend's processors, which are not planned: figures are NVIDIA's cards'")
     image = start.container.image if start.container is not None else ""
     if _OTHER_IMAGES.search(image.lower()) and not any(name in start.env for name in _OTHER_CARDS):
         imported.note("assumed", f"the image {image} is not for NVIDIA's cards: figures are those of NVIDIA's")

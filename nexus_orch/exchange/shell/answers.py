@@ -11,15 +11,27 @@ from nexus_orch.exchange.shell.output import print_of
 from nexus_orch.exchange.shell.state import State
 from nexus_orch.exchange.shell.sums import UnknownError, calculate
 from nexus_orch.exchange.shell.tree import Word
+from nexus_orch.exchange.start import has_reference
 
 _CHANGE = re.compile(r"\s*([A-Za-z_]\w*)\s*(\+\+|--|(?:[-+*]?=)(?!=)\s*(.*))\s*")
+
+
+class _Files:
+    """The files that a script has written, and those beside it."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def __contains__(self, path: object) -> bool:
+        is_path = isinstance(path, str) and bool(path) and not has_reference(path)
+        return is_path and (path in self.state.files or self.state.reads(str(path)) is not None)
 
 
 def judge(words: Sequence[Word], state: State, *, is_double: bool) -> State:
     """The state with the answer of `[ ... ]` or `[[ ... ]]`."""
     expander = Expander(state, print_of, in_condition=True)
     texts = [expander.text(word) for word in words] if is_double else _fields(expander, words)
-    holds = judge_test(texts, state.files, is_double=is_double)
+    holds = judge_test(texts, _Files(state), is_double=is_double)
     return state.says(holds, asks=True, unset=frozenset(expander.unset))
 
 

@@ -55,8 +55,10 @@ def _value(runner: Runner, assignment: Assignment, state: State) -> Value:
     expander = Expander(state, print_of)
     text = _named(runner, assignment.name, expander.text(assignment.value))
     state.origins.pop(assignment.name, None)
-    if expander.unset and assignment.name in runner.told:
+    if (expander.unset or not text) and assignment.name in runner.told:
         return runner.told[assignment.name]
+    if not text and not expander.unset and state.opens_empty:
+        state.origins[assignment.name] = frozenset({assignment.name})
     if expander.unset and not has_reference(text):
         state.origins[assignment.name] = frozenset(expander.unset - {assignment.name})
     if assignment.index is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from nexus_orch.exchange.start import has_reference
@@ -19,13 +19,13 @@ _COMPARES: Mapping[str, Callable[[int, int], bool]] = {
 _DEEPEST = 40
 
 
-def judge_test(words: Sequence[str], files: Mapping[str, str], *, is_double: bool = False) -> bool | None:
+def judge_test(words: Sequence[str], files: Container[str], *, is_double: bool = False) -> bool | None:
     """Whether the condition between the brackets holds. `files` are those that the script has written."""
     return _Reader(list(words), files, is_double=is_double).either(0)
 
 
 class _Reader:
-    def __init__(self, words: list[str], files: Mapping[str, str], *, is_double: bool) -> None:
+    def __init__(self, words: list[str], files: Container[str], *, is_double: bool) -> None:
         self.words = words
         self.files = files
         self.is_double = is_double

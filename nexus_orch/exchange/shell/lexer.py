@@ -12,9 +12,12 @@ _NAME = re.compile(r"[A-Za-z_]\w*|\d+|[@*#?$!-]")
 _PLAIN_NAME = re.compile(r"[A-Za-z_]\w*|\d|[@*#?$!-]")
 PLACEHOLDER = re.compile(r"<(?=[A-Za-z_])[^<>\n|;&(){}$`'\"]{0,80}?(?<![ \t])(?<![ \t]\d)>")
 """`<your model>`: no redirection is written so, and people forget to replace it."""
-BROKEN_CONTINUATION = re.compile(r"\\(?:[ \t]+(?:#[^\n]*)?\r?\n|\r?\n(?=[ \t]*\r?\n))(?:[ \t]*\r?\n)*")
+BROKEN_CONTINUATION = re.compile(
+    r"\\(?:[ \t]+(?:#[^\n]*)?\r?\n(?![ \t]*\r?\n)"
+    r"|[ \t]*\r?\n(?:[ \t]*\r?\n)+(?=[ \t]*(?:[-$\"'#\d{<.\\/]|[\w.-]+[/:])))"
+)
 """A blank or a comment after the backslash, or an empty line after it: the shell ends the command there, the writer
-did not mean to."""
+did not mean to. What follows an empty line must look like more of the command."""
 _CONTINUED = re.compile(r"\\\r?\n")
 WEB_BLANKS = "\u00a0\u2007\u202f"
 """Blanks of web pages: no shell takes them for blanks, and people paste them."""

@@ -174,7 +174,7 @@ class Runner:
 
     def pipeline(self, node: Pipeline, state: State, depth: int) -> list[State]:
         states = [state]
-        for command in node.commands:
+        for command in _fed(node.commands):
             states = self.run_all([command], states, depth + 1)
         for one in states:
             if len(node.commands) > 1:
@@ -192,6 +192,16 @@ class Runner:
             replace(outer.copy(), found=one.found, decisions=one.decisions, notes=one.notes, release=one.release)
             for one in after
         ]
+
+
+def _fed(commands: Sequence[Node]) -> Sequence[Node]:
+    """The commands of a pipe; what `cat` is given in a here-document is the text of the command behind it."""
+    first, *others = commands
+    if not (isinstance(first, Simple) and others and isinstance(others[0], Simple)) or len(first.words) != 1:
+        return commands
+    bodies = tuple(redirect for redirect in first.redirects if redirect.body is not None)
+    is_cat = first.words[0].plain == "cat" and bodies
+    return [replace(others[0], redirects=(*others[0].redirects, *bodies)), *others[1:]] if is_cat else commands
 
 
 def _fill(state: State, names: frozenset[str]) -> None:

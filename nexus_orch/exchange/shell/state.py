@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from nexus_orch.exchange.shell.tree import Node
-from nexus_orch.exchange.start import Start
+from nexus_orch.exchange.start import Start, read_nothing
 
 Value = str | list[str]
 ReadFile = Callable[[str], str | None]
@@ -50,8 +50,11 @@ class State:
     """The arguments; None for a script of whose caller nothing is known."""
     origins: dict[str, frozenset[str]] = field(default_factory=dict)
     """What a variable's value would have come from, had it been set: MODE of `MODE=${1:-small}` comes from 1."""
+    opens_empty: bool = False
+    """A variable that is set to nothing counts as one that is to be filled in."""
     functions: dict[str, Node] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    reads: ReadFile = read_nothing
     found: tuple[Start, ...] = ()
     release: str | None = None
     decisions: tuple[Decision, ...] = ()

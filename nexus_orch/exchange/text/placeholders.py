@@ -13,6 +13,7 @@ _ANY = re.compile(
     | <[A-Za-z_][^<>|/]*[ _-][^<>|/]*>            # <your model>, <MODEL_NAME>; <think> may be meant
     | (?:.*/)?YOUR[-_ ].*                         # YOUR_TOKEN
     | (?:[./~]|[A-Z]:\\)*path[/\\]to([/\\].*)?    # /path/to/template
+    | [xX]{4,}
     | CHANGE[-_]?ME | REPLACE[-_]?ME
     """,
     re.VERBOSE | re.DOTALL,

@@ -12,6 +12,8 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _RELEASE = re.compile(r"v?(\d+\.\d+(?:\.\d+){0,2}(?:\.post\d+)?)(?![.\d])")
 _IMAGE_FILE = re.compile(r"vllm[\w-]*?[-_]v?(\d+\.\d+(?:\.\d+){0,2}(?:\.post\d+)?)\.sif$")
 """A file of Apptainer, which people name like the image that it was made of."""
+_FIRST_YEAR = 20
+"""NVIDIA's own images of vLLM count by year and month (26.05), others by the date."""
 _PINNED = re.compile(r"vllm(?:\[[\w,-]*\])?={2,3}v?(\d+\.\d+(?:\.\d+){0,2}(?:\.post\d+)?)(?![.\d])")
 
 
@@ -40,7 +42,8 @@ def parse_image_release(image: str) -> str | None:
     if not name or "/" in tag or "vllm" not in name.rpartition("/")[2]:
         return None
     match = _RELEASE.match(tag)
-    return match[1] if match else None
+    is_date = match is not None and int(match[1].partition(".")[0]) >= _FIRST_YEAR
+    return match[1] if match is not None and not is_date and "/ai-dynamo/" not in name else None
 
 
 def find_pinned_release(words: Sequence[str]) -> str | None:

@@ -153,7 +153,7 @@ def test_a_file_for_the_server_itself() -> None:
     assert imported.settings["model.path"] == "org/model"
     assert imported.settings["serve.tensor_parallel"] == 2
     assert imported.settings["memory.enforce_eager"] is True
-    assert imported.extra_args == ["--lora-modules", "a=b", "c=d"]
+    assert imported.settings["model.lora.modules"] == ["a=b", "c=d"]
 
 
 ANCESTOR = {

@@ -6,7 +6,8 @@ import pytest
 
 from nexus_orch.errors import ConfigError
 from nexus_orch.exchange.foreign.sources import parse_text
-from nexus_orch.exchange.start import Beside, Start
+from nexus_orch.exchange.start import Beside, Start, reference_of
+from nexus_orch.exchange.text.server import parse_image_release
 from tests.exchange.reading import start_in, starts_in
 
 PAIR = """
@@ -216,3 +217,14 @@ def test_a_file_gives_its_own_variables_to_its_commands(text: str, argv: tuple[s
 def test_what_starts_vllm_in_its_own_way_is_named(text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse_text(text, "file", Beside())
+
+
+def test_what_another_tool_fills_in_before_kubernetes_is_not_known() -> None:
+    pod = "kind: Pod\nspec: {containers: [{image: vllm/vllm-openai, args: ['--model', '${MODEL}']}]}\n"
+    assert reference_of(start_in(pod, "pod.yaml").argv[1]) == "MODEL"
+
+
+def test_an_image_that_counts_by_months_names_no_release() -> None:
+    assert parse_image_release("nvcr.io/nvidia/vllm:26.05-py3") is None
+    assert parse_image_release("lmcache/vllm-openai:2025-05-27-v1") is None
+    assert parse_image_release("vllm/vllm-openai:v0.10.1.1") == "0.10.1.1"

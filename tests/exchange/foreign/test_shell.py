@@ -239,3 +239,61 @@ def test_a_case_that_is_read_for_a_default_says_so() -> None:
 def test_a_script_that_writes_yaml_is_a_script() -> None:
     start = start_in("cat > /tmp/c.yaml <<EOF\nmodel: org/m\nEOF\nvllm serve --config /tmp/c.yaml\n", "serve.sh")
     assert start.files == {"/tmp/c.yaml": "model: org/m\n"}
+
+
+OPTIONS = """
+MODEL=""
+PORT=8000
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --model) MODEL="$2"; shift 2 ;;
+    *) exit 1 ;;
+  esac
+done
+if [ -z "$MODEL" ]; then exit 1; fi
+CMD="vllm serve ${MODEL} --port ${PORT}"
+eval ${CMD}
+"""
+
+
+def test_a_script_whose_options_say_the_model_asks_for_it() -> None:
+    start = start_in(OPTIONS)
+    assert reference_of(start.argv[0]) == "MODEL"
+    found = parse_text(OPTIONS, "serve.sh", Beside(told={"MODEL": "org/m"}))
+    assert isinstance(found, list)
+    assert found[0].argv == ("org/m", "--port", "8000")
+
+
+def test_a_file_beside_the_script_is_there() -> None:
+    text = 'if [ -f "$PWD/.env" ]; then . "$PWD/.env"; else exit 1; fi\nvllm serve $M\n'
+    found = parse_text(text, "serve.sh", Beside({"PWD": "/srv"}, read={"/srv/.env": "M=org/m"}.get))
+    assert isinstance(found, list)
+    assert [start.argv for start in found] == [("org/m",)]
+
+
+@pytest.mark.parametrize("following", ["elif true; then true; fi", "fi; wait", "fi\necho done"])
+def test_a_backslash_before_an_empty_line_ends_before_another_command(following: str) -> None:
+    text = f"if true; then\n  vllm serve org/m \\\n    --port 9 \\\n\n{following}\n"
+    assert start_in(text).argv == ("org/m", "--port", "9")
+
+
+def test_a_script_that_is_written_counts_when_it_is_run() -> None:
+    text = "cat > /w/s.sh <<'E'\nvllm serve ${1:-org/a}\nE\nchmod +x /w/s.sh\n/w/s.sh org/b\n"
+    assert start_in(text).argv == ("org/b",)
+
+
+MANIFEST = """kind: Pod
+spec: {containers: [{image: 'vllm/vllm-openai:v0.11.2', args: [--model, $M]}]}
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"M=org/m\ncat <<EOF | kubectl apply -f -\n{MANIFEST}EOF\n",
+        f"M=org/m\nkubectl apply -f - <<EOF\n{MANIFEST}EOF\n".replace("spec: {", "spec: {a: $B, "),
+        f"M=org/m\ncat > pod.yaml <<EOF\n{MANIFEST}EOF\nkubectl apply -f pod.yaml\n",
+    ],
+)
+def test_a_manifest_that_a_script_applies_is_read(text: str) -> None:
+    assert start_in(text).argv == ("--model", "org/m")
