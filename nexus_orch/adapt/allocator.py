@@ -57,7 +57,8 @@ def _may_grow(plan: Plan, engine: EngineFacts) -> bool:
         engine,
         plan.spec.engine.env,
         plan.spec.serve.extra_args,
-        tensor_parallel=plan.settings.get("serve.tensor_parallel") or 1,
+        tensor_parallel=(plan.settings.get("serve.tensor_parallel") or 1)
+        * (plan.settings.get("serve.data_parallel") or 1),
         is_wsl=bool(plan.settings.get("memory.pin_host")),
         has_connector=_has_connector(plan, engine),
     )

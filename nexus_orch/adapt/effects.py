@@ -68,12 +68,12 @@ EFFECTS: Mapping[str, Effect] = {
     **dict.fromkeys(("--mm-processor-cache-gb", "--mm-processor-cache-type"), Effect("memory", "host RAM for images")),
     **dict.fromkeys(
         (
-            *("--enable-expert-parallel", "--enable-eplb", "--eplb-config", "--num-redundant-experts"),
+            *("--enable-eplb", "--eplb-config", "--num-redundant-experts"),
             *("--expert-placement-strategy", "--enable-ep-weight-filter", "--all2all-backend"),
         ),
         _EXPERTS,
     ),
-    **dict.fromkeys(("--data-parallel-size", "--data-parallel-size-local", "--data-parallel-rank"), _REPLICAS),
+    "--data-parallel-rank": _REPLICAS,
     **dict.fromkeys(("--decode-context-parallel-size", "--prefill-context-parallel-size"), _CONTEXT_PARALLEL),
     **dict.fromkeys(
         (
@@ -88,7 +88,7 @@ EFFECTS: Mapping[str, Effect] = {
         ("--mamba-ssm-cache-dtype", "--mamba-cache-dtype", "--mamba-block-size", "--mamba-cache-mode"), _MAMBA
     ),
     "--kv-cache-dtype-skip-layers": Effect("memory", "the type of some layers' keys and values"),
-    "--enable-prefix-caching": Effect("speed", "prompts that begin alike"),
+    "--enable-prefix-caching": Effect("speed", "prompts that begin alike", "serve.prefix_caching"),
     "--disable-hybrid-kv-cache-manager": Effect("memory", "one cache for layers of all kinds"),
     "--kv-sharing-fast-prefill": Effect("speed", "layers that share keys and values"),
     "--disable-sliding-window": Effect("memory and speed", "how far back attention looks"),
@@ -149,7 +149,8 @@ _COUNTED_SPECULATION = (
     *("--speculative-config", "--speculative-model", "--num-speculative-tokens"),
     *("--spec-method", "--spec-model", "--spec-tokens", "--speculative-draft-tensor-parallel-size"),
 )
-OBEYED = frozenset({"--hf-overrides", "--rope-scaling", "--rope-theta", *_COUNTED_SPECULATION})
+_COUNTED_ENGINES = ("--data-parallel-size", "--data-parallel-size-local", "--enable-expert-parallel")
+OBEYED = frozenset({"--hf-overrides", "--rope-scaling", "--rope-theta", *_COUNTED_SPECULATION, *_COUNTED_ENGINES})
 """Options that the plan counts in full (see `nexus_orch.adapt.overrides` and `nexus_orch.plan.asked.passed`)."""
 
 

@@ -65,6 +65,12 @@ SETTINGS: Table = {
         ),
         Way(env="VLLM_PP_LAYER_PARTITION", write=write_list),
     ),
+    "serve.data_parallel": (
+        Way(device="cpu", silent=(1,), refused="engines side by side are not planned for the CPU engine"),
+        Way("--data-parallel-size", silent=(1,)),
+    ),
+    "serve.expert_parallel": (Way("--enable-expert-parallel", silent=(False,)),),
+    "serve.prefix_caching": (Way("--enable-prefix-caching"),),
     "hardware.gpu.devices": (Way(env="CUDA_VISIBLE_DEVICES", write=write_list),),
     "hardware.gpu.device_order": (Way(env="CUDA_DEVICE_ORDER"),),
     "memory.gpu_memory_utilization": (

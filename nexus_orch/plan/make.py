@@ -174,6 +174,7 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
             "(CUDA graphs, offload buffers, page tables of KV blocks in RAM): the plan leaves that free"
         )
     notes += [*_packing_notes(inputs, settled), *speculation_notes(settled)]
+    notes += _engines_notes(inputs)
     notes += lora_notes(inputs.spec, settled.draft.adapter_bytes, inputs.lora)
     gain = settled.draft.account.peak.later_gain_bytes
     if gain >= SMALLEST_TOLD_BYTES:
@@ -199,6 +200,19 @@ def _notes(inputs: Inputs, chosen: LoaderChoice, settled: Settled, problems: lis
             f"{settled.draft.target.requests}: the others wait"
         )
     return tuple(notes)
+
+
+def _engines_notes(inputs: Inputs) -> tuple[str, ...]:
+    """What the figures of a plan mean where engines run side by side."""
+    engines = inputs.engines
+    if engines == 1:
+        return ()
+    shared = ", and they share the experts" if inputs.architecture.is_moe else ""
+    exchange = "; what their exchange of tokens takes is not counted" if shared else ""
+    return (
+        f"{engines} engines side by side, each with its own cards, weights and KV cache{shared}: figures are of one of "
+        f"them{exchange}",
+    )
 
 
 def _packing_notes(inputs: Inputs, settled: Settled) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from nexus_orch.adapt.effects import tell_uncounted
 from nexus_orch.adapt.models import check_model
 from nexus_orch.adapt.overrides import override_config
 from nexus_orch.adapt.render import shown_launcher
-from nexus_orch.adapt.replicas import check_replicas
 from nexus_orch.choose import choose_adapter, choose_engine, describe_stretch
 from nexus_orch.contracts import EngineOrder, EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
@@ -161,8 +160,7 @@ def _draw(
     engine_port = private_port if spec.serve.front_door else None
     told = plan if engine_port is None else _behind_door(plan, engine_port)
     rendering = adapter.render(_without_settings(told, provider.settings), facts.engine)
-    replicas = check_replicas(spec, facts, plan)
-    found = (*check_model(spec, facts), *((replicas,) if replicas is not None else ()))
+    found = check_model(spec, facts)
     rendering = replace(rendering, problems=(*found, *_suggesting(rendering.problems, provider.settings)))
     substitutions = tuple(choice for choice in rendering.choices if plan.choice(choice.key) is not None)
     plan = replace(

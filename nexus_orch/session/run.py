@@ -345,14 +345,15 @@ def open_record(preparation: Preparation, plugins: Plugins) -> RunWriter:
 def find_cards(plan: Plan, engine: EngineFacts, environ: Mapping[str, str]) -> tuple[int, ...]:
     """The cards that the engine takes, by NVML's index: of those that its environment shows, one for each rank.
 
-    All of them with data parallelism, which the plan does not count. None on the CPU engine, and none for a slice of a
-    card (MIG): what its card holds belongs to others, too.
+    All of them with data parallelism, where the plan is that of one engine. None on the CPU engine, and none for a
+    slice of a card (MIG): what its card holds belongs to others, too.
     """
     if engine.device == "cpu":
         return ()
     with open_nvml() as nvml:
         shown = tuple(device.index for device in read_visible(nvml, environ).devices)
-    return shown if gives(plan, engine, "--data-parallel-size") else shown[: len(plan.per_gpu)]
+    side_by_side = plan.settings.get("serve.data_parallel") or gives(plan, engine, "--data-parallel-size")
+    return shown if side_by_side else shown[: len(plan.per_gpu)]
 
 
 def judge_end(run_id: str, end: AttemptEnd) -> RunOutcome:

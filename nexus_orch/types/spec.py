@@ -149,6 +149,11 @@ class ServeSpec:
     pipeline_parallel: int | None = None
     pipeline_partition: tuple[int, ...] | None = None
     """Layers on each pipeline stage."""
+    data_parallel: int | None = None
+    """Engines side by side, each with its own KV cache; they share the experts of a model."""
+    expert_parallel: bool | None = None
+    """Whole experts lie on each rank, instead of a part of each."""
+    prefix_caching: bool | None = None
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
     cpu_threads_bind: str | None = None

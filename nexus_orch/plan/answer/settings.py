@@ -19,6 +19,7 @@ _PASSED_ON = (
     "memory.kv_cache.calculate_scales",
 )
 """Settings that the planner takes into account when they are pinned and otherwise leaves to the engine."""
+_ENGINES = ("serve.data_parallel", "serve.expert_parallel", "serve.prefix_caching")
 _SPECULATIVE = tuple(
     f"serve.speculative.{name}"
     for name in (
@@ -63,7 +64,7 @@ def _model_path(inputs: Inputs) -> Choice:
 
 def passed_choices(inputs: Inputs) -> tuple[Choice, ...]:
     """Pinned settings that are handed on as they are."""
-    keys = (*_LORA, *_PASSED_ON, *_SPECULATIVE)
+    keys = (*_LORA, *_PASSED_ON, *_ENGINES, *_SPECULATIVE)
     return tuple(inputs.fixed.choice(key, None, "") for key in keys if inputs.fixed.has(key))
 
 

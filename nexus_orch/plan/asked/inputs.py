@@ -76,7 +76,8 @@ class Inputs:
     ) -> CacheShape:
         """What decides the pages of the KV cache; `ranks` are those of tensor and pipeline parallelism."""
         passed = self.passed
-        wants = passed.caches_prefixes
+        pinned = self.spec.serve.prefix_caching
+        wants = passed.caches_prefixes if pinned is None else pinned
         state_type = passed.state_dtype if passed.state_dtype != "auto" else None
         return CacheShape(
             ranks[0],
@@ -117,6 +118,16 @@ class Inputs:
     def draft_layers(self) -> tuple[Layer, ...]:
         """Layers of the draft, which keep keys and values beside the model's own, on the last stage."""
         return () if self.speculation is None else self.speculation.layers
+
+    @property
+    def data_parallel(self) -> int:
+        """Engines side by side, on all machines."""
+        return self.spec.serve.data_parallel or self.passed.data_parallel or 1
+
+    @property
+    def engines(self) -> int:
+        """Those of them that run on this machine."""
+        return min(self.data_parallel, self.passed.local_engines or self.data_parallel)
 
     @cached_property
     def lora(self) -> Lora | None:
@@ -185,7 +196,7 @@ class Inputs:
     @cached_property
     def whole(self) -> RankWeights:
         """The weights of the whole model on one rank."""
-        return self.weight_layout(1, 1, whole_segments=False).stages[0]
+        return self.weight_layout(1, 1, whole_segments=False, engines=1).stages[0]
 
     def weight_layout(
         self,
@@ -195,8 +206,11 @@ class Inputs:
         whole_segments: bool,
         partition: tuple[int, ...] = (),
         expandable: bool = False,
+        engines: int | None = None,
     ) -> WeightLayout:
-        key = (tensor_parallel, pipeline_parallel, whole_segments, partition, expandable)
+        """How the model is divided; `engines` share its experts, None for as many as the run has."""
+        sharing = self.data_parallel if engines is None else engines
+        key = (tensor_parallel, pipeline_parallel, whole_segments, partition, expandable, sharing)
         if key not in self._layouts:
             self._layouts[key] = WeightLayout(
                 self.architecture,
@@ -208,11 +222,13 @@ class Inputs:
                 self.checkpoint_scale,
                 partition,
                 expandable,
+                sharing,
+                bool(self.spec.serve.expert_parallel or self.passed.expert_parallel),
             )
         return self._layouts[key]
 
     @cached_property
-    def _layouts(self) -> dict[tuple[int, int, bool, tuple[int, ...], bool], WeightLayout]:
+    def _layouts(self) -> dict[tuple[int, int, bool, tuple[int, ...], bool, int], WeightLayout]:
         """One for each way to divide the model, which a plan tries with many settings."""
         return {}
 

@@ -30,6 +30,10 @@ class Passed:
     """--mamba-ssm-cache-dtype."""
     context_parallel: int = 1
     """Ranks among which the tokens of a request are divided while it is decoded."""
+    data_parallel: int | None = None
+    local_engines: int | None = None
+    """Those of the engines side by side that run on this machine."""
+    expert_parallel: bool = False
     overlaps_batches: bool | None = None
     """--async-scheduling."""
     largest_graph: int | None = None
@@ -49,6 +53,9 @@ def read_passed(extra_args: Sequence[str]) -> Passed:
         state_dtype=options.text("mamba-ssm-cache-dtype"),
         context_parallel=max(1, options.number("decode-context-parallel-size", "dcp") or 1)
         * max(1, options.number("prefill-context-parallel-size", "pcp") or 1),
+        data_parallel=options.number("data-parallel-size", "dp"),
+        local_engines=options.number("data-parallel-size-local", "dpl"),
+        expert_parallel=options.flag("enable-expert-parallel") is True or options.flag("ep") is True,
         overlaps_batches=options.flag("async-scheduling"),
         largest_graph=_largest_graph(options),
         has_adapters=options.flag("enable-lora") is True,

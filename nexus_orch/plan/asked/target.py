@@ -28,4 +28,5 @@ def make_target(inputs: Inputs, longest: int | None = None) -> Target:
     context = inputs.spec.model.max_model_len
     if context is None:
         context = min(limit, max(request, LEAST_CONTEXT))
-    return Target(context, max(1, workload.concurrency), max(1, min(request, context, longest or context)))
+    requests = -(-workload.concurrency // inputs.engines)  # engines side by side share them
+    return Target(context, max(1, requests), max(1, min(request, context, longest or context)))

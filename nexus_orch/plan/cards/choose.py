@@ -37,6 +37,9 @@ def choose_parallelism(inputs: Inputs) -> Parallelism:
     cards = inputs.facts.machine.gpus
     if inputs.is_cpu:
         return _on_cpu(inputs)
+    engines = inputs.engines
+    if engines > 1:
+        return _side_by_side(inputs, cards, engines)
     if are_unlike(inputs, cards):
         candidates = list(find_candidates(inputs, cards))
         if candidates:
@@ -48,10 +51,27 @@ def choose_parallelism(inputs: Inputs) -> Parallelism:
     if gpus != first or inputs.fixed.has("hardware.gpu.devices"):
         choices = (*choices, *_device_choices(inputs, gpus, "the cards with the most free memory"))
     elif _would_take_others(inputs, cards):
-        # All of them: the engine takes as many as it has ranks, replicas of data parallelism included.
+        # All of them: the engine takes as many as it has ranks.
         choices = (*choices, *_device_choices(inputs, cards, "the cards that are meant: the engine sees others first"))
     parallelism = Parallelism(tensor, pipeline, choices, tuple(_problems(inputs, tensor, pipeline)), gpus)
     return parallelism if parallelism.problems else with_partition(inputs, parallelism)
+
+
+def _side_by_side(inputs: Inputs, cards: tuple[GpuFacts, ...], engines: int) -> Parallelism:
+    """The parallelism of one of several engines that share the cards: each takes tensor x pipeline of them, the first
+    one the first (config/parallel.py: world_size_across_dp). What is planned is the first engine."""
+    own = cards[: len(cards) // engines]
+    tensor, pipeline, why = _choose_shape(inputs, own)
+    choices = _shape_choices(inputs, tensor, pipeline, why, available=len(own))
+    if inputs.fixed.has("hardware.gpu.devices") or _would_take_others(inputs, cards):
+        taken = cards[: engines * tensor * pipeline]
+        choices = (
+            *choices,
+            *_device_choices(inputs, taken, "the cards of all engines in their order"),
+        )
+    problems = tuple(_problems(inputs, tensor, pipeline))
+    parallelism = Parallelism(tensor, pipeline, choices, problems, own[: tensor * pipeline])
+    return parallelism if problems else with_partition(inputs, parallelism)
 
 
 def _would_take_others(inputs: Inputs, cards: tuple[GpuFacts, ...]) -> bool:
@@ -264,7 +284,9 @@ def _problems(inputs: Inputs, tensor: int, pipeline: int) -> list[Problem]:
                 cause="tensor_parallel_invalid",
             )
         )
-    if not inputs.is_cpu and tensor * pipeline > cards:
+    if not inputs.is_cpu and inputs.engines * tensor * pipeline > cards and inputs.engines > 1:
+        found.append(_too_many_engines(inputs, tensor * pipeline, cards))
+    elif not inputs.is_cpu and tensor * pipeline > cards:
         found.append(
             Problem(
                 f"{tensor} x {pipeline} ranks need {tensor * pipeline} cards; the run has {cards}",
@@ -276,3 +298,18 @@ def _problems(inputs: Inputs, tensor: int, pipeline: int) -> list[Problem]:
             )
         )
     return found
+
+
+def _too_many_engines(inputs: Inputs, each: int, cards: int) -> Problem:
+    """Why the engines together want more cards than there are."""
+    engines, key = inputs.engines, "serve.data_parallel"
+    pinned = inputs.spec.serve.data_parallel
+    fits = cards // engines
+    return Problem(
+        f"{engines} engines of {each} cards each need {engines * each} cards, and there are {cards}",
+        key=key if pinned is not None else "serve.extra_args",
+        value=engines,
+        origin=inputs.fixed.problem_origin(key) or inputs.fixed.problem_origin("serve.extra_args"),
+        remedy=f"serve.tensor_parallel={fits}" if fits else f"serve.data_parallel={max(1, cards // each)}",
+        cause="not_enough_gpus",
+    )

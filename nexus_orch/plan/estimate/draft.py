@@ -154,7 +154,7 @@ class Draft:
             facts.engine,
             spec.engine.env,
             spec.serve.extra_args,
-            tensor_parallel=self.parallelism.tensor_parallel,
+            tensor_parallel=self.parallelism.tensor_parallel * self.inputs.engines,
             is_wsl=facts.machine.is_wsl,
             has_connector=bool(placement.kv_offload_bytes or spec.memory.kv_offload_gib or spec.memory.kv_offload_dir),
         )

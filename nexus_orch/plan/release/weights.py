@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from nexus_orch.plan.model.architecture import Architecture, Layer, Parameter
@@ -116,6 +116,11 @@ class WeightLayout:
     """Layers on each pipeline stage; empty for equal ones."""
     expandable: bool = False
     """See `allocated_bytes`."""
+    engines: int = 1
+    """Engines side by side, which share the experts of each layer with all their tensor-parallel ranks
+    (layers/fused_moe/config.py: flatten_tp_across_dp)."""
+    whole_experts: bool = False
+    """They share them expert by expert; else each has a part of every expert."""
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -201,10 +206,15 @@ class WeightLayout:
         )
 
     def _size(self, parameter: Parameter, layer: int | None = None) -> int:
-        return self.scheme.tensor_bytes(parameter, self.tensor_parallel, self.dtype_bytes, layer)
+        return sum(self._pieces(parameter, layer))
 
     def _pieces(self, parameter: Parameter, layer: int | None = None) -> tuple[int, ...]:
-        return self.scheme.tensor_pieces(parameter, self.tensor_parallel, self.dtype_bytes, layer)
+        ranks = self.tensor_parallel
+        if parameter.active_copies is not None:
+            ranks *= self.engines
+            if self.whole_experts and ranks > 1:
+                parameter, ranks = replace(parameter, copies=-(-parameter.copies // ranks)), 1
+        return self.scheme.tensor_pieces(parameter, ranks, self.dtype_bytes, layer)
 
     def _allocated(self, size: int) -> int:
         return allocated_bytes(size, whole_segments=self.whole_segments, expandable=self.expandable)

@@ -67,14 +67,14 @@ def test_what_leaves_the_decision_open(options: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("--seed 7 --enable-prefix-caching", ["--seed", "7", "--enable-prefix-caching"]),
-        ("--no_enable_prefix_caching", ["--no-enable-prefix-caching"]),
+        ("--seed 7 --enable-chunked-prefill", ["--seed", "7", "--enable-chunked-prefill"]),
+        ("--no_enable_chunked_prefill", ["--no-enable-chunked-prefill"]),
         ("-O3", ["-O3"]),
         ("--compilation-config.mode 3", ["--compilation-config.mode", "3"]),
         ("--override_generation_config.top_k=4", ["--override-generation-config.top_k", "4"]),
         ("-cc.mode=3", ["--compilation-config.mode", "3"]),
         ("""--override-generation-config '{"a": 1}'""", ["--override-generation-config", '{"a": 1}']),
-        ("-dp 2", ["--data-parallel-size", "2"]),
+        ("-dcp 2", ["--decode-context-parallel-size", "2"]),
         ("--chat-template=-x", ["--chat-template=-x"]),
         ("--generation-conf vllm", ["--generation-config", "vllm"]),
         ("-O 3", ["-O3"]),
