@@ -15,6 +15,9 @@ from nexus_orch.door.edge.routes import Style
 STALL_SECONDS = 60.0
 """How long a client may leave what was sent to it unread, once the buffers between are full."""
 
+ROOMY_BYTES = 32_768
+"""Half of what asyncio's transports keep before a writer must wait."""
+
 JSON = "application/json"
 EVENTS = "text/event-stream"
 
@@ -40,7 +43,15 @@ class ClientSide:
         await self._send(self.response.prepare(self._request))
 
     async def write(self, content: bytes) -> None:
-        await self._send(self.response.write(content))
+        """Send a part of the answer; wait while the client does not read."""
+        transport = self._request.transport
+        if transport is None or transport.get_write_buffer_size() + len(content) > ROOMY_BYTES:
+            await self._send(self.response.write(content))
+            return
+        try:
+            await self.response.write(content)  # there is room: it takes no time
+        except (ConnectionError, RuntimeError) as error:
+            raise ClientGoneError from error
 
     async def end(self) -> web.StreamResponse:
         await self._send(self.response.write_eof())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Protocol
 
 import aiohttp
@@ -14,6 +13,10 @@ from nexus_orch.door.core.state import DoorState
 from nexus_orch.door.rules import HouseRules
 
 CONNECT_SECONDS = 5.0
+KEPT_SECONDS = 2.0
+"""How long a connection to the engine may lie idle; vLLM closes its side after 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE)."""
+TICK_SECONDS = 0.25
+"""How often the machine looks for what has waited too long, while there are requests at all."""
 
 
 class Guest(Protocol):
@@ -35,7 +38,7 @@ class House:
         self.trouble = ""
         """What is wrong with an engine that serves all the same."""
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),  # a kept one may be closed under a request
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_SECONDS),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -78,14 +81,8 @@ class House:
         self._set_timer()
 
     def _set_timer(self) -> None:
-        due = self.state.next_time()
-        if self._timer is not None:
-            if self._timer.when() <= due:
-                return  # it asks again then
-            self._timer.cancel()
-            self._timer = None
-        if due < math.inf:
-            self._timer = self._loop.call_at(due, self._tick)
+        if self._timer is None and len(self.state):
+            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
