@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -145,29 +145,47 @@ def read_lines(path: Path, parse: Callable[[Any], Item], without: tuple[bytes, .
     Raises OSError when the file is there and cannot be read.
     """
     try:
-        return parse_lines(path.read_bytes(), parse, without)
+        with path.open("rb") as file:
+            return parse_lines(file, parse, without)
     except FileNotFoundError:
         return Lines()
 
 
-def parse_lines(data: bytes, parse: Callable[[Any], Item], without: tuple[bytes, ...] = ()) -> Lines[Item]:
-    """What `parse` makes of the JSON value on each line; it raises ValueError for a value that it cannot read.
+def parse_lines(lines: Iterable[bytes], parse: Callable[[Any], Item], without: tuple[bytes, ...] = ()) -> Lines[Item]:
+    """What `parse` makes of the JSON value on each line, all kept; see `LineReader`."""
+    reader = LineReader(lines, parse, without)
+    return Lines(tuple(reader), tuple(reader.damaged), reader.is_torn)
 
-    Lines that begin with one of `without` are passed over unread. A line that cannot be read is left out and counted,
-    never an error.
+
+class LineReader(Generic[Item]):
+    """Reads JSON lines one after the other, so that the size of a file costs no memory.
+
+    `parse` makes an item of the JSON value on a line; it raises ValueError for a value that it cannot read. Lines that
+    begin with one of `without` are passed over unread. A line that cannot be read is left out and counted, never an
+    error: `damaged` and `is_torn` are as in `Lines`, and whole when the last line has been read.
     """
-    items: list[Item] = []
-    damaged: list[int] = []
-    lines = data.split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        if not line or (without and line.startswith(without)):
-            continue
-        try:
-            items.append(parse(json.loads(line)))
-        except (ValueError, RecursionError):  # not UTF-8, not JSON, nested without end, or refused by `parse`
-            damaged.append(number)
-    is_torn = damaged[-1:] == [len(lines)]  # only the last line has no line end
-    return Lines(tuple(items), tuple(damaged[:-1] if is_torn else damaged), is_torn)
+
+    def __init__(self, lines: Iterable[bytes], parse: Callable[[Any], Item], without: tuple[bytes, ...] = ()) -> None:
+        """`lines` have their line ends, as a file opened for bytes gives them."""
+        self._lines = lines
+        self._parse = parse
+        self._without = without
+        self.damaged: list[int] = []
+        self.is_torn = False
+
+    def __iter__(self) -> Iterator[Item]:
+        for number, line in enumerate(self._lines, start=1):
+            if line == b"\n" or (self._without and line.startswith(self._without)):
+                continue
+            try:
+                item = self._parse(json.loads(line))
+            except (ValueError, RecursionError):  # not UTF-8, not JSON, nested without end, or refused by `parse`
+                if line.endswith(b"\n"):
+                    self.damaged.append(number)
+                else:
+                    self.is_torn = True  # only the last line has no line end
+                continue
+            yield item
 
 
 # Errors

@@ -16,6 +16,8 @@ from nexus_orch import hookimpl
 from nexus_orch.contracts import EngineOrder, EngineProvider, Rendering
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.facts.engine.installed import is_wanted, parse_wanted_version, read_engine
+from nexus_orch.install.engines.environment import find_damage
+from nexus_orch.install.engines.installed import Engine, read_engines
 from nexus_orch.launch.processes.local import LocalProcesses
 from nexus_orch.launch.secrets import read_secrets
 from nexus_orch.paths import engines_dir
@@ -37,12 +39,14 @@ class LocalEngine(LocalProcesses):
         wanted = parse_wanted_version(spec.engine.version)
         if spec.engine.python is not None:
             return _read_pinned(spec.engine, spec.engine.python, cpu=cpu)
-        for path in chain(_installed_engines(cpu=cpu), _other_engines()):
+        others = ((path, ()) for path in _other_engines())
+        for path, requirements in chain(_installed_engines(cpu=cpu), others):
             try:
                 engine = read_engine(path)
             except ConfigError:
                 continue  # broken, and nobody named it: `nexus engine list` says so
-            if (engine.device == "cpu") is cpu and is_wanted(engine.version, wanted):
+            is_meant = (engine.device == "cpu") is cpu and is_wanted(engine.version, wanted)
+            if is_meant and find_damage(path, requirements) is None:
                 return engine
         return None
 
@@ -51,6 +55,14 @@ class LocalEngine(LocalProcesses):
         if facts.engine.python is not None:
             return None
         device = "cuda" if facts.machine.gpus else "cpu"
+        broken = _find_broken(spec, cpu=device == "cpu")
+        if broken is not None:
+            install = f"nexus engine install {broken.device} --version {broken.version}"
+            return Problem(
+                f"the engine environment {broken.name} is broken: {broken.damage}",
+                key="engine",
+                remedy=f"`{install}` mends it; engine.python=PATH uses one of yours",
+            )
         return Problem(
             "no vLLM engine is installed",
             key="engine",
@@ -93,17 +105,29 @@ def _read_pinned(spec: EngineSpec, python: str, *, cpu: bool) -> EngineFacts:
     return engine
 
 
-def _installed_engines(*, cpu: bool) -> Iterator[Path]:
-    """The interpreters of the finished environments below the data directory, newest vLLM first."""
-    found: list[tuple[Version, Path]] = []
+def _installed_engines(*, cpu: bool) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """The interpreters of the finished environments below the data directory, newest vLLM first, and what was put in.
+
+    Whether nothing has gone since is looked at for the one that is taken only, because it costs some milliseconds.
+    """
+    found: list[tuple[Version, Path, tuple[str, ...]]] = []
     for file in engines_dir().glob("*/engine.json"):
         try:
             record = json.loads(file.read_bytes())
             if (record["device"] == "cpu") is cpu:
-                found.append((Version(record["version"]), Path(record["python"])))
-        except (OSError, ValueError, KeyError, TypeError, InvalidVersion):
+                requirements = tuple(record.get("requirements", ()))
+                found.append((Version(record["version"]), Path(record["python"]), requirements))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, InvalidVersion):
             continue  # not finished, or not ours
-    yield from (python for _, python in sorted(found, reverse=True))
+    yield from ((python, requirements) for _, python, requirements in sorted(found, reverse=True))
+
+
+def _find_broken(spec: RunSpec, *, cpu: bool) -> Engine | None:
+    """The newest environment that would serve the run if nothing of it had gone."""
+    wanted = parse_wanted_version(spec.engine.version)
+    broken = (engine for engine in read_engines() if engine.state == "broken" and engine.version is not None)
+    meant = [one for one in broken if (one.device == "cpu") is cpu and is_wanted(str(one.version), wanted)]
+    return max(meant, key=lambda one: Version(str(one.version)), default=None)
 
 
 def _other_engines() -> Iterator[Path]:

@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_lines_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
         return value
 
     data = b'"a"\n\xff\n{"no": "text"}\n\n"skipped"\n' + b"[" * 100_000 + b'\n"b"\n"torn'
-    assert parse_lines(data, parse, without=(b'"skip',)) == Lines(("a", "b"), (2, 3, 6), is_torn=True)
+    assert parse_lines(BytesIO(data), parse, without=(b'"skip',)) == Lines(("a", "b"), (2, 3, 6), is_torn=True)
     assert read_lines(tmp_path / "none", parse) == Lines()
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nexus_orch.files import LineFile, Lines, parse_lines, tell_write_errors
+from nexus_orch.files import LineFile, LineReader, tell_write_errors
 from nexus_orch.record.codec import decode_tagged, encode_tagged, kind_of
 from nexus_orch.record.events import ENTRY_TYPES, SAMPLE_TYPES, Entry
 
 _KNOWN_KINDS = {kind_of(entry_type) for entry_type in ENTRY_TYPES}
+NO_JOURNAL = "there is no journal"
 _SAMPLE_PREFIXES = tuple(f'{{"kind": "{kind_of(sample_type)}"'.encode() for sample_type in SAMPLE_TYPES)
 
 
@@ -49,31 +50,50 @@ def read_journal(path: Path, *, samples: bool = True) -> RunJournal:
     Raises OSError when the file exists but cannot be read.
     """
     try:
-        return parse_journal(path.read_bytes(), samples=samples)
+        with path.open("rb") as file:
+            return parse_journal(file, samples=samples)
     except FileNotFoundError:
-        return RunJournal((), ("there is no journal",))
+        return RunJournal((), (NO_JOURNAL,))
 
 
-def parse_journal(data: bytes, *, samples: bool = True) -> RunJournal:
-    """The entries of a journal. A torn or damaged line is left out and noted, never an error."""
-    unknown: set[str] = set()
+def parse_journal(lines: Iterable[bytes], *, samples: bool = True) -> RunJournal:
+    """The entries of a journal, all kept."""
+    reader = JournalReader(lines, samples=samples)
+    return RunJournal(tuple(reader), reader.notes)
 
-    def parse(item: Any) -> Entry | None:
+
+class JournalReader:
+    """The entries of a journal, one after the other: none is kept, so that a journal of any size can be folded.
+
+    A torn or damaged line is left out and noted, never an error; `notes` are whole when the last line has been read.
+    """
+
+    def __init__(self, lines: Iterable[bytes], *, samples: bool = True) -> None:
+        """Without `samples` those lines are not even parsed."""
+        self._unknown: set[str] = set()
+        self._reader = LineReader(lines, self._parse, without=() if samples else _SAMPLE_PREFIXES)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (entry for entry in self._reader if entry is not None)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What could not be read, in words for the user."""
+        return tuple(self._make_notes())
+
+    def _parse(self, item: Any) -> Entry | None:
         kind = item.get("kind") if isinstance(item, dict) else None
         if isinstance(kind, str) and kind not in _KNOWN_KINDS:
-            unknown.add(kind)
+            self._unknown.add(kind)
             return None
         entry: Entry = decode_tagged(ENTRY_TYPES, item)
         return entry
 
-    lines = parse_lines(data, parse, without=() if samples else _SAMPLE_PREFIXES)
-    return RunJournal(tuple(filter(None, lines.items)), tuple(_make_notes(lines, unknown)))
-
-
-def _make_notes(lines: Lines[Entry | None], unknown: set[str]) -> Iterator[str]:
-    if lines.is_torn:
-        yield "the last line is torn"
-    if lines.damaged:
-        yield f"damaged lines were left out: {len(lines.damaged)}, the first is line {lines.damaged[0]}"
-    for kind in sorted(unknown):
-        yield f"entries of unknown kind '{kind}' were left out"
+    def _make_notes(self) -> Iterator[str]:
+        damaged = self._reader.damaged
+        if self._reader.is_torn:
+            yield "the last line is torn"
+        if damaged:
+            yield f"damaged lines were left out: {len(damaged)}, the first is line {damaged[0]}"
+        for kind in sorted(self._unknown):
+            yield f"entries of unknown kind '{kind}' were left out"

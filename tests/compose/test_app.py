@@ -217,6 +217,7 @@ class TestPrinting:
         done = app("--help")
         assert done.stdout.startswith("nexus-run plans, launches, proves and recovers a model on vLLM.")
         assert "memory: auto, hybrid, vram_only" in done.stdout
+        assert "--format json OVERRIDES" in done.stdout
         assert done.code == 0
 
     def test_hydras_help_and_the_version(self, project: Project, app: App) -> None:

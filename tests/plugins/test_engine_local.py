@@ -75,6 +75,25 @@ def test_nothing_is_installed(local: EngineProvider) -> None:
     assert find(local, EngineSpec(version="0.32.0"), cpu=False) is None
 
 
+def test_an_environment_that_lost_a_package_is_passed_over_and_named(
+    local: EngineProvider, install: MakeEngine
+) -> None:
+    older = install("cpu-0.9.2", "0.9.2")
+    newest = install("cpu-0.32.0", "0.32.0")
+    file = newest.parents[2] / "engine.json"
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"requirements": ["torch==2.9.0"]}))
+    found = find(local, EngineSpec(), cpu=True)
+    assert found is not None and found.python == str(older)
+    wanted = EngineSpec(version="0.32.0")
+    assert find(local, wanted, cpu=True) is None
+    facts = replace(make_facts("Qwen/Qwen2.5-0.5B-Instruct"), engine=make_assumed_engine("0.32.0", cpu=True))
+    facts = replace(facts, machine=replace(facts.machine, gpus=()))
+    problem = local.why_not_ready(RunSpec("run", engine=wanted), facts)
+    assert problem is not None
+    assert problem.message == "the engine environment cpu-0.32.0 is broken: it lacks torch"
+    assert "nexus engine install cpu --version 0.32.0" in str(problem.remedy)
+
+
 def test_the_newest_installed_engine_of_the_device(local: EngineProvider, install: MakeEngine) -> None:
     install("cpu-0.9.2", "0.9.2")
     newest = install("cpu-0.32.0", "0.32.0")

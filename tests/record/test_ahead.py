@@ -19,7 +19,7 @@ def _lives(process: ProcessKey, host: str) -> bool:
 
 
 def test_its_events_come_back_from_the_journal() -> None:
-    journal = parse_journal(make_line(RESERVED) + make_line(PRELOADED))
+    journal = parse_journal((make_line(RESERVED), make_line(PRELOADED)))
     assert journal.entries == (RESERVED, PRELOADED)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ except InterruptedByEnvironment:
 
 
 def test_a_whole_journal_is_read_without_a_note() -> None:
-    journal = parse_journal(TEXT)
+    journal = parse_journal(BytesIO(TEXT))
     assert journal.entries == ENTRIES
     assert journal.notes == ()
 
@@ -70,7 +71,7 @@ def test_a_whole_journal_is_read_without_a_note() -> None:
 def test_a_journal_torn_at_any_byte_gives_every_entry_before_the_tear() -> None:
     ends = [index for index, byte in enumerate(TEXT) if byte == ord("\n")]
     for size in range(len(TEXT) + 1):
-        journal = parse_journal(TEXT[:size])
+        journal = parse_journal(BytesIO(TEXT[:size]))
         whole = sum(1 for end in ends if end <= size)  # a line that lacks only its line end is whole
         assert journal.entries == ENTRIES[:whole], size
         torn = size > 0 and size not in ends and size - 1 not in ends
@@ -82,7 +83,7 @@ def test_a_journal_torn_anywhere_can_be_continued(tmp_path: Path) -> None:
     last = Finished(9.0, 5)
     for size in range(0, len(TEXT) + 1, 7):
         path.write_bytes(TEXT[:size])
-        whole = parse_journal(TEXT[:size]).entries
+        whole = parse_journal(BytesIO(TEXT[:size])).entries
         writer = JournalWriter(path)
         writer.append(last)
         writer.close()
@@ -93,19 +94,19 @@ def test_a_damaged_middle_is_left_out_and_noted() -> None:
     lines = TEXT.splitlines(keepends=True)
     lines[1] = b"\x00" * 30 + b"\n"
     lines[2] = b'{"kind": "stopping", "time": "never"}\n'
-    journal = parse_journal(b"".join(lines))
+    journal = parse_journal(BytesIO(b"".join(lines)))
     assert journal.entries == (ENTRIES[0], *ENTRIES[3:])
     assert journal.notes == ("damaged lines were left out: 2, the first is line 2",)
 
 
 def test_lines_of_a_newer_release_are_left_out_and_noted() -> None:
-    journal = parse_journal(TEXT + b'{"kind": "teleported", "time": 1.0}\n')
+    journal = parse_journal(BytesIO(TEXT + b'{"kind": "teleported", "time": 1.0}\n'))
     assert journal.entries == ENTRIES
     assert journal.notes == ("entries of unknown kind 'teleported' were left out",)
 
 
 def test_samples_can_be_left_out() -> None:
-    assert parse_journal(TEXT, samples=False).entries == (ENTRIES[0], *ENTRIES[2:])
+    assert parse_journal(BytesIO(TEXT), samples=False).entries == (ENTRIES[0], *ENTRIES[2:])
 
 
 def test_a_missing_journal_is_empty(tmp_path: Path) -> None:

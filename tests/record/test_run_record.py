@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from nexus_orch.files import make_line
+from nexus_orch.record.codec import encode_tagged
 from nexus_orch.record.events import AttemptEnded, Finished, Judged, Launched, RunEvent, Stopping
 from nexus_orch.record.journal import RunJournal
 from nexus_orch.record.read_run import make_record, read_run
 from nexus_orch.record.run_folder import create_run_folder
 from nexus_orch.record.run_record import RunRecord
-from nexus_orch.types import GIB, Degraded, Failed, ProcessKey, Ready, Stage, Starting, Stopped
+from nexus_orch.types import GIB, Degraded, Failed, Metric, ProcessKey, Ready, Stage, Starting, Stopped
 from tests.record.examples import ENGINE, SPEC, START, SUPERVISOR, WORKER, make_created, write_start, write_stopped_run
 
 FAILED = Failed("weights_oom", ("out of memory",), "offload more")
@@ -145,3 +148,21 @@ def test_without_the_newest_samples_the_journals_stand_in(tmp_path: Path) -> Non
     folder.latest.write_text("{")
     assert read_run(folder.path, _alive).latest == whole
     assert whole.gpus[0].memory_used_bytes == 21 * GIB
+
+
+def test_a_huge_journal_is_folded_without_being_held(tmp_path: Path) -> None:
+    """Memory does not grow with the samples of a journal, with latest.json or without."""
+    path = tmp_path / "20261123-140000-x"
+    path.mkdir()
+    line = make_line(encode_tagged(Metric(2.0, 1, {"running": 1.0})))
+    with (path / "journal.jsonl").open("wb") as file:
+        file.write(make_line(encode_tagged(make_created())))
+        for _ in range(200):
+            file.write(line * 200)
+    size = (path / "journal.jsonl").stat().st_size
+    tracemalloc.start()
+    record = read_run(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert record.latest is not None and record.latest.metric is not None
+    assert peak < size / 4
