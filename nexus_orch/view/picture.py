@@ -27,6 +27,7 @@ from nexus_orch.types import (
     StopAsked,
     Verdict,
 )
+from nexus_orch.view.idle_warnings import is_idle
 
 Level = Literal["plain", "warning", "error"]
 
@@ -63,7 +64,7 @@ def make_shown_line(text: str) -> ShownLine:
     if record.level in ("ERROR", "CRITICAL") or (record.level is None and _ERROR.search(message)):
         level = "error"
     elif record.level == "WARNING" or (record.level is None and _WARNING.search(message)):
-        level = "warning"
+        level = "plain" if is_idle(message) else "warning"
     return ShownLine(message, level, process, record.module or "")
 
 

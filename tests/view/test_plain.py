@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 from nexus_orch.types import LogLine, Probed, Started, StopAsked
+from nexus_orch.view.picture import make_shown_line
 from nexus_orch.view.plain import WARNINGS_PER_ATTEMPT, PlainView
 from nexus_orch.view.server import MeanRates
 from tests.record.examples import START, make_plan
 from tests.view.histories import QUESTION, replay_all
 
+LOGS = Path(__file__).parents[1] / "data" / "logs"
 AFTER_THE_PLAN = """\
        0.0 s  qwen32b, hybrid, vLLM 0.32.0, http://127.0.0.1:8000, 20261123-140000-qwen32b-hybrid
        0.0 s  attempt 1: engine started, pid 4050
@@ -24,7 +27,6 @@ AFTER_THE_PLAN = """\
        9.0 s  memory.cpu_offload_gib 14.0 -> 16.0
         12 s  attempt 2: engine started, pid 4100
         14 s  loading 0%: checkpoint shards 0/17
-        20 s  warning: Attempted to load weight a
         36 s  3 MiB of the engine's output was dropped
         36 s  loading 80%: checkpoint shards 14/17
         45 s  profiling
@@ -109,3 +111,13 @@ def test_the_status_line_tells_the_mean_since_the_last_one() -> None:
         rates.take({"generation_tokens_per_second": rate, "running": 3.0})
     assert rates.read() == {"generation_tokens_per_second": 50.0}
     assert rates.read() == {}
+
+
+def test_a_healthy_start_shows_only_warnings_that_ask_something_of_a_person() -> None:
+    lines = (LOGS / "vllm-0.32.0-cpu-ok.log").read_text(encoding="utf-8").splitlines()
+    shown = {make_shown_line(line).text for line in lines if make_shown_line(line).level == "warning"}
+    assert {text.split(" is not found")[0].split(" of 20000")[0] for text in shown} == {
+        "Found ulimit",
+        "libtcmalloc",
+        "libiomp",
+    }
