@@ -95,6 +95,18 @@ OURS: Mapping[str, str] = {
     "evidence.starts": "nexus_orch/plan/answer/evidence.py",
     "evidence.soaked_requests": "nexus_orch/plan/answer/evidence.py",
     "evidence.failure_bound": "nexus_orch/plan/answer/evidence.py",
+    "sweep.launches": "nexus_orch/sweep/run/order.py",
+    "sweep.confirmations": "nexus_orch/sweep/run/order.py",
+    "sweep.minutes": "nexus_orch/sweep/run/order.py",
+    "sweep.objective": "nexus_orch/sweep/run/order.py",
+    "sweep.constraints.first_token_seconds": "nexus_orch/sweep/run/order.py",
+    "sweep.constraints.max_model_len": "nexus_orch/sweep/run/order.py",
+    "sweep.failure_bound": "nexus_orch/sweep/run/order.py",
+    "sweep.client": "nexus_orch/sweep/run/worker.py",
+    "sweep.measure_requests": "nexus_orch/sweep/run/worker.py",
+    "sweep.soak_minutes": "nexus_orch/sweep/run/worker.py",
+    "sweep.soak_requests": "nexus_orch/sweep/run/worker.py",
+    "sweep.resume": "nexus_orch/sweep/run/resume.py",
     "plugin": "nexus_orch/plan/answer/settings.py",
 }
 """Keys that no option of an engine says, each with the file that acts on it."""

@@ -23,8 +23,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from nexus_orch import __version__, shipped
 from nexus_orch.compose.environment import changed_arguments, changed_environment
-from nexus_orch.compose.hydra_job import HydraJob
-from nexus_orch.compose.job import AppResult, OnBadPoint, Task, skip_bad_point
+from nexus_orch.compose.hydra_job import HydraJob, SweepEndedError
+from nexus_orch.compose.job import (
+    AppResult,
+    OnBadPoint,
+    PlaceSweep,
+    Search,
+    Task,
+    place_as_asked,
+    skip_bad_point,
+)
 from nexus_orch.compose.loader import PRIMARY, VERSION_BASE
 from nexus_orch.compose.mistakes import HYDRA_MISTAKES, make_config_error
 from nexus_orch.compose.project import split_project
@@ -52,13 +60,15 @@ def run_app(
     program: str = "nexus-run",
     on_bad_point: OnBadPoint = skip_bad_point,
     judge: Judge = accept_all,
+    search: Search | None = None,
+    place_sweep: PlaceSweep = place_as_asked,
 ) -> AppResult:
     """Do what the command line `argv` (without the program's name) asks for, calling `task` for each job.
 
     A `--project DIR` in `argv` goes before `project`, and NEXUS_PROJECT comes last; `judge` says what plugins have
-    against a spec. Raises ConfigError for a mistake
-    that concerns the whole command line, and in a run also what the task raised. In a sweep a NexusError concerns one
-    point: it goes to `on_bad_point`, and the sweep goes on.
+    against a spec. `search` is our own sweeper, and `place_sweep` says where a sweep of it is kept. Raises ConfigError
+    for a mistake that concerns the whole command line, and in a run also what the task raised. In a sweep a NexusError
+    concerns one point: it goes to `on_bad_point`, and the sweep goes on.
     """
     named, arguments = split_project(argv)
     if "--version" in arguments:
@@ -74,6 +84,7 @@ def run_app(
     arguments = _flags_first(arguments, flags.overrides, overrides)
     request = Request(path, overrides, flags.config_name or PRIMARY, judge)
     job = HydraJob(task, on_bad_point, request, {_FULL_ERROR: os.environ.get(_FULL_ERROR)})
+    job.searcher = search
     with _home_resolver():
         if _only_prints(flags):
             if flags.cfg or flags.info:
@@ -84,7 +95,9 @@ def run_app(
             _start_hydra(job, request, program, arguments)
             return job.result()
         # Decided once, so that the folder is the same for a point that runs in another process
-        sweep_dir = check_sweep(request)
+        job.asked = check_sweep(request)
+        sweep_dir = place_sweep(job.asked)
+        job.asked = replace(job.asked, folder=sweep_dir)
         quoted = QuotedString(str(sweep_dir), Quote.single).with_quotes()
         _start_hydra(job, request, program, [*arguments, f"hydra.sweep.dir={quoted}"])
         return job.result(sweep_dir)
@@ -152,6 +165,8 @@ def _start_hydra(job: HydraJob | None, request: Request, program: str, arguments
     try:
         with searching(request.path), changed_arguments(program, arguments), changed_environment({_FULL_ERROR: "1"}):
             main()
+    except SweepEndedError:
+        return ExitCode.GOOD  # the job tells the exit code
     except SystemExit as leave:
         return ExitCode.GOOD if leave.code in (None, 0) else ExitCode.CONFIG
     except HYDRA_MISTAKES as error:

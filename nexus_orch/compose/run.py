@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from nexus_orch.compose.job import SweepAsked
 from nexus_orch.compose.loader import EVERY_KEY, PRIMARY, NexusLoader, as_hydra_config, opened_loader
 from nexus_orch.compose.mistakes import HYDRA_MISTAKES, BrokenFileError, make_config_error
 from nexus_orch.compose.origins import find_file, find_origins
@@ -22,11 +23,14 @@ from nexus_orch.compose.rules import judge_contradictions
 from nexus_orch.compose.schema import known_keys
 from nexus_orch.compose.search_path import SearchPath, find_search_path, shown_path
 from nexus_orch.compose.shorthand import expand_overrides
-from nexus_orch.compose.spec import make_spec
+from nexus_orch.compose.spec import make_spec, make_sweep_spec
 from nexus_orch.compose.unbuilt import judge_unbuilt
 from nexus_orch.compose.values import judge_values, settle
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.types import RunSpec
+
+OUR_SWEEPER = "nexus"
+"""The name of our sweeper among Hydra's (`hydra/sweeper`)."""
 
 Judge = Callable[[RunSpec], Iterable[Problem]]
 """What plugins have against a valid spec (`Plugins.judge`)."""
@@ -94,8 +98,8 @@ def check_overrides_of(request: Request) -> None:
         compose_checked(loader, request, RunMode.RUN)
 
 
-def check_sweep(request: Request) -> Path:
-    """Check what all points of a sweep share, and return the sweep's folder.
+def check_sweep(request: Request) -> SweepAsked:
+    """Check what all points of a sweep share, and return what is asked of the sweep.
 
     Raises ConfigError with all problems of the values that are not swept; a point's own are found when its turn comes.
     """
@@ -107,10 +111,12 @@ def check_sweep(request: Request) -> Path:
         problems += judge_values(values, composition.origins)
         with mistakes_told(request):
             folder = Path(composition.cfg.hydra.sweep.dir).absolute()
+            sweeper = composition.cfg.hydra.runtime.choices.get("hydra/sweeper")
     shared = [problem for problem in problems if not _lies_in(str(problem.key), swept)]
     if shared:
         raise ConfigError(*shared)
-    return folder
+    spec = make_sweep_spec(settle(values))
+    return SweepAsked(folder, spec, tuple(request.overrides), is_search=sweeper == OUR_SWEEPER)
 
 
 def _lies_in(key: str, swept: Collection[str]) -> bool:

@@ -22,6 +22,8 @@ from nexus_orch.types import (
     RunSpec,
     ServeSpec,
     SpeculativeSpec,
+    SweepConstraints,
+    SweepSpec,
     WorkloadSpec,
 )
 
@@ -42,6 +44,7 @@ def make_spec(values: Values, choices: Mapping[str, Any], origins: Mapping[str, 
         probe=ProbeSpec(**_section(values, "probe")),
         limits=LimitsSpec(**_section(values, "limits")),
         evidence=EvidenceSpec(**_section(values, "evidence")),
+        sweep=make_sweep_spec(values),
         plugin=_section(values, "plugin"),
         origins=origins,
     )
@@ -69,6 +72,12 @@ def _make_model(section: Values, choices: Mapping[str, Any]) -> ModelSpec:
     name = _last_part(section.get("path")) or str(choices.get("model") or "")
     lora = _with_tuple(_with_tuple(_section(section, "lora"), "modules"), "target_modules")
     return ModelSpec(**{"name": name, **section, "lora": LoraSpec(**lora)})
+
+
+def make_sweep_spec(values: Values) -> SweepSpec:
+    """What valid, settled values ask of a sweep."""
+    section = _section(values, "sweep")
+    return SweepSpec(**{**section, "constraints": SweepConstraints(**_section(section, "constraints"))})
 
 
 def _make_hardware(section: Values, choices: Mapping[str, Any]) -> HardwareSpec:

@@ -71,6 +71,9 @@ class RunOutcome:
     cause: str | None = None
     problems: tuple[Problem, ...] = ()
     measured: Mapping[str, float] = field(default_factory=dict)
+    stopped: str = ""
+    """Who wanted it to end, and how; empty when it ended by itself."""
+    was_ready: bool = False
 
 
 def prepare_run(
@@ -358,15 +361,16 @@ def find_cards(plan: Plan, engine: EngineFacts, environ: Mapping[str, str]) -> t
 
 def judge_end(run_id: str, end: AttemptEnd) -> RunOutcome:
     """The run's exit code and what to say about it."""
-    measured = end.state.numbers
+    measured, was_ready = end.state.numbers, end.state.was_ready
+    stopped = "" if end.stop is None else end.stop.reason
     if isinstance(end.verdict, Failed) and (end.stop is None or end.verdict.cause != "unknown"):
         failed = end.verdict
         problem = Problem("\n    ".join([f"the engine failed: {failed.cause}", *failed.evidence]), remedy=failed.remedy)
-        return RunOutcome(run_id, LaunchError.exit_code, failed.cause, (problem,), measured)
+        return RunOutcome(run_id, LaunchError.exit_code, failed.cause, (problem,), measured, stopped, was_ready)
     if end.stop is None:
-        return RunOutcome(run_id, ExitCode.GOOD, measured=measured)
+        return RunOutcome(run_id, ExitCode.GOOD, measured=measured, was_ready=was_ready)
     problems = (Problem(end.stop.reason),) if end.stop.exit_code == InterruptedByEnvironment.exit_code else ()
-    return RunOutcome(run_id, end.stop.exit_code, None, problems, measured)
+    return RunOutcome(run_id, end.stop.exit_code, None, problems, measured, stopped, was_ready)
 
 
 def _created(preparation: Preparation, plugins: Plugins) -> Created:

@@ -76,6 +76,7 @@ class Listener(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 1024  # the kernel resets connections beyond it: 5 is too few for clients that come at once
 
     def __init__(self, state: ServerState) -> None:
         self.state = state

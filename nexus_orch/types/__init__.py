@@ -55,6 +55,8 @@ from nexus_orch.types.spec import (
     RunSpec,
     ServeSpec,
     SpeculativeSpec,
+    SweepConstraints,
+    SweepSpec,
     WorkloadSpec,
 )
 from nexus_orch.types.units import GIB, KIB, MIB
@@ -151,6 +153,8 @@ __all__ = [
     "StopAsked",
     "Stopped",
     "Storage",
+    "SweepConstraints",
+    "SweepSpec",
     "TensorHeader",
     "Vanished",
     "Variation",

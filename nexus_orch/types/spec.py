@@ -237,6 +237,36 @@ class EvidenceSpec:
 
 
 @dataclass(frozen=True)
+class SweepConstraints:
+    first_token_seconds: float | None = None
+    """The longest median time to the first token."""
+    max_model_len: int | None = None
+    """The shortest context."""
+
+
+@dataclass(frozen=True)
+class SweepSpec:
+    """What a sweep looks for, and what it may take."""
+
+    launches: int = 16
+    """Most engine starts that search; `confirmations` are those that confirm the pick."""
+    confirmations: int = 4
+    minutes: float | None = None
+    objective: str = "tokens_per_second"
+    constraints: SweepConstraints = field(default_factory=SweepConstraints)
+    failure_bound: float = 0.0025
+    """The share of failing requests below which a pick is called stable, with 95 % confidence."""
+    client: str | None = None
+    """Who measures: vllm or nexus; None takes vllm's own client where the engine has it."""
+    measure_requests: int | None = None
+    """Requests of one measurement; None is four for each of those at once."""
+    soak_minutes: float = 10.0
+    soak_requests: int = 400
+    resume: str | None = None
+    """A folder, or never; None goes on with the last sweep of the same command that did not come to its end."""
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """A validated run. `origins` maps each dotted key to the file or command line that set it."""
 
@@ -250,6 +280,7 @@ class RunSpec:
     probe: ProbeSpec = field(default_factory=ProbeSpec)
     limits: LimitsSpec = field(default_factory=LimitsSpec)
     evidence: EvidenceSpec = field(default_factory=EvidenceSpec)
+    sweep: SweepSpec = field(default_factory=SweepSpec)
     plugin: Mapping[str, Any] = field(default_factory=dict)
     """Settings that plugins add; an adapter must know each of them."""
     origins: Mapping[str, str] = field(default_factory=dict)

@@ -7,10 +7,12 @@ import json
 from nexus_orch.testing import FakeEngine, write_fake_plugin
 from tests.session.conftest import Desk
 
+BASIC = "hydra/sweeper=basic"
+
 
 def test_points_one_after_another_with_a_table_and_a_file(desk: Desk) -> None:
     write_fake_plugin(desk.folder, FakeEngine(max_context=3000))
-    done = desk.run("-m", "model.max_model_len=2048,4096,100000000")
+    done = desk.run("-m", BASIC, "model.max_model_len=2048,4096,100000000")
     assert done.returncode == 0, done.stderr
     (summary,) = (desk.home / "sweeps").rglob("summary.json")
     points = json.loads(summary.read_text(encoding="utf-8"))["points"]
@@ -24,7 +26,7 @@ def test_points_one_after_another_with_a_table_and_a_file(desk: Desk) -> None:
 
 
 def test_a_bad_point_is_told_and_the_others_run(desk: Desk) -> None:
-    done = desk.run("-m", "model.max_model_len=-5,2048")
+    done = desk.run("-m", BASIC, "model.max_model_len=-5,2048")
     (summary,) = (desk.home / "sweeps").rglob("summary.json")
     points = json.loads(summary.read_text(encoding="utf-8"))["points"]
     assert [point["outcome"] for point in points] == ["bad_config", "served"]
@@ -32,6 +34,6 @@ def test_a_bad_point_is_told_and_the_others_run(desk: Desk) -> None:
 
 
 def test_the_flag_may_stand_anywhere(desk: Desk) -> None:
-    done = desk.run("model.max_model_len=2048,4096", "--multirun", "probe.max_tokens=8")
+    done = desk.run("model.max_model_len=2048,4096", "--multirun", "probe.max_tokens=8", BASIC)
     assert done.returncode == 0, done.stderr
     assert len(desk.run_folders) == 2

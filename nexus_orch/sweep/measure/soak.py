@@ -84,6 +84,13 @@ class SoakResult:
     """Whose memory that is: a card's, or the host's."""
     swap_growth_bytes: int = 0
 
+    @property
+    def growth(self) -> Slope | None:
+        """The slope that counts: of the machine's swap where that grew, which no repeat excuses."""
+        if not self.swap_growth_bytes:
+            return self.slope
+        return Slope(3600 * self.swap_growth_bytes / max(self.seconds, 1.0), 0.0)
+
 
 @dataclass
 class Soaking:
