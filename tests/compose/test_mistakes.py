@@ -78,7 +78,7 @@ class TestOverrides:
                     "hydra/sweeper",
                     "optuna",
                     HERE,
-                    "options: basic; others come with packages of their own, such as hydra-optuna-sweeper",
+                    "options: basic, nexus; others come with packages of their own, such as hydra-optuna-sweeper",
                 ),
             ),
             (

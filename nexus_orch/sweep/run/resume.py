@@ -15,7 +15,7 @@ from nexus_orch.record.find import find_runs
 from nexus_orch.record.read_run import read_run
 from nexus_orch.session.left_over import EngineFinder
 from nexus_orch.sweep.run.journal import SweepEntry, SweepJournal, SweepRecord
-from nexus_orch.sweep.types import INTERRUPTED, Begun, Ended, Outcome, Soaked, Started
+from nexus_orch.sweep.types import INTERRUPTED, Begun, Ended, LaunchEnded, Outcome, Soaked
 
 NEVER = "never"
 SECONDS_BEFORE = 5.0
@@ -98,14 +98,14 @@ def find_open_ends(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
         last[outcome.slot] = outcome
     for slot, outcome in sorted(last.items()):
         if isinstance(outcome, Begun):
-            yield Started(outcome.point, INTERRUPTED, is_confirming=outcome.is_confirming, slot=slot)
+            yield LaunchEnded(outcome.point, INTERRUPTED, is_confirming=outcome.is_confirming, slot=slot)
         elif not isinstance(outcome, Ended) and not _is_over(outcome):
             yield Ended(outcome.point, INTERRUPTED, slot)
 
 
 def _is_over(outcome: Outcome) -> bool:
     """Whether no engine runs behind this outcome."""
-    if isinstance(outcome, Started):
+    if isinstance(outcome, LaunchEnded):
         return outcome.cause is not None
     return isinstance(outcome, Soaked) and outcome.died_at_tokens is not None
 

@@ -17,7 +17,7 @@ from nexus_orch.sweep.run.quiet import SweepVoice
 from nexus_orch.sweep.run.resume import check_command, clean_up_after, close_open_ends
 from nexus_orch.sweep.run.words import describe_end, describe_launch, describe_start, describe_verdicts
 from nexus_orch.sweep.run.worker import Decide
-from nexus_orch.sweep.types import Begun, Decision, Finish, Launch, Point, Task
+from nexus_orch.sweep.types import Begun, Finish, GridPoint, LaunchPoint, SearchDecision, Task
 from nexus_orch.types import SweepSpec
 
 MOST_LOST = 3
@@ -111,10 +111,10 @@ class SweepSearch:
             journal.create(replace(record, task=asked))
         return asked
 
-    def _carry_out(self, task: Task, journal: SweepJournal, decision: Decision) -> ExitCode | None:
+    def _carry_out(self, task: Task, journal: SweepJournal, decision: SearchDecision) -> ExitCode | None:
         """Have the next launch done; the exit code when somebody ended the sweep meanwhile."""
         step = decision.step
-        assert isinstance(step, Launch), f"no engine runs, and the search wants {step}"
+        assert isinstance(step, LaunchPoint), f"no engine runs, and the search wants {step}"
         point = task.points[step.point]
         number = sum(isinstance(outcome, Begun) for outcome in journal.outcomes())
         for line in describe_launch(decision, step, point, number):
@@ -134,7 +134,7 @@ class SweepSearch:
         return ExitCode(stopped.exit_code)
 
 
-def _overrides_of(point: Point, order: SweepOrder, task: Task) -> list[str]:
+def _overrides_of(point: GridPoint, order: SweepOrder, task: Task) -> list[str]:
     """The overrides of a job; each point is planned for the load at which points are compared, as in the expansion."""
     load = () if CONCURRENCY in point.settings else (f"{CONCURRENCY}={task.goal.concurrency}",)
     return [*order.base, *point.overrides, *load]

@@ -9,7 +9,7 @@ from statistics import median
 from nexus_orch.errors import ExitCode
 from nexus_orch.sweep.points import Outcome, Point
 from nexus_orch.sweep.run.journal import SweepEntry, SweepJournal
-from nexus_orch.sweep.types import INTERRUPTED, Ended, Soaked, Speed, Started, Task
+from nexus_orch.sweep.types import INTERRUPTED, Ended, LaunchEnded, Soaked, Speed, Task
 
 _CODES: dict[Outcome, ExitCode] = {
     "served": ExitCode.GOOD,
@@ -36,7 +36,7 @@ def list_points(journal: SweepJournal) -> tuple[Point, ...]:
             continue
         point = seen.setdefault(entry.outcome.point, _Seen())
         point.entries.append(entry)
-        if isinstance(entry.outcome, Started):
+        if isinstance(entry.outcome, LaunchEnded):
             point.causes.append(entry.outcome.cause)
     return tuple(_make_point(task, number, seen[number]) for number in sorted(seen))
 
@@ -76,7 +76,7 @@ def _measure(task: Task, outcomes: Sequence[object]) -> dict[str, float]:
         for x in outcomes
         if isinstance(x, Speed) and x.concurrency == task.goal.concurrency and not x.is_spoilt and not x.failed
     ]
-    tokens = [x.kv_cache_tokens for x in outcomes if isinstance(x, Started) and x.kv_cache_tokens is not None]
+    tokens = [x.kv_cache_tokens for x in outcomes if isinstance(x, LaunchEnded) and x.kv_cache_tokens is not None]
     if speeds:
         found["tokens_per_second"] = round(median(speeds), 3)
     if tokens:
@@ -94,6 +94,6 @@ def _find_trouble(entries: Sequence[SweepEntry]) -> str:
                 return f"{failed} of {requests} requests of its soak failed"
             case Ended(cause=cause) if cause not in (None, INTERRUPTED):
                 return f"died while it was measured: {cause}"
-            case Started(cause=cause) if cause is not None and entry.detail.get("message"):
+            case LaunchEnded(cause=cause) if cause is not None and entry.detail.get("message"):
                 return str(entry.detail["message"]).splitlines()[0]
     return ""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from nexus_orch.sweep.types import By, Decision, Finish, Launch, Point, Task
+from nexus_orch.sweep.types import By, Finish, GridPoint, LaunchPoint, SearchDecision, Task
 from nexus_orch.view.words import render_duration, render_rate
 
 SHOWN_VERDICTS = 6
@@ -24,7 +24,7 @@ _BY: dict[By, str] = {
 }
 
 
-def describe_start(task: Task, decision: Decision, folder: Path) -> Iterator[str]:
+def describe_start(task: Task, decision: SearchDecision, folder: Path) -> Iterator[str]:
     """How many points there are, what is decided already, and what the rest will take at most."""
     decided = f"{len(decision.verdicts):,} are decided without a launch"
     yield f"{len(task.points):,} points; {decided}, {decision.open_points:,} are open"
@@ -46,7 +46,7 @@ def describe_start(task: Task, decision: Decision, folder: Path) -> Iterator[str
     yield f"at most {_left(decision)}; kept in {folder}"
 
 
-def describe_launch(decision: Decision, step: Launch, point: Point, number: int) -> Iterator[str]:
+def describe_launch(decision: SearchDecision, step: LaunchPoint, point: GridPoint, number: int) -> Iterator[str]:
     """The next launch with its reason, and how the sweep stands."""
     what = "confirming launch" if step.is_confirming else "launch"
     yield f"{what} {number + 1}, point {point.number}: {' '.join(point.overrides)}"
@@ -59,7 +59,7 @@ def describe_launch(decision: Decision, step: Launch, point: Point, number: int)
         yield f"{INDENT}{note}"
 
 
-def describe_verdicts(task: Task, decision: Decision, told: Collection[int]) -> Iterator[str]:
+def describe_verdicts(task: Task, decision: SearchDecision, told: Collection[int]) -> Iterator[str]:
     """The points that were decided since."""
     new = [verdict for verdict in decision.verdicts if verdict.point not in told]
     for verdict in new[:SHOWN_VERDICTS]:
@@ -68,7 +68,7 @@ def describe_verdicts(task: Task, decision: Decision, told: Collection[int]) -> 
         yield f"{INDENT}and {len(new) - SHOWN_VERDICTS:,} more points are decided"
 
 
-def describe_end(task: Task, decision: Decision, step: Finish) -> Iterator[str]:
+def describe_end(task: Task, decision: SearchDecision, step: Finish) -> Iterator[str]:
     """The pick and why."""
     failed = f", {decision.failed_launches} of them failed" if decision.failed_launches else ""
     yield f"{decision.launches} launches{failed}, {render_duration(60 * decision.minutes)}"
@@ -88,5 +88,5 @@ def describe_end(task: Task, decision: Decision, step: Finish) -> Iterator[str]:
         )
 
 
-def _left(decision: Decision) -> str:
+def _left(decision: SearchDecision) -> str:
     return f"{decision.expected_launches} launches and {render_duration(60 * decision.expected_minutes)}"

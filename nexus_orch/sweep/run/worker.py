@@ -26,20 +26,20 @@ from nexus_orch.sweep.run.quiet import INDENT, SweepView, SweepVoice
 from nexus_orch.sweep.types import (
     INTERRUPTED,
     Begun,
-    Decision,
     Ended,
+    LaunchEnded,
     Measure,
     Outcome,
+    SearchDecision,
     Soak,
     Soaked,
     Speed,
-    Started,
     Task,
 )
 from nexus_orch.types import MIB, RunSpec
 from nexus_orch.view.words import render_count, render_duration, render_rate
 
-Decide = Callable[[Task, Sequence[Outcome], int], Decision]
+Decide = Callable[[Task, Sequence[Outcome], int], SearchDecision]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class _Launch:
         self.is_started = True
         count = None if tokens is None else int(tokens)
         begun = self.begun
-        started = Started(begun.point, cause, count, self._minutes(), begun.is_confirming, begun.slot)
+        started = LaunchEnded(begun.point, cause, count, self._minutes(), begun.is_confirming, begun.slot)
         self.journal.append(started, **more)
 
     def _work(self, served: Served, prepared: Preparation) -> None:
