@@ -71,7 +71,9 @@ def test_a_point_that_hangs_is_given_up(desk: Desk) -> None:
     done = sweep(desk, "limits.startup_stall_seconds=1", "sweep.launches=1")
     assert done.returncode == 4, done.stderr + done.stdout
     assert "no pick: no point became ready" in done.stdout
-    assert {outcome.cause for outcome in journal_of(desk).outcomes() if isinstance(outcome, LaunchEnded)} == {"stalled"}
+    assert {outcome.cause for outcome in journal_of(desk).outcomes() if isinstance(outcome, LaunchEnded)} == {
+        "startup_stalled"
+    }
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
