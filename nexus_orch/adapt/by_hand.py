@@ -7,6 +7,7 @@ import re
 from nexus_orch.adapt.settings import SETTINGS
 from nexus_orch.facts.options.catalogue import catalogue_flags
 from nexus_orch.releases.known import known_releases, parse_release
+from nexus_orch.releases.options import names_of
 
 _KEY = re.compile(r"\b(?P<key>(?:model|serve|memory)(?:\.[a-z_]+)+)(?:=(?P<value>[\w.-]+(?<![.])))?")
 _ARGUMENTS = re.compile(r"serve\.extra_args=\[(?P<words>[^\]]*)\]")
@@ -33,9 +34,10 @@ def name_options(remedy: str, release: str | None) -> str:
 def _render(key: str, value: str | None, version: str) -> str:
     flags = catalogue_flags(version)
     ways = [way for way in SETTINGS.get(key, ()) if way.refused is None and (way.flag or way.env)]
-    flag = _STANDS_FOR.get(key) or next((way.flag for way in ways if way.flag in flags), None)
-    if flag in flags:
+    options = [_STANDS_FOR[key]] if key in _STANDS_FOR else [way.flag for way in ways if way.flag is not None]
+    flag = next((name for option in options for name in names_of(option) if name in flags), None)
+    if flag is not None:
         return f" ({flag})" if value in (None, "true", "null", "hybrid") else f" ({flag} {value})"
-    if flag is not None or (ways and all(way.flag is not None for way in ways)):
+    if options and (key in _STANDS_FOR or len(options) == len(ways)):
         return f" (which vLLM {version} lacks)"
     return ""

@@ -15,6 +15,7 @@ from typing import Literal
 from nexus_orch.adapt.arguments import Argument, read_arguments
 from nexus_orch.facts.options.catalogue import catalogue_flags
 from nexus_orch.releases.known import known_releases
+from nexus_orch.releases.options import find_by_option, names_of
 from nexus_orch.types import EngineFacts, RunSpec
 
 Moves = Literal["memory", "context", "speed", "memory and speed", "memory, context and speed"]
@@ -157,10 +158,13 @@ OBEYED = frozenset({"--hf-overrides", "--rope-scaling", "--rope-theta", *_COUNTE
 def find_effect(given: Argument) -> Effect | None:
     """What an option moves, None for one that moves nothing which a plan tells."""
     flag = given.flag
-    if flag is None or flag.name in OBEYED or (flag.name == "--load-format" and "dummy" not in given.values):
+    if flag is None or not OBEYED.isdisjoint(names_of(flag.name)):
         return None
-    if flag.name in EFFECTS:
-        return EFFECTS[flag.name]
+    if flag.name == "--load-format" and "dummy" not in given.values:
+        return None
+    effect = find_by_option(EFFECTS, flag.name)
+    if effect is not None:
+        return effect
     group = flag.group or _groups().get(flag.name)
     return None if group is None else _BY_GROUP.get(group, _UNKNOWN)
 

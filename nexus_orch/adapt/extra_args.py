@@ -17,6 +17,7 @@ from nexus_orch.adapt.ways import INSTEAD_OF_SWAP, NO_SWAP, V1_VARIABLE, Part
 from nexus_orch.errors import Problem, render_value
 from nexus_orch.facts.options.catalogue import releases_where, render_releases
 from nexus_orch.releases.engine import v0_by_default
+from nexus_orch.releases.options import find_by_option
 from nexus_orch.suggest import suggest
 from nexus_orch.types import Cause, EngineFacts, Flag, RunSpec
 
@@ -135,8 +136,9 @@ def read_pin(spec: RunSpec, key: str) -> Any:
 
 def _find_same_subject(flag: Flag, said: Mapping[str, str]) -> tuple[str, list[str]] | None:
     """The setting of this option, and the options by which the plan decides its subject already."""
-    others = [other for other in OFFLOAD_OPTIONS if other in said]
-    return (OFFLOAD_OPTIONS[flag.name], others) if flag.name in OFFLOAD_OPTIONS and others else None
+    others = [other for other in said if find_by_option(OFFLOAD_OPTIONS, other)]
+    key = find_by_option(OFFLOAD_OPTIONS, flag.name)
+    return (key, others) if key is not None and others else None
 
 
 def _find_repeated(options: Sequence[Argument]) -> Iterator[_Mistake]:

@@ -61,7 +61,7 @@ def check_gguf(spec: RunSpec, facts: Facts) -> Problem | None:
 
 
 def _check_format(spec: RunSpec, facts: Facts, method: str, key: str) -> Problem | None:
-    if _takes(facts.engine.flag(_FORMAT), method):
+    if _takes(facts.engine.option(_FORMAT), method):
         return None
     releases = releases_where(_FORMAT, lambda flag: _takes(flag, method))
     if not releases:

@@ -77,8 +77,8 @@ def guard_load_strategy(plan: Plan, engine: EngineFacts) -> Part:
     """
     preloads = reads_ahead(plan)
     shares_ram = offloads_weights(plan, engine)
-    flag = engine.flag(LOAD_STRATEGY_FLAG)
-    has_it = flag is not None and has_option(engine, flag.name, chooses_load_strategy)
+    flag = engine.option(LOAD_STRATEGY_FLAG)
+    has_it = flag is not None and has_option(engine, LOAD_STRATEGY_FLAG, chooses_load_strategy)
     if flag is None or not has_it or flag.default == "lazy" or not (preloads or shares_ram):
         return Part()
     if gives(plan, engine, LOAD_STRATEGY_FLAG):
@@ -91,5 +91,6 @@ def guard_load_strategy(plan: Plan, engine: EngineFacts) -> Part:
 
 def gives(plan: Plan, engine: EngineFacts, option: str) -> bool:
     """Whether the user's extra arguments give this option in any of its spellings."""
+    wanted = engine.option(option)
     given = read_arguments(plan.spec.serve.extra_args, engine).options
-    return any(argument.flag is not None and argument.flag.name == option for argument in given)
+    return wanted is not None and any(argument.flag == wanted for argument in given)

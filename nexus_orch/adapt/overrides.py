@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from nexus_orch.adapt.arguments import Argument, read_arguments
+from nexus_orch.releases.options import find_by_option
 from nexus_orch.types import EngineFacts, ModelFacts, RunSpec
 
 _WHOLE = {"--hf-overrides": (), "--rope-scaling": ("rope_scaling",), "--rope-theta": ("rope_theta",)}
@@ -26,7 +27,7 @@ def override_config(model: ModelFacts, spec: RunSpec, engine: EngineFacts) -> Mo
     the extra arguments."""
     changes: dict[str, Any] = {}
     for given in read_arguments(spec.serve.extra_args, engine).options:
-        keys = _WHOLE.get(given.flag.name) if given.flag is not None else None
+        keys = find_by_option(_WHOLE, given.flag.name) if given.flag is not None else None
         if keys is not None:
             changes = _merged(changes, _read(given, keys))
     if not changes:

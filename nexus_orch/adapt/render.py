@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
 from nexus_orch.adapt.extra_args import check_extra_args, read_pin
+from nexus_orch.adapt.lost import Lost, find_lost, find_nearest
 from nexus_orch.adapt.values import read_value
 from nexus_orch.adapt.ways import Part, Table, UnwritableError, Way, write_for
 from nexus_orch.contracts import Rendering
@@ -42,6 +43,8 @@ class TableAdapter:
     versions: SpecifierSet
     table: Table
     guards: tuple[Guard, ...] = ()
+    guarded: Mapping[str, str] = field(default_factory=dict)
+    """The options that guards set by themselves, each by the key of its choice."""
 
     def render(self, plan: Plan, engine: EngineFacts) -> Rendering:
         """The plan in the words of this engine, with options that it has. A pinned setting that it cannot honour is a
@@ -58,7 +61,11 @@ class TableAdapter:
         said = {flag: key for part in parts for flag, key in part.said.items()}
         silent = _find_silent(self.table, plan, engine) if plan.spec.serve.extra_args else {}
         parts.append(check_extra_args(plan.spec, engine, {**silent, **said}))
-        return _join(parts)
+        return replace(_join(parts), notes=tuple(lost.render(engine.version) for lost in self.find_lost(engine)))
+
+    def find_lost(self, engine: EngineFacts) -> Iterator[Lost]:
+        """The settings of this adapter whose option vanished, and nothing here says why."""
+        return find_lost(self.table, engine, self.guarded)
 
     def _refuse_unknown(self, plan: Plan) -> Part:
         """Settings of plugins that this adapter does not know are told, never dropped."""
@@ -150,7 +157,9 @@ class _Case:
         """The release has no such option."""
         releases = releases_where(flag)
         who = f"{render_releases(releases)} of vLLM have it" if releases else "no release of vLLM has it"
-        return self.refuse(f"it has no {flag}", self.way.instead or self.opened, who)
+        nearest = find_nearest(flag, self.engine)
+        perhaps = [f"perhaps it is {nearest} now, which serve.extra_args can give"] if nearest else []
+        return self.refuse(f"it has no {flag}", self.way.instead or self.opened, who, *perhaps)
 
     def refuse_value(self, flag: Flag, written: str) -> Part:
         """The option takes other values."""
@@ -183,7 +192,8 @@ def _find_silent(table: Table, plan: Plan, engine: EngineFacts) -> dict[str, str
         choice = None if value is None else Choice(key, value, "pinned", "")
         way = None if choice is None else _find_way(choice, ways, plan, engine)
         if way is not None and way.flag is not None and way.refused is None:
-            found[way.flag] = key
+            flag = engine.option(way.flag)
+            found[way.flag if flag is None else flag.name] = key
     return found
 
 
@@ -241,7 +251,7 @@ def _say(case: _Case) -> Part:
     way = case.way
     if way.flag is None:
         return Part(env={str(way.env): way.write(case.choice.value)}, said={str(way.env): case.choice.key})
-    flag = case.engine.flag(way.flag)
+    flag = case.engine.option(way.flag)
     if flag is None:
         return case.refuse_missing(way.flag)
     return _say_option(flag, way, case) if way.within is None else _say_within(flag, way, case)

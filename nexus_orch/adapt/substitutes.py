@@ -1,7 +1,8 @@
-"""What says the same as an option in the releases that lack it. Data, and the choice among it.
+"""What says the same as an option in the releases that lack it, beside its other names (`RENAMED` in
+`nexus_orch.releases.options`). Data, and the choice among it.
 
-Sources: the options of 21 releases (`nexus_orch/data/vllm_flags.json`), the help texts of the releases in which both
-the old and the new option stand, and vLLM's own deprecation notes in engine/arg_utils.py.
+Sources: the options of the known releases (`nexus_orch/data/vllm_flags.json`), the help texts of the releases in which
+both the old and the new option stand, and vLLM's own deprecation notes in engine/arg_utils.py.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ class Substitute:
 
 def find_substitute(engine: EngineFacts, option: str) -> str | None:
     """What to do instead of giving this engine that option, or None when nothing is known."""
+    renamed = engine.option(option)
+    if renamed is not None:
+        return f"use {renamed.name}"
     for substitute in SUBSTITUTES.get(option, ()):
-        if substitute.needs is None or engine.flag(substitute.needs) is not None:
+        if substitute.needs is None or engine.option(substitute.needs) is not None:
             return substitute.advice
     return None
 
@@ -69,7 +73,7 @@ SUBSTITUTES: dict[str, tuple[Substitute, ...]] = {
             "--max-cudagraph-capture-size",
         ),
     ),
-    "--max-context-len-to-capture": _use("--max-seq-len-to-capture", "--max-cudagraph-capture-size"),
+    "--max-context-len-to-capture": _use("--max-cudagraph-capture-size"),
     "-cc": _use("--compilation-config"),
     "--optimization-level": (Substitute("use -O3, the level of compilation in this release", "-O"),),
     # engine and devices
@@ -99,7 +103,6 @@ SUBSTITUTES: dict[str, tuple[Substitute, ...]] = {
         Substitute("+model.config.rope_scaling={...}"),
     ),
     "--rope-theta": (Substitute("""use --hf-overrides '{"rope_theta": ...}'""", "--hf-overrides"),),
-    "--override-pooler-config": _use("--pooler-config"),
     "--enable-reasoning": (Substitute("leave it out: --reasoning-parser alone switches it on", "--reasoning-parser"),),
     "--guided-decoding-backend": _use("--structured-outputs-config.backend"),
     "--structured-outputs-config": _use("--guided-decoding-backend"),

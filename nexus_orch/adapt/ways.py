@@ -126,11 +126,15 @@ class Way:
 
     def applies(self, version: str, device: str, value: Any, env: Mapping[str, str]) -> bool:
         """True when this is how that version on that device takes this value under the user's `engine.env`."""
-        if self.device is not None and self.device != device:
-            return False
         if self.values and value not in self.values:
             return False
         if self.given is not None and env.get(self.given[0]) != self.given[1]:
+            return False
+        return self.holds_for(version, device)
+
+    def holds_for(self, version: str, device: str) -> bool:
+        """Whether it is a way of that version on that device at all."""
+        if self.device is not None and self.device != device:
             return False
         if isinstance(self.releases, Fact):
             return self.releases(version)

@@ -64,7 +64,7 @@ def _document(checked: Preparation) -> dict[str, object]:
     return {
         "engine_version": checked.facts.engine.version,
         "source": checked.facts.engine.source,
-        "notes": list(checked.facts.engine.notes),
+        "notes": [*checked.facts.engine.notes, *checked.rendering.notes],
         "adapter": checked.adapter,
         "result": result_of(checked),
         "reasons": _reasons(checked),
@@ -74,7 +74,7 @@ def _document(checked: Preparation) -> dict[str, object]:
 
 def _print(own: Preparation, others: Sequence[Preparation]) -> None:
     console = Console(highlight=False)
-    for note in own.facts.engine.notes:
+    for note in (*own.facts.engine.notes, *own.rendering.notes):
         console.print(f"note: {note}", soft_wrap=True)
     table = Table("vLLM", "adapter", "result", "why", box=None, pad_edge=False)
     engine = own.facts.engine

@@ -120,7 +120,7 @@ def _left(key: str, imported: Imported) -> str:
 
 def _default(option: str, engine: EngineFacts, opened: str | None = None) -> str:
     """What vLLM does without the option, or with the word that leaves it open."""
-    flag = engine.flag(option)
+    flag = engine.option(option)
     if option == "--max-model-len" and opened is not None:
         return "the longest context that the KV cache holds"
     if option == "--max-model-len":

@@ -26,6 +26,8 @@ class Rendering:
     choices: tuple[Choice, ...] = ()
     """Settings that had to be replaced or dropped, with the reason; they go into the plan that is shown."""
     problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the user should know beside that: settings that this release lost, whether the plan has them or not."""
     said: Mapping[str, str] = field(default_factory=dict)
     """For each option and variable of the rendering that one setting brings about, the key of that setting."""
 

@@ -169,7 +169,12 @@ def _draw(
         choices=_replaced(plan.choices, rendering.choices),
         problems=(*plan.problems, *_unsaid(rendering.problems, plan.problems)),
         is_refused=bool(rendering.problems or plan.mistakes),
-        notes=(*plan.notes, *tell_uncounted(spec, facts.engine), *describe_stretch(adapter, facts.engine.version)),
+        notes=(
+            *plan.notes,
+            *rendering.notes,
+            *tell_uncounted(spec, facts.engine),
+            *describe_stretch(adapter, facts.engine.version),
+        ),
     )
     return Preparation(spec, facts, provider, plan, rendering, adapter.name, engine_port, substitutions)
 

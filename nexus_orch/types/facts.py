@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nexus_orch.errors import Problem
+from nexus_orch.releases.options import names_of
 
 Sourced = Literal["file", "nvml", "os", "catalogue", "profile", "installed", "measured", "assumed"]
 Device = Literal["cuda", "cpu"]
@@ -182,6 +183,11 @@ class EngineFacts:
         if found is not None:
             return found
         return next((flag for flag in self.flags.values() if name in flag.aliases), None)
+
+    def option(self, name: str) -> Flag | None:
+        """The flag that means what our tables call `name`, under whichever of its names this release has it; None when
+        this release lacks it. A word of the user's own is looked up by `flag`, as vLLM does."""
+        return next(filter(None, map(self.flag, names_of(name))), None)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from nexus_orch.facts.engine.installed import make_assumed_engine
 from nexus_orch.testing import find_illegal_words
 from tests.engine.sources import write_metadata, write_package
 from tests.plugins.plans import plan_of
+from tests.releases.ends import NEWEST, NEXT
 
 HYBRID = ["hardware=rtx4090", "model=qwen7b", "memory=hybrid", "memory.cpu_offload_gib=4"]
 
@@ -26,8 +27,8 @@ ASSUMED = {
     "0.21.0": ("v1", "0.22.1, or of 0.19.1 where only it has one"),
     "0.25.1+cu129": ("v2", None),
     "0.26.0.dev123+gabc": ("v2", "0.25.1, or of 0.27.1 where only it has one"),
-    "0.34.0": ("v2", "0.33.0"),
-    "1.0.0": ("v2", "0.33.0"),
+    NEXT: ("v2", NEWEST),
+    "1.0.0": ("v2", NEWEST),
 }
 """The adapter of a version that the catalogue lacks, and the release whose options are assumed."""
 
@@ -59,7 +60,7 @@ def fork(tmp_path: Path) -> Path:
     """The interpreter of an environment whose vLLM has few options, and is newer than all that are known."""
     venv.create(tmp_path / "fork", symlinks=True)
     (site_packages,) = (tmp_path / "fork").glob("lib/python3*/site-packages")
-    write_metadata(write_package(site_packages), "vllm", "0.34.1.dev7+ourfork")
+    write_metadata(write_package(site_packages), "vllm", f"{NEXT}.dev7+ourfork")
     return tmp_path / "fork" / "bin" / "python"
 
 
@@ -71,7 +72,7 @@ def test_what_an_installed_engine_has_wins(fork: Path, capsys: pytest.CaptureFix
     dropped = {choice["key"]: choice for choice in document["choices"] if choice["value"] is None}
     assert "it has no --served-model-name" in dropped["model.served_name"]["reason"]
     assert main(["plan", "hardware=rtx4090", "model=qwen7b", f"engine.python={fork}"]) == 0
-    assert "0.34.1.dev7+ourfork is newer than 0.33.0" in " ".join(capsys.readouterr().out.split())
+    assert f"{NEXT}.dev7+ourfork is newer than {NEWEST}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_an_installed_engine_lacks_is_refused_when_pinned(fork: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from nexus_orch.cli import main
+from tests.releases.ends import NEXT
 
 HYBRID = ["hardware=rtx4090x2", "model=qwen32b", "memory=hybrid"]
 
@@ -78,7 +79,7 @@ def test_a_release_that_was_not_checked_is_noted(capsys: pytest.CaptureFixture[s
     assert "note: the options of vLLM 0.26.0 are assumed to be those of 0.25.1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("version", ["nightly", "0.x", ">=0.34"])
+@pytest.mark.parametrize("version", ["nightly", "0.x", f">={NEXT}"])
 def test_a_version_that_is_none(version: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engine", "check", "hardware=rtx4090", "model=qwen7b", f"engine.version='{version}'"]) == 2
     assert f"engine.version = {version}" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from nexus_orch.cli import main
 from nexus_orch.commands.engine_flags import parse_release
 from nexus_orch.facts.options.catalogue import catalogue_flags
 from tests.engine.sources import write_metadata, write_package
+from tests.releases.ends import NEWEST, NEXT, OLDEST
 
 
 def _flags(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def _flags(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str
         ("0.25", "0.25.1", 0),
         ("0.26.0", "0.26.0", 1),
         ("0.99", "0.99", 1),
-        ("0.34.0.dev7+gabc", "0.34.0.dev7+gabc", 1),
+        (f"{NEXT}.dev7+gabc", f"{NEXT}.dev7+gabc", 1),
         ("0.25.1+cu128", "0.25.1+cu128", 0),
     ],
 )
@@ -61,7 +62,7 @@ def test_no_such_engine(which: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engine", "flags", which]) == 2
     told = capsys.readouterr().err
     assert f"unknown engine '{which}'" in told
-    assert "a release (0.4.3 to 0.33.0" in told
+    assert f"a release ({OLDEST} to {NEWEST}" in told
 
 
 def test_the_nearest_release_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from nexus_orch.compose.run import compose_run
 from nexus_orch.exchange.profiles.report import render_report
 from nexus_orch.exchange.start import Note
 from tests.exchange.conftest import Told
+from tests.releases.ends import NEWEST
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +86,7 @@ def test_the_release_may_be_told(nexus: Nexus, words: tuple[str, ...]) -> None:
 def test_an_option_that_only_old_releases_have_names_the_release(nexus: Nexus) -> None:
     told = nexus("import", "--", "vllm", "serve", "org/m", "--guided-decoding-backend", "outlines")
     assert yaml.safe_load(told.out)["engine"]["version"] == "0.11.2"
-    assert "read as vLLM 0.11.2, and pinned: vLLM 0.33.0 has no option --guided-decoding-backend" in told.err
+    assert f"read as vLLM 0.11.2, and pinned: vLLM {NEWEST} has no option --guided-decoding-backend" in told.err
 
 
 def test_a_secret_is_in_no_output(nexus: Nexus, tmp_path: Path) -> None:

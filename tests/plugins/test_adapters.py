@@ -12,6 +12,7 @@ from nexus_orch.choose import choose_adapter
 from nexus_orch.errors import render_problems
 from nexus_orch.releases.known import known_releases
 from tests.plugins.plans import plan_of, render, shipped_plugins
+from tests.releases.ends import NEXT
 
 BASE = {"model.dtype": "float16", "model.max_model_len": 4096, "memory.gpu_memory_utilization": 0.9, "serve.port": 8000}
 OFFLOAD = {"memory.cpu_offload_gib": 4.5, "memory.offload_backend": "uva"}
@@ -268,6 +269,6 @@ def test_who_refuses_a_range_of_releases_names_those_that_can() -> None:
     assert [key for key, way in ways if not re.search(r"vLLM (before )?0\.\d", way.instead or "")] == []
 
 
-@pytest.mark.parametrize("version", [*known_releases(), "0.40.0", "0.21.0", "0.33.1.dev5+g1", "0.32.0+cpu"])
+@pytest.mark.parametrize("version", [*known_releases(), "0.40.0", "0.21.0", f"{NEXT}.dev5+g1", "0.32.0+cpu"])
 def test_every_release_has_exactly_one_adapter(version: str) -> None:
     assert choose_adapter(shipped_plugins().adapters(), version).name in ("v0", "v1", "v2")

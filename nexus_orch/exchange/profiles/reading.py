@@ -22,6 +22,7 @@ from nexus_orch.exchange.profiles.typography import mend_typography
 from nexus_orch.exchange.start import Start, make_no_value, references, shown
 from nexus_orch.exchange.text.placeholders import is_placeholder, without_mark
 from nexus_orch.exchange.text.secrets import API_KEY_OPTION, choose_api_key_env, is_secret_option
+from nexus_orch.releases.options import names_of
 from nexus_orch.types import EngineFacts
 
 _NO_OTHER = "name a command that starts `vllm serve` itself"
@@ -257,7 +258,7 @@ def _take_setting(key: str, option: Option, start: Start, imported: Imported, re
         remedy = _missing_blank(given, reverse.engine)
         imported.problems.append(Problem(message, remedy=remedy, cause="unrecognized_argument"))
         return True
-    if found is None or (found[0].refused is None and flag.name not in found[0].options):
+    if found is None or (found[0].refused is None and not {*names_of(flag.name)} & {*found[0].options}):
         return False
     way, value = found
     if len(given.values) > 1 and not isinstance(value, list):

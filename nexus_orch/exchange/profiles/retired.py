@@ -1,7 +1,8 @@
 """Options and variables that can be left out without a loss on releases that no longer have them.
 
 Most are known to `nexus_orch.adapt.substitutes`, as those that it advises to leave out; here are the others. Sources:
-the options of 21 releases (`nexus_orch/data/vllm_flags.json`) and the help texts of the last release that had them.
+the options of the known releases (`nexus_orch/data/vllm_flags.json`) and the help texts of the last release that had
+them.
 """
 
 from __future__ import annotations

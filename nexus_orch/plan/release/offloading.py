@@ -48,5 +48,5 @@ def has_option(engine: EngineFacts, flag: str, fact: Fact) -> bool:
     """Whether an engine has an option that comes with `fact`. Its options decide where they were read; those of a
     release between two that were read are assumed."""
     if engine.flags and (engine.source == "installed" or is_known(engine.version)):
-        return engine.flag(flag) is not None
+        return engine.option(flag) is not None
     return fact(engine.version)

