@@ -47,8 +47,7 @@ class Sampler:
         self._gpu_indices = gpu_indices
         self._is_ours = is_ours or _always
         self._processes = None if family is None else SampledProcesses(family)
-        self._unread: str | None = None
-        self._unread_told = 0.0
+        self._news = MetricsNews()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nexus-sampler", daemon=True)
 
@@ -76,19 +75,28 @@ class Sampler:
                 self._emit(sample)
             self._emit(read_host(self._processes, self._attempt))
             if reader is not None and self._is_ours():
-                self._emit_metrics(reader.read(time.time()))
+                read = reader.read(time.time())
+                if self._news.is_news(read, time.monotonic()):
+                    self._emit(read)
             due = max(due + self._interval_seconds, time.monotonic())
             self._stop.wait(due - time.monotonic())
 
-    def _emit_metrics(self, read: Metric | MetricsUnread) -> None:
-        """Every reading; of a server that tells nothing, each new reason, and the same one again every few seconds: who
-        begins to listen when the server is ready must hear what was found before."""
-        unread = read.reason if isinstance(read, MetricsUnread) else None
-        now = time.monotonic()
-        if unread is None or unread != self._unread or now - self._unread_told >= TELL_AGAIN_SECONDS:
-            self._emit(read)
-            self._unread_told = now
-        self._unread = unread
+
+class MetricsNews:
+    """Which readings of a server are told: all that have figures; of those that have none each new reason, and the same
+    one again every `TELL_AGAIN_SECONDS`, for a watch that begins when the server is ready and heard nothing before."""
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+        self._told_at = 0.0
+
+    def is_news(self, read: Metric | MetricsUnread, now: float) -> bool:
+        """Whether a reading is told at the time `now`, in seconds of any clock that never goes back."""
+        before, self._reason = self._reason, read.reason if isinstance(read, MetricsUnread) else None
+        if self._reason is not None and self._reason == before and now - self._told_at < TELL_AGAIN_SECONDS:
+            return False
+        self._told_at = now
+        return True
 
 
 class SampledProcesses:

@@ -36,8 +36,8 @@ class Metric:
 
 @dataclass(frozen=True)
 class MetricsUnread:
-    """The server was asked for its /metrics and told nothing that is known. Told when the reason changes, not each
-    time."""
+    """The server was asked for its /metrics and told nothing that is known. Told when the reason changes and
+    again every few seconds, not each time."""
 
     time: float
     attempt: int

@@ -11,9 +11,18 @@ from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nexus_orch.nvml import Nvml
-from nexus_orch.observe.sampler import SampledProcesses, Sampler, read_gpus, read_host
+from nexus_orch.observe.sampler import (
+    TELL_AGAIN_SECONDS,
+    MetricsNews,
+    SampledProcesses,
+    Sampler,
+    read_gpus,
+    read_host,
+)
 from nexus_orch.types import GIB, MIB, HostSample, Metric, MetricsUnread, Observation, ProcessKey
 from tests.nvml_driver import Card, Driver
 from tests.observe.test_metrics import Address, serving
@@ -191,3 +200,32 @@ def test_a_server_without_metrics_is_told_once_for_each_reason() -> None:
     reasons = [found.reason.rpartition(" ")[2] if isinstance(found, MetricsUnread) else "read" for found in told]
     assert reasons == ["404", "stats)", "read", "read", "404"]
     assert not any(isinstance(found, Metric | MetricsUnread) for found in seen.queue)
+
+
+SILENT, EMPTY = MetricsUnread(0.0, 1, "it answers 404"), MetricsUnread(0.0, 1, "it has no figures")
+FIGURES = Metric(0.0, 1, {})
+
+
+def test_a_reason_is_told_again_for_who_comes_later() -> None:
+    news = MetricsNews()
+    looks = [(SILENT, 0.0), (SILENT, 1.0), (SILENT, 4.9), (SILENT, 5.0), (SILENT, 9.9), (SILENT, 10.0)]
+    assert [news.is_news(read, now) for read, now in looks] == [True, False, False, True, False, True]
+
+
+def test_each_new_reason_and_each_reading_are_told_at_once() -> None:
+    news = MetricsNews()
+    reads: tuple[Metric | MetricsUnread, ...] = (SILENT, EMPTY, EMPTY, FIGURES, FIGURES, EMPTY, SILENT, SILENT)
+    told = [news.is_news(read, number / 10) for number, read in enumerate(reads)]
+    assert told == [True, True, False, True, True, True, True, False]
+
+
+@given(st.lists(st.floats(0.1, 3.0), min_size=1, max_size=60), st.floats(0, 100))
+def test_a_watch_hears_the_reason_whenever_it_begins(pauses: list[float], begins: float) -> None:
+    """Within the time after which it is told again, and one pause between two looks."""
+    news, now, looks = MetricsNews(), 0.0, [0.0]
+    for pause in pauses:
+        now += pause
+        looks.append(now)
+    told = [look for look in looks if news.is_news(SILENT, look)]
+    if begins + TELL_AGAIN_SECONDS + max(pauses) <= looks[-1]:
+        assert any(begins <= look <= begins + TELL_AGAIN_SECONDS + max(pauses) for look in told)
