@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from nexus_orch.suggest import find_near
@@ -26,7 +26,7 @@ _NOUNS = {"boolean": "true or false", "array": "a list of text", "object": "a ma
 @cache
 def read_schema() -> Schema:
     """The schema as packaged; callers must not change it."""
-    schema: Schema = json.loads(files(__package__).joinpath(SCHEMA_FILE).read_text(encoding="utf-8"))
+    schema: Schema = json.loads(Path(__file__).with_name(SCHEMA_FILE).read_text(encoding="utf-8"))
     return schema
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import RawIOBase
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from nexus_orch.contracts.adapters import Rendering
 from nexus_orch.errors import Problem
-from nexus_orch.types import Command, Emit, EngineFacts, Facts, Plan, ProcessKey, RunSpec
+from nexus_orch.types import Command, EngineFacts, Facts, Plan, ProcessKey, RunSpec
+
+if TYPE_CHECKING:
+    from nexus_orch.types import Emit
 
 
 @dataclass(frozen=True)

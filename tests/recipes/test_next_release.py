@@ -21,7 +21,7 @@ from nexus_orch.facts.options.catalogue import catalogue_flags
 from tests.releases.ends import NEWEST, NEXT
 from tests.releases.tree import write_tree
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("nexus_orch", "conf", "plugins", "tools", "tests", "docs", "examples", "pyproject.toml")
