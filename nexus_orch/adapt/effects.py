@@ -37,6 +37,7 @@ _SPECULATION = Effect(
 )
 _ADAPTERS = Effect("memory and speed", "room for LoRA adapters on each card, and their kernels", "model.lora")
 _IMAGES = Effect("memory", "what the vision encoder's profile run takes")
+_LIMITS = Effect("memory", "what the vision encoder's profile run takes", "model.limit_mm_per_prompt")
 _EXPERTS = Effect("memory and speed", "which card holds which experts")
 _REPLICAS = Effect("memory and speed", "how many engines share the cards")
 _CONTEXT_PARALLEL = Effect("memory and speed", "how keys and values are divided among cards")
@@ -59,11 +60,9 @@ EFFECTS: Mapping[str, Effect] = {
         ),
         _SPECULATION,
     ),
-    **dict.fromkeys(
-        ("--limit-mm-per-prompt", "--mm-processor-kwargs", "--mm-encoder-tp-mode", "--enable-mm-embeds"), _IMAGES
-    ),
+    **dict.fromkeys(("--mm-processor-kwargs", "--mm-encoder-tp-mode", "--enable-mm-embeds"), _IMAGES),
+    "--limit-mm-per-prompt": _LIMITS,
     "--skip-mm-profiling": Effect("memory", "the vision encoder's profile run, which is left out"),
-    "--language-model-only": Effect("memory", "the vision encoder, which is not loaded"),
     "--mm-encoder-only": Effect("memory", "the language model, which is not loaded"),
     "--mm-ipc-gpu-memory-gb": Effect("memory", "room on the card for images between processes"),
     **dict.fromkeys(("--mm-processor-cache-gb", "--mm-processor-cache-type"), Effect("memory", "host RAM for images")),
@@ -151,7 +150,16 @@ _COUNTED_SPECULATION = (
     *("--spec-method", "--spec-model", "--spec-tokens", "--speculative-draft-tensor-parallel-size"),
 )
 _COUNTED_ENGINES = ("--data-parallel-size", "--data-parallel-size-local", "--enable-expert-parallel")
-OBEYED = frozenset({"--hf-overrides", "--rope-scaling", "--rope-theta", *_COUNTED_SPECULATION, *_COUNTED_ENGINES})
+OBEYED = frozenset(
+    {
+        "--hf-overrides",
+        "--rope-scaling",
+        "--rope-theta",
+        "--language-model-only",
+        *_COUNTED_SPECULATION,
+        *_COUNTED_ENGINES,
+    }
+)
 """Options that the plan counts in full (see `nexus_orch.adapt.overrides` and `nexus_orch.plan.asked.passed`)."""
 
 

@@ -23,16 +23,22 @@ _OF_TEXT = ("rope_scaling", "rope_parameters", "rope_theta")
 
 
 def override_config(model: ModelFacts, spec: RunSpec, engine: EngineFacts) -> ModelFacts:
-    """The model with its configuration as the extra arguments change it. What cannot be read is left to the check of
-    the extra arguments."""
-    changes: dict[str, Any] = {}
+    """The model with its configuration as settings and extra arguments change it. What cannot be read is left to the
+    check of the extra arguments."""
+    changes: dict[str, Any] = dict(spec.model.hf_overrides or {})
+    if spec.model.rope_scaling is not None:
+        changes["rope_scaling"] = dict(spec.model.rope_scaling)
+    told = ["model.hf_overrides"] if spec.model.hf_overrides else []
+    told += ["model.rope_scaling"] if spec.model.rope_scaling is not None else []
+    by_settings = len(changes)
     for given in read_arguments(spec.serve.extra_args, engine).options:
         keys = find_by_option(_WHOLE, given.flag.name) if given.flag is not None else None
         if keys is not None:
             changes = _merged(changes, _read(given, keys))
     if not changes:
         return model
-    note = f"the configuration is changed by serve.extra_args: {', '.join(changes)}"
+    told += ["serve.extra_args"] if len(changes) > by_settings or not told else []
+    note = f"the configuration is changed by {' and '.join(told)}: {', '.join(changes)}"
     return replace(model, config=_applied(model.config, changes), notes=(*model.notes, note))
 
 

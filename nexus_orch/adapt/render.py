@@ -270,7 +270,8 @@ def _say_option(flag: Flag, way: Way, case: _Case) -> Part:
         read_value(flag, written)
     except ValueError as error:
         return case.refuse(f"{flag.name} {error}")
-    return Part(argv=_words(flag, value, written), said={flag.name: case.choice.key})
+    words = _words(flag, value, written)
+    return Part(argv=words, said={flag.name: case.choice.key} if words else {})
 
 
 def _say_within(flag: Flag, way: Way, case: _Case) -> Part:

@@ -7,6 +7,7 @@ rule. What others ask too is a fact of `nexus_orch.releases`; what one setting a
 from __future__ import annotations
 
 from nexus_orch.adapt.lora import LORA
+from nexus_orch.adapt.multimodal import MODEL_CONFIG
 from nexus_orch.adapt.speculation import SPECULATION
 from nexus_orch.adapt.ways import (
     INSTEAD_OF_SWAP,
@@ -54,6 +55,7 @@ SETTINGS: Table = {
     "model.max_model_len": (Way("--max-model-len"),),
     "model.trust_remote_code": (Way("--trust-remote-code", silent=(False,)),),
     "model.served_name": (Way("--served-model-name"),),
+    **MODEL_CONFIG,
     **LORA,
     "serve.tensor_parallel": (Way("--tensor-parallel-size"),),
     "serve.pipeline_parallel": (Way("--pipeline-parallel-size"),),

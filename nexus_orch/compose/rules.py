@@ -90,6 +90,15 @@ RULES: tuple[Rule, ...] = (
         "write memory.kv_cache.dtype=fp8, or memory.kv_cache.calculate_scales=auto",
     ),
     Rule(
+        ("model.hf_overrides", "model.rope_scaling"),
+        lambda spec: (
+            spec.model.rope_scaling is not None
+            and not {"rope_scaling", "rope_parameters"}.isdisjoint(spec.model.hf_overrides or {})
+        ),
+        "both stretch the positions",
+        "keep one of them",
+    ),
+    Rule(
         ("model.lora.max_cpu_loras", "model.lora.max_loras"),
         lambda spec: _exceeds((spec.model.lora.max_loras, spec.model.lora.max_cpu_loras)),
         "adapters of a step lie in host RAM, too",

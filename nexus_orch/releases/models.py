@@ -45,6 +45,26 @@ converts_to_mxfp4 = Fact(
     since="0.28.0",
     source="config/quantization.py: _ONLINE_SHORTHANDS",
 )
+takes_rope_scaling = Fact(
+    "--rope-scaling is an option of its own; later it is a part of --hf-overrides",
+    before="0.11.0",
+    source="engine/arg_utils.py: --rope-scaling, there in 0.10.2",
+)
+joins_rope_parameters = Fact(
+    "rope_parameters is the name of rope_scaling in a configuration, whatever the version of transformers",
+    since="0.12.0",
+    source="transformers_utils/config.py: patch_rope_parameters",
+)
+takes_limits_as_json = Fact(
+    "--limit-mm-per-prompt takes JSON; before, image=4,video=1",
+    since="0.8.5",
+    source="engine/arg_utils.py: nullable_kvs alone in 0.8.4",
+)
+serves_language_alone = Fact(
+    "--language-model-only leaves out all that is not language",
+    since="0.17.0",
+    source="config/multimodal.py: language_model_only",
+)
 OBEYS_CACHE_TYPE: Mapping[str, Fact] = {
     "modelopt": Fact(
         "the KV cache has the type that a checkpoint of ModelOpt asks for",

@@ -71,6 +71,12 @@ class ModelSpec:
     max_model_len: int | None = None
     trust_remote_code: bool = False
     served_name: str | None = None
+    rope_scaling: Mapping[str, Any] | None = None
+    hf_overrides: Mapping[str, Any] | None = None
+    """Changes of the model's configuration, which the engine and the plan both make."""
+    limit_mm_per_prompt: Mapping[str, Any] | None = None
+    """Images, videos and sounds of one prompt; 0 for none."""
+    language_model_only: bool | None = None
     lora: LoraSpec = field(default_factory=LoraSpec)
 
 

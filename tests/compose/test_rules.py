@@ -36,6 +36,9 @@ BROKEN = {
         serve=ServeSpec(tensor_parallel=4, pipeline_parallel=2),
     ),
     "other cards than are counted": RunSpec("x", hardware=HardwareSpec(gpu=GpuSpec(count=2, devices=(0, 1, 2)))),
+    "positions stretched twice": RunSpec(
+        "x", model=ModelSpec(rope_scaling={"factor": 2.0}, hf_overrides={"rope_parameters": {"factor": 4.0}})
+    ),
     "more adapters on the cards than in RAM": RunSpec(
         "x", model=ModelSpec(lora=LoraSpec(max_loras=4, max_cpu_loras=2))
     ),

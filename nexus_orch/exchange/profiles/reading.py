@@ -210,15 +210,16 @@ def _take_parts(option: Option, start: Start, imported: Imported, reverse: Rever
     """Whether all keys of the option's JSON are settings of ours; then they are taken."""
     given, parts = option.given, reverse.parts_of(option.flag.name)
     said = _read_mapping(given) if parts else None
-    if said is None or not all(name in parts or "" in parts for name in said):
+    if said is None:
         return False
-    read = {name: reverse.read(parts[name], value) for name, value in said.items() if name in parts}
-    if any(known is None or known[0].within is None for known in read.values()):
+    read = {name: reverse.read(parts[name], value) for name, value in said.items() if name in parts and name}
+    own = {name: known for name, known in read.items() if known is not None and known[0].within == name}
+    further = {name: _translated(value, start, imported) for name, value in said.items() if name not in own}
+    if further and not reverse.takes_further(option.flag.name, parts):
         return False
-    for name, known in read.items():
-        if known is not None and known[1] is not None:
+    for name, known in own.items():
+        if known[1] is not None:
             imported.set(parts[name], _translated(known[1], start, imported), given.written)
-    further = {name: _translated(value, start, imported) for name, value in said.items() if name not in parts}
     if further:
         imported.settings[parts[""]] = {**(imported.settings.get(parts[""]) or {}), **further}
         imported.said.setdefault(parts[""], given.written)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nexus_orch.adapt.multimodal import write_limits
 from nexus_orch.adapt.speculation import write_draft, write_ngram
 from nexus_orch.adapt.ways import (
     Table,
@@ -72,6 +73,14 @@ def read_draft(said: Any) -> str:
     return str(said)
 
 
+def read_limits(said: Any) -> dict[str, int]:
+    """image=4,video=1 as a mapping. Raises ValueError, and ForeignValueError for what is a mapping already."""
+    if not isinstance(said, str):
+        raise ForeignValueError("no pairs")
+    pairs = (item.partition("=") for item in said.split(","))
+    return {name.strip().lower(): int(count) for name, _, count in pairs}
+
+
 READ: Mapping[Callable[[Any], str], Callable[[Any], Any]] = {
     write_number: read_number,
     write_bytes_of_gib: lambda said: read_number(int(said) / GIB),
@@ -79,6 +88,7 @@ READ: Mapping[Callable[[Any], str], Callable[[Any], Any]] = {
     write_list: read_whole_numbers,
     write_kv_tiers: read_kv_tiers,
     write_switch: lambda said: bool(int(said)),
+    write_limits: read_limits,
     write_ngram: read_ngram,
     write_draft: read_draft,
 }
@@ -115,6 +125,11 @@ class Reverse:
         """Whether the setting is all the words of that option, not the first."""
         ways = next((table[key] for table in self.tables if key in table), ())
         return any(way.flag == name and way.write is write_words for way in ways)
+
+    def takes_further(self, name: str, parts: Mapping[str, str]) -> bool:
+        """Whether this release takes a mapping of further keys of that option's JSON as a setting."""
+        found = self.read(parts[""], {}) if "" in parts else None
+        return found is not None and found[0].flag == name and found[0].within == ""
 
     def parts_of(self, name: str) -> Mapping[str, str]:
         """The settings that this release takes as keys of the option's JSON, by these keys; "" for all others."""

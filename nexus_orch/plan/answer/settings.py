@@ -28,6 +28,10 @@ _SPECULATIVE = tuple(
     )
 )
 
+_MODEL_CONFIG = (
+    *("model.rope_scaling", "model.hf_overrides"),
+    *("model.limit_mm_per_prompt", "model.language_model_only"),
+)
 _LORA = tuple(
     f"model.lora.{name}"
     for name in (
@@ -64,7 +68,7 @@ def _model_path(inputs: Inputs) -> Choice:
 
 def passed_choices(inputs: Inputs) -> tuple[Choice, ...]:
     """Pinned settings that are handed on as they are."""
-    keys = (*_LORA, *_PASSED_ON, *_ENGINES, *_SPECULATIVE)
+    keys = (*_MODEL_CONFIG, *_LORA, *_PASSED_ON, *_ENGINES, *_SPECULATIVE)
     return tuple(inputs.fixed.choice(key, None, "") for key in keys if inputs.fixed.has(key))
 
 

@@ -120,6 +120,11 @@ class Inputs:
         return () if self.speculation is None else self.speculation.layers
 
     @property
+    def serves_images(self) -> bool:
+        """Whether the run takes images or videos."""
+        return _serves_images(self.spec, self.passed)
+
+    @property
     def data_parallel(self) -> int:
         """Engines side by side, on all machines."""
         return self.spec.serve.data_parallel or self.passed.data_parallel or 1
@@ -261,9 +266,16 @@ def read_inputs(spec: RunSpec, facts: Facts, lessons: Sequence[Lesson]) -> Input
 def _with_served_towers(architecture: Architecture, spec: RunSpec, facts: Facts) -> Architecture:
     """The architecture without the towers that the engine leaves out, because nothing that they see or hear is allowed.
     The embedding stays apart from what is compiled."""
-    if not skips_unused_towers(facts.engine.version) or read_passed(spec.serve.extra_args).serves_images:
+    if not skips_unused_towers(facts.engine.version) or _serves_images(spec, read_passed(spec.serve.extra_args)):
         return architecture
     return replace(architecture, vision=(), image_token_bytes=0, largest_image_tokens=0)
+
+
+def _serves_images(spec: RunSpec, passed: Passed) -> bool:
+    limits = spec.model.limit_mm_per_prompt
+    if spec.model.language_model_only or not passed.serves_images:
+        return False
+    return limits is None or limits.get("image") != 0 or limits.get("video", 0) != 0
 
 
 def _stretched(architecture: Architecture, spec: RunSpec) -> Architecture:

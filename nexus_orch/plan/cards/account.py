@@ -180,8 +180,8 @@ class CardAccount:
     def tower_bytes(self) -> int:
         """Bytes that a vision tower takes while it is profiled; 0 where only language is served. Its blocks are divided
         among the ranks like the others (`--mm-encoder-tp-mode weights`): Qwen3.5-9B on two RTX 5090."""
-        passed = self.inputs.passed
-        if not (self.generation.profiles_towers and passed.serves_images and passed.profiles_images):
+        inputs = self.inputs
+        if not (self.generation.profiles_towers and inputs.serves_images and inputs.passed.profiles_images):
             return 0
         architecture = self.inputs.architecture
         tokens = max(self.batch.batched_tokens, architecture.largest_image_tokens)

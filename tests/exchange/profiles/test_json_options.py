@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,3 +81,28 @@ def test_all_words_of_adapters_are_read() -> None:
         "model.lora.modules": ["a=org/a", "b=org/b"],
         "model.lora.max_lora_rank": 64,
     }
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+
+
+@pytest.mark.parametrize(
+    ("version", "words", "expected"),
+    [
+        ("0.9.2", ["--rope-scaling", json.dumps(YARN)], {"rope_scaling": YARN}),
+        ("0.9.2", ["--hf-overrides", json.dumps({"rope_scaling": YARN})], {"hf_overrides": {"rope_scaling": YARN}}),
+        ("0.11.2", ["--hf-overrides", json.dumps({"rope_scaling": YARN})], {"rope_scaling": YARN}),
+        ("0.33.0", ["--hf-overrides", json.dumps({"rope_parameters": YARN})], {"rope_scaling": YARN}),
+        ("0.33.0", ["--hf-overrides", json.dumps({"rope_scaling": YARN})], {"hf_overrides": {"rope_scaling": YARN}}),
+        ("0.33.0", ["--hf-overrides.x", "1"], {"hf_overrides": {"x": 1}}),
+        ("0.7.3", ["--limit-mm-per-prompt", "image=4,video=1"], {"limit_mm_per_prompt": {"image": 4, "video": 1}}),
+        ("0.33.0", ["--limit-mm-per-prompt", '{"image": 0}'], {"limit_mm_per_prompt": {"image": 0}}),
+        ("0.33.0", ["--language-model-only"], {"language_model_only": True}),
+    ],
+)
+def test_the_configuration_is_read(version: str, words: list[str], expected: Mapping[str, Any]) -> None:
+    found = read(version, *words)
+    usual = ("path", "name", "served_name")
+    settings = {key.removeprefix("model."): value for key, value in found.settings.items() if key.startswith("model.")}
+    assert {key: value for key, value in settings.items() if key not in usual} == expected
+    assert not found.extra_args
