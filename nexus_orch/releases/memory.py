@@ -138,6 +138,11 @@ keeps_null_block = Fact(
     since="0.29.0",
     source="v1/core/kv_cache_utils.py: get_kv_cache_configs",
 )
+weighs_blocks_by_page = Fact(
+    "the log's concurrency weighs the blocks of a group of layers by their page; later all blocks count alike",
+    before="0.28.0",
+    source="v1/core/kv_cache_utils.py: get_max_concurrency_for_kv_cache_config, memory_per_block",
+)
 tells_tokens_by_concurrency = Fact(
     "the log prints the KV cache as concurrency times max_model_len; before, as blocks over groups",
     since="0.20.1",

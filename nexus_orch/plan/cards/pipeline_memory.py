@@ -9,7 +9,8 @@ from nexus_orch.plan.asked.lora import StageLayers
 from nexus_orch.plan.asked.target import Target, make_target
 from nexus_orch.plan.cards.account import CardAccount, budget_bytes
 from nexus_orch.plan.cards.partition import PipelineMemory
-from nexus_orch.plan.model.architecture import AttentionCache, Layer
+from nexus_orch.plan.model.architecture import AttentionCache, CompressedCache, Layer, StateCache
+from nexus_orch.plan.release.compressed import BLOCK, page_bytes
 from nexus_orch.plan.release.generations import default_batching
 from nexus_orch.plan.release.kv_cache import state_bytes, token_bytes
 from nexus_orch.types import GpuFacts
@@ -82,6 +83,8 @@ def _token_bytes(inputs: Inputs, layer: Layer, tensor: int, target: Target) -> f
     """Bytes of one token in a layer's cache: one that sees a window keeps no more than the window's part of the target
     context."""
     cache = layer.cache
+    if isinstance(cache, CompressedCache):
+        return sum(page_bytes(cache)) / BLOCK
     if not isinstance(cache, AttentionCache):
         return 0.0
     part = 1.0 if cache.window is None else min(1.0, cache.window / target.context)
@@ -89,6 +92,6 @@ def _token_bytes(inputs: Inputs, layer: Layer, tensor: int, target: Target) -> f
 
 
 def _state_bytes(inputs: Inputs, layer: Layer, tensor: int, target: Target) -> int:
-    if layer.cache is None or isinstance(layer.cache, AttentionCache):
+    if not isinstance(layer.cache, StateCache):
         return 0
     return target.requests * state_bytes(layer.cache, tensor, inputs.dtype_bytes)

@@ -87,7 +87,18 @@ class StateCache:
     """Tokens that the layer's kernels take at once; 0 where a state is never kept for each block of them."""
 
 
-LayerCache = AttentionCache | StateCache
+@dataclass(frozen=True)
+class CompressedCache:
+    """What a layer of DeepSeek V4 keeps: a window of keys, and one key for `ratio` tokens where that is above 1."""
+
+    ratio: int
+    head_dim: int
+    window: int
+    index_dim: int = 0
+    """Elements of a key that the layer's indexer keeps for `ratio` tokens."""
+
+
+LayerCache = AttentionCache | StateCache | CompressedCache
 
 
 @dataclass(frozen=True)
@@ -184,4 +195,8 @@ class Architecture:
 
     @property
     def is_mla(self) -> bool:
-        return any(isinstance(layer.cache, AttentionCache) and layer.cache.latent for layer, _ in self.distinct_layers)
+        return any(_is_latent(layer.cache) for layer, _ in self.distinct_layers)
+
+
+def _is_latent(cache: LayerCache | None) -> bool:
+    return isinstance(cache, CompressedCache) or (isinstance(cache, AttentionCache) and cache.latent)

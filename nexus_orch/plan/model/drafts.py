@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from nexus_orch.plan.model.architecture import Architecture, AttentionCache, Parameter
+from nexus_orch.plan.model.architecture import Architecture, AttentionCache, CompressedCache, Parameter
 from nexus_orch.plan.model.families import blocks
 from nexus_orch.plan.model.formats import UNQUANTIZED, Scheme
 
@@ -39,9 +39,12 @@ def make_own_draft(architecture: Architecture, count: int, *, shares_head: bool)
     """What is loaded beside the model where it drafts by itself: for each of `count` depths a layer like the last one
     with attention, and a matrix that joins its two inputs (models/qwen3_5_mtp.py, deepseek_mtp.py). The embedding is
     the model's own, and so is the output matrix with `shares_head`. None where no layer has attention."""
-    like = next((layer for layer in reversed(architecture.layers) if isinstance(layer.cache, AttentionCache)), None)
+    kinds = (AttentionCache, CompressedCache)
+    like = next((layer for layer in reversed(architecture.layers) if isinstance(layer.cache, kinds)), None)
     if like is None:
         return None
+    if isinstance(like.cache, CompressedCache):  # its draft compresses nothing
+        like = replace(like, cache=replace(like.cache, ratio=1, index_dim=0))
     owns_head = not shares_head and architecture.model_type in _OWN_HEAD
     beside = tuple(part for index in range(count) for part in _beside(architecture, index, owns_head=owns_head))
     return replace(architecture, layers=(like,) * count, embedding=(), head=beside, vision=(), rotary_dim=0)

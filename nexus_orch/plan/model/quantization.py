@@ -68,6 +68,8 @@ def choose_scheme(
     scheme = _from_config(canonical_method(method), found)
     if scheme is None:
         return _unsupported(method, "the planner does not know how large its weights are")
+    if config.get("model_type") == "deepseek_v4" and config.get("expert_dtype", "fp4") == "fp4":
+        scheme = replace(scheme, rules=(*scheme.rules, ModuleFormat(Modules(("mlp.experts",)), MXFP4)))
     if scheme.method == "mxfp4":
         scheme = replace(scheme, padding=_mxfp4_padding(compute_capability, version))
     if pinned is not None and not reads(pinned, method):

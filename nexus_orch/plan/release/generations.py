@@ -154,6 +154,7 @@ def _cache_rules(version: str) -> CacheRules:
         batches_in_flight=memory.counts_batches_in_flight(version),
         null_block=memory.keeps_null_block(version),
         tokens_by_concurrency=memory.tells_tokens_by_concurrency(version),
+        concurrency_by_bytes=memory.weighs_blocks_by_page(version),
     )
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import lcm
+from math import ceil, lcm
 
-from nexus_orch.plan.model.architecture import AttentionCache, Layer, LayerCache, StateCache, round_up
+from nexus_orch.plan.model.architecture import (
+    AttentionCache,
+    CompressedCache,
+    Layer,
+    StateCache,
+    round_up,
+)
+from nexus_orch.plan.release import compressed
 
 ATTENTION_BLOCK_MULTIPLE = 16
 """FlashAttention's block sizes are multiples of 16; a block raised to a Mamba state's size keeps to that."""
@@ -35,6 +42,8 @@ class CacheRules:
     """A window holds the tokens of all batches that are under way (from 0.26)."""
     tokens_by_concurrency: bool = True
     """How the log prints the tokens: concurrency times max_model_len (from 0.22), else blocks over groups."""
+    concurrency_by_bytes: bool = False
+    """The log's concurrency weighs the blocks of a group by its first layer's page (before 0.28)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,8 @@ class CacheGroup:
     states: int | None = None
     each_block: bool = False
     context_parallel: int = 1
+    page_share: float = 1.0
+    """The page of its first layer, of the page of the first group's."""
 
     def blocks(self, tokens: int, batched_tokens: int) -> int:
         """Blocks that one request of `tokens` takes (kv_cache_interface.py: max_memory_usage_bytes)."""
@@ -84,6 +95,8 @@ class CacheLayout:
         Measured with 0.32.0 on the CPU: 1 GiB of SmolLM2-135M is 364 blocks, printed as 5.69 requests of 64 blocks.
         """
         blocks = self.request_blocks(tokens)
+        if self.rules.concurrency_by_bytes:
+            blocks = ceil(sum(group.blocks(tokens, self.batched_tokens) * group.page_share for group in self.groups))
         return max(0, num_blocks) / blocks if blocks else 0.0
 
     def tokens(self, num_blocks: int, max_model_len: int) -> int:
@@ -188,6 +201,9 @@ WHOLE_HEAD = 256
 
 def make_layout(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -> CacheLayout:
     """The cache layout of one pipeline stage."""
+    packed = Counter(layer.cache for layer in layers if isinstance(layer.cache, CompressedCache))
+    if packed:
+        return _compressed_layout(packed, shape, rules)
     found = _kinds(layers, shape, rules)
     kinds = found if _is_one_type(found) else _same_pages(found)
     if not kinds:
@@ -203,6 +219,28 @@ def make_layout(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -
     )
     page = max(kind.page_bytes for kind in kinds)
     return CacheLayout(page * size, split, rules, shape.batched_tokens)
+
+
+def _compressed_layout(layers: Counter[CompressedCache], shape: CacheShape, rules: CacheRules) -> CacheLayout:
+    """DeepSeek V4's: one group of all compressed keys, groups of windows, one of the states for each compression.
+
+    DeepSeek-V4-Flash on two H200 (0.23.0): 32.08 GiB are 33,134 blocks of 1,039,680 bytes, and 3,993 of them a request
+    of 262,144 tokens.
+    """
+    size, places = compressed.layers_of_a_block(layers)
+    count = sum(layers.values())
+    keys = max(places)
+    found = [CacheGroup(count, compressed.BLOCK)]
+    window = next(iter(layers)).window
+    found += [CacheGroup(min(size, count), compressed.WINDOW_BLOCK, window)] * -(-count // size)
+    for ratio, block in compressed.STATE_BLOCKS.items():
+        alike = next((cache for cache in layers if cache.ratio == ratio), None)
+        if alike is not None:
+            kept, share = ratio * (2 if ratio == 4 else 1), compressed.state_page_bytes(alike) / keys
+            number = sum(many for cache, many in layers.items() if cache.ratio == ratio)
+            found += [CacheGroup(number, block, kept, page_share=share)] * -(-number // size)
+    block_bytes = sum(page * many for page, many in places.items())
+    return CacheLayout(block_bytes, tuple(found), rules, shape.batched_tokens)
 
 
 def _group(kind: _Kind, layers: int, shape: CacheShape) -> CacheGroup:
@@ -221,7 +259,7 @@ def _kinds(layers: Sequence[Layer], shape: CacheShape, rules: CacheRules) -> dic
     caches = [
         (layer.cache if rules.latents else _whole_heads(layer.cache, shape), counts[key])
         for key, layer in different.items()
-        if layer.cache is not None
+        if layer.cache is not None and not isinstance(layer.cache, CompressedCache)
     ]
     block_size = _raised_block([cache for cache, _ in caches], shape, rules)
     kinds: dict[_Kind, int] = {}
@@ -242,7 +280,7 @@ def _is_one_type(kinds: dict[_Kind, int]) -> bool:
     return bool(kinds) and all(kind.window is None and not kind.is_state for kind in kinds)
 
 
-def _whole_heads(cache: LayerCache, shape: CacheShape) -> LayerCache:
+def _whole_heads(cache: AttentionCache | StateCache, shape: CacheShape) -> AttentionCache | StateCache:
     """The cache of a release that knows no latents."""
     if isinstance(cache, AttentionCache) and cache.latent:
         return AttentionCache(shape.attention_heads, WHOLE_HEAD, WHOLE_HEAD)

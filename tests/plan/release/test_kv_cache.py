@@ -164,3 +164,16 @@ def test_context_parallelism_divides_a_request_and_multiplies_what_is_printed() 
         layout = make_layout(layers, shape, CacheRules(tokens_by_concurrency=False))
         assert layout.tokens(44692, 262144) == 715_072 * ranks
         assert layout.concurrency(44692, 262144) == pytest.approx(44692 / 16384 * ranks)
+
+
+def test_compressed_keys_share_blocks_with_windows_and_states() -> None:
+    """DeepSeek-V4-Flash on two H200 (0.23.0): 32.08 GiB printed 2,175,276 tokens and 8.30 requests of 262,144."""
+    config = json.loads((DATA / "configs" / "DeepSeek-V4-Flash.json").read_text(encoding="utf-8"))
+    layers, shape = parse_architecture(config).layers, CacheShape(2, 1, 2, 16, 8192)
+    layout = make_layout(layers, shape, CacheRules(concurrency_by_bytes=True))
+    assert layout.block_bytes == 1_039_680
+    blocks = layout.num_blocks(int(32.08 * GIB))
+    assert layout.tokens(blocks, 262144) == pytest.approx(2_175_276, rel=2e-4)
+    assert layout.concurrency(blocks, 262144) == pytest.approx(8.30, abs=0.005)
+    counted = make_layout(layers, shape, CacheRules())  # from 0.28.0 on all blocks count alike
+    assert counted.request_blocks(262144) == 4378

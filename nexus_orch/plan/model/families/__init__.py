@@ -9,7 +9,18 @@ from typing import Any
 from nexus_orch.errors import ConfigError, Problem
 from nexus_orch.plan.model.architecture import Architecture, Layer, Parameter
 from nexus_orch.plan.model.config_reader import ConfigReader
-from nexus_orch.plan.model.families import audio, blocks, convolution, dense, gemma, generic, hybrid, sparse, vision
+from nexus_orch.plan.model.families import (
+    audio,
+    blocks,
+    compressed,
+    convolution,
+    dense,
+    gemma,
+    generic,
+    hybrid,
+    sparse,
+    vision,
+)
 from nexus_orch.suggest import suggest, suggest_or_list
 
 FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
@@ -64,6 +75,7 @@ FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
     "kimi_k2": sparse.deepseek,
     "glm4_moe_lite": sparse.deepseek,
     "glm_moe_dsa": sparse.deepseek,
+    "deepseek_v4": compressed.deepseek_v4,
     "llama4": sparse.llama4,
     "gemma4": gemma.gemma4,
     "gemma4_unified": gemma.gemma4,
@@ -201,6 +213,7 @@ def _assemble(outer: ConfigReader, text: ConfigReader, model_type: str, layers: 
         embedding=(
             *_embedding(vocabulary, hidden, positions, model_type),
             *gemma.per_layer_embedding(text, len(layers)),
+            *(compressed.buffers(text, hidden, positions) if model_type == "deepseek_v4" else ()),
         ),
         head=_head(vocabulary, hidden, tied, model_type),
         **_vision(outer, hidden, model_type),
