@@ -41,6 +41,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "stop": CommandEntry("nexus_orch.commands.stop", "stop a run, or what an ended supervisor left behind"),
     "report": CommandEntry("nexus_orch.commands.report", "what was planned and what happened in a run"),
     "bench": CommandEntry("nexus_orch.commands.bench", "measure how fast a running server answers at given loads"),
+    "sweep-report": CommandEntry("nexus_orch.commands.sweep_report", "what a sweep found; its pick as a profile"),
     "calibrate": CommandEntry("nexus_orch.commands.calibrate", "measure a few launches and compare with the plan"),
     "diagnose": CommandEntry("nexus_orch.commands.diagnose", "name the cause and the remedy in any vLLM log"),
     "import": CommandEntry("nexus_orch.commands.import_profile", "make a profile of a vLLM command", nested=True),

@@ -102,8 +102,9 @@ def make_story(task: Task, outcomes: Sequence[Outcome], decision: SearchDecision
         verdict = told.get(point.number)
         story = _tell_point(point, by_point.get(point.number, ()), task.goal.concurrency)
         state = _state_of(point, story, is_pick=point.number == pick, is_decided=verdict is not None)
-        reason = point.refusal or story.reason or ("" if verdict is None else verdict.reason)
-        points.append(replace(story, state=state, reason="" if state in ("pick", "open") else reason))
+        decided = "" if verdict is None or (verdict.by == "measured" and state != "decided") else verdict.reason
+        reason = "" if state in ("pick", "open") else point.refusal or story.reason or decided
+        points.append(replace(story, state=state, reason=reason))
     return SweepStory(
         _find_keys(task.points), task.goal, tuple(points), tuple(_tell_launches(task, outcomes)), decision
     )
