@@ -19,6 +19,7 @@ from typing import Any
 
 from nexus_orch.testing.options import parse_values
 from nexus_orch.testing.output import print_text
+from nexus_orch.testing.routes import MEASURE_PATH
 
 KNOWN = frozenset(
     {
@@ -54,7 +55,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def _ask_world(url: str, concurrency: int) -> dict[str, Any]:
     """What the world of the server says of this load; nothing for a server that has none."""
     try:
-        with urllib.request.urlopen(f"{url}/fake/measure/{concurrency}") as answer:
+        with urllib.request.urlopen(f"{url}{MEASURE_PATH}{concurrency}") as answer:
             told: dict[str, Any] = json.load(answer)
             return told
     except urllib.error.HTTPError:

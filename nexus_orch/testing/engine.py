@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from nexus_orch.types.causes import Cause
@@ -102,6 +102,12 @@ class FakeEngine:
     flood_mb_per_second: float = 0.0
     """Lines printed from the start on, in 1e6 bytes per second, for `flood_seconds`."""
     flood_seconds: float = 0.0
+    world: str | None = None
+    """A file that simulates a machine (`nexus_orch.testing.world`), which then says how starts end, how fast it is and
+    which requests fail."""
+    world_seed: int = 0
+    world_settings: Mapping[str, Any] = field(default_factory=dict)
+    """The point of the world's grid at which it runs; the plugin of `write_fake_plugin` takes it from the run."""
     noise: bool = False
     """Prints colours, broken UTF-8, a line of 100 kB and control characters, too."""
 

@@ -14,6 +14,7 @@ import sys
 from nexus_orch import hookimpl
 from nexus_orch.facts.options.catalogue import catalogue_flags
 from nexus_orch.launch.processes.local import LocalProcesses
+from nexus_orch.testing.world import read_world
 from nexus_orch.types import Command, EngineFacts
 
 BEHAVIOUR = json.loads({behaviour!r})
@@ -35,6 +36,9 @@ class FakeProvider(LocalProcesses):
     def command(self, order):
         rendering, engine, env = order.rendering, order.facts.engine, order.plan.spec.engine.env
         behaviour = dict(BEHAVIOUR, version=engine.version, device=engine.device)
+        if behaviour["world"] is not None:
+            grid = read_world(behaviour["world"]).GRID
+            behaviour["world_settings"] = {{key: order.plan.spec.get(key) for key in grid}}
         return Command(
             argv=(sys.executable, "-m", "nexus_orch.testing", *rendering.argv),
             env={{**rendering.env, **env, "NEXUS_FAKE": json.dumps(behaviour)}},

@@ -15,6 +15,7 @@ from typing import Any
 from nexus_orch.testing.engine import FakeEngine
 from nexus_orch.testing.options import Options
 from nexus_orch.testing.output import print_text
+from nexus_orch.testing.world import JIT_LINE, FakeWorld
 
 ANSWER = " Paris. It is the largest city of the country and lies on the river Seine."
 
@@ -25,6 +26,9 @@ NO_TEMPLATE = (
     "tokenizer does not define one."
 )
 
+MEASURE_PATH = "/fake/measure/"
+"""Where `bench serve` asks what the engine's world says of so many requests at once."""
+
 
 @dataclass
 class ServerState:
@@ -33,6 +37,7 @@ class ServerState:
     engine: FakeEngine
     options: Options
     api_key: str | None = None
+    world: FakeWorld | None = None
     ready: bool = False
     ready_since: float | None = None
     """A reading of the monotonic clock."""
@@ -98,6 +103,11 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200 if state.looks_healthy() else 503, b"", "text/plain")
         elif self.path == "/metrics":
             self._send(200, render_metrics(state).encode(), "text/plain; version=0.0.4")
+        elif self.path.startswith(MEASURE_PATH) and state.world is not None:
+            told = state.world.measure(int(self.path.removeprefix(MEASURE_PATH)))
+            if told.get("jit"):
+                print_text(JIT_LINE)
+            self._send_json(200, dict(told))
         elif not self._may_pass():
             return
         elif self.path == "/v1/models":
@@ -152,9 +162,22 @@ class Handler(BaseHTTPRequestHandler):
         state = self.server.state
         if state.engine.dies_of is not None and state.engine.dies_of in _prompt_of(request):
             state.poisoned.set()
+        if not self._bears(request):
+            return True
         if state.fails_at_request or state.poisoned.is_set():
             state.died.wait()
         return state.died.is_set() or not state.ready or state.engine.completions == "error"
+
+    def _bears(self, request: dict[str, Any]) -> bool:
+        """Whether the world of the engine, if it has one, answers a prompt of token ids."""
+        state, prompt = self.server.state, request.get("prompt")
+        if state.world is None or not isinstance(prompt, list):
+            return True
+        with state.lock:
+            answers = state.world.answers(len(prompt) + int(request.get("max_tokens") or 0))
+        if answers is None:
+            state.poisoned.set()
+        return answers is not False
 
     def _answer(self, request: dict[str, Any], *, is_chat: bool) -> None:
         state = self.server.state

@@ -27,6 +27,7 @@ from nexus_orch.testing.failure_log import (
 from nexus_orch.testing.options import Options, parse_options
 from nexus_orch.testing.output import print_bytes, print_text
 from nexus_orch.testing.routes import Listener, ServerState
+from nexus_orch.testing.world import FakeWorld
 
 SIGKILL = 9
 POLL_SECONDS = 0.02
@@ -42,7 +43,10 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if unknown:
         print_text(render_unrecognized(unknown))
         return 2
-    return _Run(engine, options, options.values.get("--api-key", environ.get("VLLM_API_KEY"))).run()
+    world = FakeWorld.of(engine)
+    if world is not None:
+        engine = world.launch(engine, options.max_model_len)
+    return _Run(engine, options, options.values.get("--api-key", environ.get("VLLM_API_KEY")), world).run()
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error: it was told to stop
@@ -50,10 +54,12 @@ class _Stopped(Exception):  # noqa: N818 - not an error: it was told to stop
 
 
 class _Run:
-    def __init__(self, engine: FakeEngine, options: Options, api_key: str | None) -> None:
+    def __init__(
+        self, engine: FakeEngine, options: Options, api_key: str | None, world: FakeWorld | None = None
+    ) -> None:
         self.engine = engine
         self.options = options
-        self.state = ServerState(engine, options, api_key)
+        self.state = ServerState(engine, options, api_key, world)
         self.is_told_to_stop = False
         self.voices = Voices(os.getpid(), 0)
         self.core: subprocess.Popen[bytes] | None = None
