@@ -286,3 +286,41 @@ def test_short_convolutions_keep_a_state() -> None:
     assert [i for i, layer in enumerate(architecture.layers) if isinstance(layer.cache, AttentionCache)] == list(
         attends
     )
+
+
+def test_kimi_linear_is_planned() -> None:
+    """Kimi-Linear-48B-A3B: 49 billion parameters, latent attention in every fourth layer and the last."""
+    full = [4, 8, 12, 16, 20, 24, 27]
+    config = {
+        "model_type": "kimi_linear",
+        "hidden_size": 2304,
+        "num_hidden_layers": 27,
+        "vocab_size": 163840,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "head_dim": 72,
+        "intermediate_size": 9216,
+        "moe_intermediate_size": 1024,
+        "num_experts": 256,
+        "num_experts_per_token": 8,
+        "num_shared_experts": 1,
+        "first_k_dense_replace": 1,
+        "kv_lora_rank": 512,
+        "q_lora_rank": None,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 128,
+        "model_max_length": 1048576,
+        "tie_word_embeddings": False,
+        "linear_attn_config": {
+            "kda_layers": [layer for layer in range(1, 28) if layer not in full],
+            "full_attn_layers": full,
+            "num_heads": 32,
+            "head_dim": 128,
+            "short_conv_kernel_size": 4,
+        },
+    }
+    found = parse_architecture(config)
+    assert found.is_hybrid and found.is_mla and found.max_positions == 1048576
+    assert sum(isinstance(layer.cache, AttentionCache) for layer in found.layers) == 7
+    assert count_parameters(found).total == pytest.approx(49.1e9, rel=0.005)

@@ -14,6 +14,7 @@ from nexus_orch.plan.model.families import (
     blocks,
     compressed,
     convolution,
+    delta,
     dense,
     gemma,
     generic,
@@ -76,6 +77,7 @@ FAMILIES: Mapping[str, Callable[[ConfigReader], tuple[Layer, ...]]] = {
     "glm4_moe_lite": sparse.deepseek,
     "glm_moe_dsa": sparse.deepseek,
     "deepseek_v4": compressed.deepseek_v4,
+    "kimi_linear": delta.kimi_linear,
     "llama4": sparse.llama4,
     "gemma4": gemma.gemma4,
     "gemma4_unified": gemma.gemma4,
@@ -195,7 +197,7 @@ def _assemble(outer: ConfigReader, text: ConfigReader, model_type: str, layers: 
         "tie_word_embeddings", text.flag("tie_word_embeddings", model_type.removesuffix("_text") in _TIED_BY_DEFAULT)
     )
     shape = blocks.read_heads(text) if model_type not in ("falcon", "nemotron-nas") else _odd_heads(text)
-    positions = text.integer("max_position_embeddings", default=2048)
+    positions = text.integer("max_position_embeddings", "model_max_length", default=2048)
     return Architecture(
         name=outer.text("_name_or_path") or model_type,
         model_type=model_type,
