@@ -61,6 +61,7 @@ _OPTIONS = re.compile(
     r"speculative-config|max-num-batched-tokens)\b"
 )
 _TEMPLATE = re.compile(r"\{\{-?\s*(?:\.|if|range|include|with|toYaml)")
+_JINJA = re.compile(r"\{%-?\s*(?:extends|block|if|for|set|include)\b")
 _BUILT = re.compile(r"^\s+build:", re.MULTILINE)
 _BY_HAND = "nexus import -- vllm serve MODEL, with its options"
 _LIBRARY = re.compile(r"from vllm import|\bLLM\(|AsyncLLMEngine|\bvllm\.LLM\b")
@@ -79,6 +80,8 @@ def explain_nothing(text: str, name: str, what_is_read: str) -> ConfigError:
         )
     elif _TEMPLATE.search(text):
         said = f"{name} is a template that starts no server before it is rendered", "render it first: helm template"
+    elif _JINJA.search(text):
+        said = f"{name} is a Jinja template that starts no server before it is rendered", "render it first"
     elif launcher is not None:
         said = f"{name} starts {launcher}", f"what it passes to vLLM can be written by hand: {_BY_HAND}"
     elif kind is not None:

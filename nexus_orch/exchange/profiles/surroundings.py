@@ -66,6 +66,10 @@ def take_model(model: str | None, start: Start, imported: Imported, profiles: Ma
     for name in references(path):
         imported.problems.append(make_no_value(name, f"the folder of {model}"))
         return
+    if is_placeholder(path):
+        problem = f"{path}, which is {model} inside the container, is a placeholder for the model's folder"
+        imported.problems.append(Problem(problem, remedy="write the folder in its place"))
+        return
     if _is_lost(path, model, start):
         imported.note("assumed", f"{model} lies inside the container only: bring the model to this machine")
     if path != model:

@@ -6,9 +6,10 @@ import pytest
 
 from nexus_orch.errors import ConfigError
 from nexus_orch.exchange.foreign.sources import parse_text
+from nexus_orch.exchange.profiles.reading import try_start
 from nexus_orch.exchange.start import Beside, Start, reference_of
 from nexus_orch.exchange.text.server import parse_image_release
-from tests.exchange.reading import start_in, starts_in
+from tests.exchange.reading import reader_of, start_in, starts_in
 
 PAIR = """
 kind: ServingRuntime
@@ -228,3 +229,25 @@ def test_an_image_that_counts_by_months_names_no_release() -> None:
     assert parse_image_release("nvcr.io/nvidia/vllm:26.05-py3") is None
     assert parse_image_release("lmcache/vllm-openai:2025-05-27-v1") is None
     assert parse_image_release("vllm/vllm-openai:v0.10.1.1") == "0.10.1.1"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "``` powershell\n$M='org/m'\ndocker run `\n  vllm/vllm-openai:v0.11.2 `\n  --model $M\n```\n",
+        "```yaml\nservices: {v: {image: 'vllm/vllm-openai:v0.11.2', command: '--model org/m'}}\n```\n",
+    ],
+)
+def test_a_document_may_show_another_shell_or_a_file(block: str) -> None:
+    assert start_in(f"# Serve\n\n{block}", "README.md").argv == ("--model", "org/m")
+
+
+def test_a_jinja_template_is_named() -> None:
+    with pytest.raises(ConfigError, match="is a Jinja template"):
+        parse_text("{% block command %}\ndocker run {{ image }}\n{% endblock %}\n", "start.sh", Beside())
+
+
+def test_a_folder_that_is_a_placeholder_is_no_model() -> None:
+    text = "services: {v: {image: vllm/vllm-openai, volumes: ['/path/to/models:/m'], command: '--model /m/a'}}"
+    imported = try_start(start_in(text, "compose.yaml"), reader_of("0.33.0"))
+    assert imported.problems[0].message.startswith("/path/to/models/a, which is /m/a inside the container, is a placeh")
