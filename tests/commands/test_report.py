@@ -36,3 +36,10 @@ def test_an_empty_run_folder_can_be_reported(call: Call, runs: Path) -> None:
     text = call(report)
     assert "lost: its supervisor ended without saying how" in text
     assert "there is no journal" in text
+
+
+def test_a_log_is_for_diagnose(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "vllm.log").write_text("INFO 01-15 09:00:00 [core.py:1] x")
+    with pytest.raises(ConfigError) as raised:
+        call(report, str(tmp_path / "vllm.log"))
+    assert "nexus diagnose" in str(raised.value.problems[0].remedy)

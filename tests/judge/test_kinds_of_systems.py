@@ -122,6 +122,20 @@ KINDS = {
         ("went on",),
         ("nothing to mend",),
     ),
+    "a collective that hangs while the server is up": Kind(
+        (
+            UP,
+            "[rank1]:[E205 10:00:00 ProcessGroupNCCL.cpp:632] [Rank 1] Watchdog caught collective operation timeout: x",
+            f"{CORE}TimeoutError: RPC call to sample_tokens timed out.",
+        ),
+        "nccl_error",
+        ("Watchdog caught",),
+    ),
+    "a terminal's record with its escapes spelt out": Kind(
+        ("^[[1;36m(EngineCore pid=7)^[[0;0m ERROR 01-15 09:00:00 [core.py:9] StrangeError: no good^M", f"{SYMPTOM}^M"),
+        "unknown",
+        ("StrangeError: no good",),
+    ),
     "Ray's own word on memory": Kind(
         ("(pid=7) Task was killed due to the node running low on memory.", SYMPTOM),
         "host_oom",

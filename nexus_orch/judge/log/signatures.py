@@ -82,6 +82,7 @@ _FATAL: frozenset[Cause] = frozenset(
         "gpu_fault",
         "cards_lost",
         "engine_dead",
+        "nccl_error",
         "worker_died",
         "port_in_use",
         "illegal_instruction",

@@ -145,7 +145,7 @@ def holds_core(text: str) -> bool:
 def clean(text: str) -> str:
     """A line without colours and control characters."""
     if "\x1b" in text or "^[[" in text or ("m" in text[:40] and "[" in text[:12]):
-        text = _ANSI.sub("", text)
+        text = _ANSI.sub("", text).removesuffix("^M")
     return text if text.isprintable() else _CONTROL.sub("", text)
 
 
