@@ -1,4 +1,4 @@
-"""A sweep of six points on the real CPU engine: two launches, one pick, the rest by the plan or by what was measured."""
+"""A sweep of six points on the real CPU engine: what cannot fit is refused, one is launched, measured and soaked."""
 
 from __future__ import annotations
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 
 from nexus_orch.testing import FakeEngine, write_fake_plugin
-from tests.session.conftest import Desk
+from tests.session.conftest import Desk, wait_for
 
 BASIC = "hydra/sweeper=basic"
 
@@ -37,3 +38,16 @@ def test_the_flag_may_stand_anywhere(desk: Desk) -> None:
     done = desk.run("model.max_model_len=2048,4096", "--multirun", "probe.max_tokens=8", BASIC)
     assert done.returncode == 0, done.stderr
     assert len(desk.run_folders) == 2
+
+
+def test_ctrl_c_ends_the_whole_sweep(desk: Desk) -> None:
+    write_fake_plugin(desk.folder, FakeEngine(tokens_per_second=1))
+    process = desk.start("-m", BASIC, "model.max_model_len=2048,4096,8192")
+    wait_for(lambda: '"ready"' in desk.nexus("ps", "--format", "json").stdout, "the first point")
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert len(desk.run_folders) == 1
+    (summary,) = (desk.home / "sweeps").rglob("summary.json")
+    points = json.loads(summary.read_text(encoding="utf-8"))["points"]
+    assert [point["outcome"] for point in points] == ["interrupted"]
