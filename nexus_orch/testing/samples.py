@@ -47,7 +47,7 @@ SAMPLES: Mapping[str, Mapping[str, Any]] = {
     "serve.pipeline_parallel": _STAGES,
     "serve.pipeline_partition": {**_STAGES, "serve.pipeline_partition": (12, 16)},
     "serve.data_parallel": {"serve.data_parallel": 2, "serve.tensor_parallel": 1},
-    "serve.expert_parallel": {"serve.expert_parallel": True, "serve.tensor_parallel": 2},
+    "serve.expert_parallel": {"serve.expert_parallel": True},
     "serve.prefix_caching": {"serve.prefix_caching": True},
     "serve.max_num_seqs": {"serve.max_num_seqs": 16},
     "serve.max_num_batched_tokens": {"serve.max_num_batched_tokens": 2048},
