@@ -53,7 +53,7 @@ def _read(spec: ModelSpec) -> ModelFacts:
     if folder.is_dir():
         return _read_folder(folder.absolute(), spec)
     if not _HUB_ID.fullmatch(spec.path):
-        raise ConfigError(_no_folder(folder))
+        return _from_missing_folder(folder, spec)
     snapshot = find_snapshot(spec.path)
     return _from_profile(spec, _not_cached(spec.path)) if snapshot is None else _read_snapshot(snapshot, spec)
 
@@ -146,6 +146,19 @@ def _from_profile(spec: ModelSpec, problem: Problem) -> ModelFacts:
         raise ConfigError(problem)
     path = spec.path or None
     return ModelFacts(name=spec.name or path or "", path=path, config=spec.config, config_source="profile")
+
+
+def _from_missing_folder(folder: Path, spec: ModelSpec) -> ModelFacts:
+    """The profile's own config where the folder that it names is not here: that can be planned, not served."""
+    problem = _no_folder(folder)
+    if folder.exists():
+        raise ConfigError(problem)
+    found = _from_profile(spec, problem)
+    return replace(
+        found,
+        notes=(f"planned from the profile's config alone: {problem.message}",),
+        missing_weights=(replace(problem, key="model.path", value=spec.path),),
+    )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

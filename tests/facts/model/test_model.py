@@ -158,6 +158,14 @@ def test_a_path_that_leads_nowhere_is_a_config_error(path: str) -> None:
     assert all(problem.key == "model.path" for problem in problems_of(ModelSpec(path=path)))
 
 
+def test_an_inlined_config_is_planned_where_its_folder_is_missing(tmp_path: Path) -> None:
+    """As a posted "MiniMax-M2.7 AWQ" with its config: it can be planned, and only a run is refused."""
+    model = read_model(ModelSpec(path=str(tmp_path / "MiniMax-M2.7 AWQ"), config=CONFIG), {})
+    assert (model.config, model.config_source) == (CONFIG, "profile")
+    assert [problem.cause for problem in model.missing_weights] == ["model_not_found"]
+    assert "planned from the profile's config alone" in model.notes[0]
+
+
 def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m")
     (problem,) = problems_of(ModelSpec(path=str(folder / "config.json")))
