@@ -63,6 +63,7 @@ OURS: Mapping[str, str] = {
     "serve.api_key_env": "nexus_orch/adapt/guards.py",
     "serve.speculative.config": "nexus_orch/facts/draft.py",
     "serve.front_door": "nexus_orch/session/door.py",
+    "serve.continue_streams": "nexus_orch/session/door.py",
     "serve.extra_args": "nexus_orch/adapt/extra_args.py",
     "engine.kind": "nexus_orch/choose.py",
     "engine.version": "plugins/engine_local.py",

@@ -11,7 +11,7 @@ import sys
 from nexus_orch.door.front_door import Address, FrontDoor
 from nexus_orch.door.rules import HouseRules
 
-SLOTS = 512
+SLOTS, MAX_MODEL_LEN = 512, 32_768
 
 
 def main(words: list[str]) -> None:
@@ -21,7 +21,7 @@ def main(words: list[str]) -> None:
     door = FrontDoor(Address("127.0.0.1", port), HouseRules())
     door.open()
     for url in words:
-        door.ready(url, SLOTS)
+        door.ready(url, SLOTS, MAX_MODEL_LEN)
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
     sys.stdin.read()

@@ -74,11 +74,11 @@ class FrontDoor:
         """The next start comes after this pause."""
         self._tell(lambda house: house.state.engine_waits(seconds))
 
-    def ready(self, url: str, slots: int) -> None:
-        """The engine answers at this address, and its plan holds so many sequences."""
+    def ready(self, url: str, slots: int, max_model_len: int) -> None:
+        """The engine answers at this address; its plan holds so many sequences of so many tokens."""
 
         def tell(house: House) -> list[Order]:
-            house.engine_url, house.trouble = url, ""
+            house.engine_url, house.trouble, house.max_model_len = url, "", max_model_len
             return house.state.engine_is_ready(house.now, slots)
 
         self._tell(tell)

@@ -14,3 +14,5 @@ class HouseRules:
     most_body_bytes: int = 10 * MIB
     api_key: str | None = field(default=None, repr=False)
     """What clients must show, and what the engine is shown."""
+    continues: bool = False
+    """Whether broken streams go on after a restart."""

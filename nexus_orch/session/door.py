@@ -44,7 +44,8 @@ class RunDoor:
 
         port = int(plan.settings["serve.port"])
         key = None if serve.api_key_env is None else os.environ.get(serve.api_key_env)
-        rules = HouseRules(most_body_bytes=self._spec.limits.body_mib * MIB, api_key=key)
+        most_bytes = self._spec.limits.body_mib * MIB
+        rules = HouseRules(most_body_bytes=most_bytes, api_key=key, continues=serve.continue_streams)
         door = FrontDoor(Address(serve.host, port, self._spec.origin("serve.port")), rules)
         claim = claim_port(port)
         if claim is None:
@@ -73,7 +74,8 @@ class RunDoor:
                 door.troubled("")
             case door, Ready():
                 self._serves = True
-                door.ready(engine.url, int(plan.settings.get("serve.max_num_seqs") or DEFAULT_SLOTS))
+                slots = int(plan.settings.get("serve.max_num_seqs") or DEFAULT_SLOTS)
+                door.ready(engine.url, slots, plan.max_model_len)
             case door, Degraded():
                 door.troubled(verdict.reason)
             case door, Failed():

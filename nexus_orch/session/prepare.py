@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from nexus_orch.adapt.door import check_door
 from nexus_orch.adapt.effects import tell_uncounted
 from nexus_orch.adapt.models import check_model
 from nexus_orch.adapt.overrides import override_config
@@ -160,7 +161,7 @@ def _draw(
     engine_port = private_port if spec.serve.front_door else None
     told = plan if engine_port is None else _behind_door(plan, engine_port)
     rendering = adapter.render(_without_settings(told, provider.settings), facts.engine)
-    found = check_model(spec, facts)
+    found = (*check_model(spec, facts), *check_door(spec, facts.engine))
     rendering = replace(rendering, problems=(*found, *_suggesting(rendering.problems, provider.settings)))
     substitutions = tuple(choice for choice in rendering.choices if plan.choice(choice.key) is not None)
     plan = replace(

@@ -21,6 +21,9 @@ ANSWER = " Paris. It is the largest city of the country and lies on the river Se
 
 DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 
+FIRST_ID = 1000
+"""The id of an answer's first token; the ids of prompts lie below."""
+
 NO_TEMPLATE = (
     "As of transformers v4.44, default chat template is no longer allowed, so you must provide a chat template if the "
     "tokenizer does not define one."
@@ -181,40 +184,53 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, request: dict[str, Any], *, is_chat: bool) -> None:
         state = self.server.state
-        prompt = _prompt_of(request)
-        tokens = make_tokens(int(request.get("max_tokens") or 16), endless=bool(request.get("ignore_eos")))
+        known = _known_of(request)
+        start = sum(token >= FIRST_ID for token in known)
+        asked = start + int(request.get("max_tokens") or 16)
+        tokens = make_tokens(asked, endless=bool(request.get("ignore_eos")))[start:]
         if state.engine.completions == "empty":
             tokens = []
         elif state.engine.completions == "wordless":
             tokens = [""] * len(tokens)
-        usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(tokens)}
+        usage = {"prompt_tokens": len(known), "completion_tokens": len(tokens)}
         usage["total_tokens"] = sum(usage.values())
         time.sleep(state.engine.completion_seconds)
         with state.lock:
             state.prompt_tokens += usage["prompt_tokens"]
             state.output_tokens += usage["completion_tokens"]
         if request.get("stream"):
-            self._stream(tokens, usage if request.get("stream_options") else None, is_chat=is_chat)
+            known = known if request.get("return_token_ids") else []
+            self._stream(tokens, usage if request.get("stream_options") else None, known, is_chat=is_chat)
         else:
             self._pace(len(tokens))
             text = "".join(tokens)
             choice = {"message": {"role": "assistant", "content": text}} if is_chat else {"text": text}
             self._send_json(200, {"choices": [{"index": 0, **choice, "finish_reason": "length"}], "usage": usage})
 
-    def _stream(self, tokens: list[str], usage: dict[str, int] | None, *, is_chat: bool) -> None:
+    def _stream(self, tokens: list[str], usage: dict[str, int] | None, known: list[int], *, is_chat: bool) -> None:
+        """Send the tokens one by one; with their ids, counted from `FIRST_ID` on, when ids of the prompt are given."""
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
-        for token in tokens:
+        head: dict[str, Any] = {"id": f"cmpl-{time.monotonic_ns()}", "model": self.server.state.options.served_name}
+        start = sum(token >= FIRST_ID for token in known)
+        for number, token in enumerate(tokens):
             self._pace(1)
             if self.server.state.died.is_set():  # as vLLM does: the error, and the mark of a regular end all the same
                 self._send_event(json.dumps({"error": {"message": DEAD, "type": "InternalServerError", "code": 500}}))
                 self._send_event("[DONE]")
                 return
-            piece = {"delta": {"content": token}} if is_chat else {"text": token}
-            self._send_event(json.dumps({"choices": [{"index": 0, **piece}]}))
+            piece: dict[str, Any] = {"delta": {"content": token}} if is_chat else {"text": token}
+            if known:
+                piece["token_ids"] = [FIRST_ID + start + number]
+            if known and not number:
+                (head if is_chat else piece)["prompt_token_ids"] = known
+            if number == len(tokens) - 1:
+                piece["finish_reason"] = "length"
+            self._send_event(json.dumps({**head, "choices": [{"index": 0, **piece}]}))
+            head.pop("prompt_token_ids", None)
         if usage is not None:
-            self._send_event(json.dumps({"choices": [], "usage": usage}))
+            self._send_event(json.dumps({**head, "choices": [], "usage": usage}))
         self._send_event("[DONE]")
 
     def _pace(self, tokens: int) -> None:
@@ -242,6 +258,14 @@ class Handler(BaseHTTPRequestHandler):
 
 def _prompt_of(request: dict[str, Any]) -> str:
     return str(request.get("prompt") or request.get("messages"))
+
+
+def _known_of(request: dict[str, Any]) -> list[int]:
+    """The ids of the prompt: those that were given, else one for each word."""
+    prompt = request.get("prompt")
+    if isinstance(prompt, list) and all(isinstance(token, int) for token in prompt):
+        return prompt
+    return list(range(1, 1 + len(_prompt_of(request).split())))
 
 
 def make_tokens(count: int, *, endless: bool) -> list[str]:

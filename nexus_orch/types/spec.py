@@ -151,6 +151,8 @@ class ServeSpec:
     """The name of the environment variable that holds the API key; the key itself is never written down."""
     front_door: bool = False
     """Clients ask a proxy in the supervisor, which stays while the engine is started again."""
+    continue_streams: bool = False
+    """A stream that the engine's death broke off goes on after the restart, from its tokens."""
     tensor_parallel: int | None = None
     pipeline_parallel: int | None = None
     pipeline_partition: tuple[int, ...] | None = None

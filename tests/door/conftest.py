@@ -72,7 +72,7 @@ class Stand:
 
         wait_for(answers, "the engine")
         if tell:
-            self.door.ready(url, self.slots)
+            self.door.ready(url, self.slots, 32_768)
 
     def kill_core(self) -> None:
         """As the kernel does when memory runs out; the API server tells its clients and ends."""

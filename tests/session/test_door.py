@@ -147,6 +147,30 @@ def test_one_bad_request_costs_two_restarts_and_is_answered_422(desk: Desk, gues
     assert end(running)[0] == 130
 
 
+def test_a_stream_goes_on_after_a_restart(desk: Desk, guest: Guest, behave: Behave) -> None:
+    behave(FakeEngine(tokens_per_second=40))
+    running = start(desk, "serve.continue_streams=true")
+    wait_for(lambda: is_ready(desk), "ready")
+    began = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(guest.stream, began)
+        assert began.wait(PATIENCE_SECONDS)
+        kill_core(desk)
+        text = reading.result()
+    assert text.count("data: {") == 300 and text.endswith("data: [DONE]\n\n")
+    assert ": continued after a restart" in text and "token_ids" not in text
+    end(running)
+
+
+def test_streams_go_on_only_behind_a_door_and_where_the_engine_tells_ids(desk: Desk, behave: Behave) -> None:
+    done = desk.run("serve.continue_streams=true")
+    assert done.returncode == 2 and "serve.front_door=true" in done.stderr
+    behave(FakeEngine(version="0.9.2"))
+    done = desk.run(DOOR, "serve.continue_streams=true", f"serve.port={desk.port}")
+    assert done.returncode == 2 and "0.10.2 and later" in done.stderr
+    assert desk.run_folders == []
+
+
 def test_an_engine_that_is_given_up_is_told_to_who_waits(desk: Desk, guest: Guest, behave: Behave) -> None:
     behave(FakeEngine(boot_seconds=3, fails="weights_oom"))
     running = start(desk)

@@ -33,6 +33,8 @@ class House:
         self._loop = asyncio.get_running_loop()
         self.state = state or DoorState(self._loop.time())
         self.engine_url: str | None = None
+        self.max_model_len = 0
+        """Tokens of prompt and answer together."""
         self.reading_bytes = 0
         """Of bodies that have not come in wholly."""
         self.trouble = ""

@@ -15,10 +15,11 @@ from nexus_orch.door.edge import answers
 from nexus_orch.door.edge.asked import count_sequences, fingerprint, parse_body
 from nexus_orch.door.edge.body import BodyError, read_body
 from nexus_orch.door.edge.client import EVENTS, JSON, ClientSide
+from nexus_orch.door.edge.continuing import CannotContinueError, Continuation, can_continue
 from nexus_orch.door.edge.headers import Headers, to_client, to_engine
 from nexus_orch.door.edge.house import House
 from nexus_orch.door.edge.routes import Route
-from nexus_orch.door.edge.sse import EventReader, StreamTooLargeError
+from nexus_orch.door.edge.sse import EventReader, StreamTooLargeError, split_events
 
 WHOLE_BYTES = 2**20
 """An answer that is no stream is read up to this size before the client gets a word of it: until then it can be asked
@@ -26,6 +27,11 @@ for again."""
 
 LARGE_BYTES = 2**16
 """From this size on a body is sent piece by piece, so that the others have their turns between."""
+
+CONTINUES = "X-Nexus-Continues"
+"""A header of streams that would go on after a death of the engine."""
+CONTINUED = b": continued after a restart of the engine\n\n"
+"""A comment in a stream that did; clients pass it over."""
 
 Outcome = Literal["finished", "failed", "error", "recalled"]
 """Of one time that it was sent; `error` is one of the engine's own, kept until it is known whether the engine lives."""
@@ -59,6 +65,9 @@ class Visit:
         self._attempt: asyncio.Task[Outcome] | None = None
         self._is_recalled = False
         self._kept: _Answer | None = None
+        self._continuation: Continuation | None = None
+        self._has_brought = False
+        """Something of the answer has come since it was sent last."""
 
     async def run(self) -> web.StreamResponse:
         """The answer, which has been sent already. Raises ClientGoneError."""
@@ -83,9 +92,12 @@ class Visit:
         house, path = self._house, self._request.rel_url.raw_path
         content = parse_body(self._body) if self._request.content_type == JSON else {}
         weight = count_sequences(content) if self._route.generates else 0
+        if house.rules.continues and can_continue(path, content):
+            self._continuation = Continuation(path, content)
         self._number = house.enter(self)
         try:
-            arrival = Arrival(len(self._body), fingerprint(path, self._body), weight)
+            continues = self._continuation is not None
+            arrival = Arrival(len(self._body), fingerprint(path, self._body), weight, continues)
             house.obey(house.state.arrive(house.now, self._number, arrival))
             while True:
                 order = await self._next_order()
@@ -144,8 +156,21 @@ class Visit:
     async def _send(self) -> Outcome:
         """Send it to the engine and hand on the answer, until that ends or the request is recalled."""
         self._sends += 1
-        self._is_recalled, self._kept = False, None
-        self._attempt = asyncio.ensure_future(self._ask())
+        self._is_recalled, self._has_brought, self._kept = False, False, None
+        path, body = self._request.rel_url.raw_path_qs, self._body
+        if self._continuation is not None:
+            self._continuation.max_model_len = self._house.max_model_len
+            if self._continuation.is_whole:
+                await self._client.write(self._continuation.make_end())
+                await self._client.end()
+                return "finished"
+            try:
+                path, body = self._continuation.make_request()
+            except CannotContinueError as error:
+                message = f"the engine died, and the stream cannot go on: {error}"
+                self._house.obey(self._house.state.break_off(self._house.now, self._number, message))
+                return "recalled"
+        self._attempt = asyncio.ensure_future(self._ask(path, body))
         try:
             await asyncio.wait({self._attempt})
             outcome = "recalled" if self._attempt.cancelled() else self._attempt.result()
@@ -154,21 +179,23 @@ class Visit:
             self._attempt.cancel()
             self._attempt = None
 
-    async def _ask(self) -> Outcome:
+    async def _ask(self, path: str, body: bytes) -> Outcome:
         request, house = self._request, self._house
         own_id = self._id if self._sends == 1 else f"{self._id}-{self._sends}"
         told = to_engine(request.headers, request_id=own_id, key=house.rules.api_key, client=request.remote)
         try:
             async with house.session.request(
                 request.method,
-                house.url(request.rel_url.raw_path_qs),
+                house.url(path),
                 headers=told,
-                data=self._body if len(self._body) < LARGE_BYTES else BytesIO(self._body),
+                data=body if len(body) < LARGE_BYTES else BytesIO(body),
                 allow_redirects=False,
             ) as answer:
                 passed = to_client(answer.headers, request_id=self._id, sends=self._sends)
                 if answer.status < 500 and answer.content_type == EVENTS:
                     return await self._hand_on_events(answer, passed)
+                if self._client.has_begun:
+                    return "failed"  # the rest of a stream is refused
                 return await self._hand_on_whole(answer, passed)
         except (aiohttp.ClientError, TimeoutError, ConnectionError, StreamTooLargeError):
             return "failed"
@@ -200,7 +227,7 @@ class Visit:
                     self._kept = _Answer(answer.status, passed, piece.content)
                     return "error"
                 await self._begin(answer.status, passed)
-                await self._client.write(piece.content)
+                await self._client.write(self._retell(piece.content))
                 is_ended = is_ended or piece.is_end
         if not is_ended:
             return "failed"
@@ -208,7 +235,20 @@ class Visit:
         return "finished"
 
     async def _begin(self, status: int, passed: Headers) -> None:
-        """The first word of the answer is there."""
-        if not self._client.has_begun:
-            self._house.obey(self._house.state.begin(self._house.now, self._number))
-            await self._client.begin(status, passed)
+        """The first word of the answer, or of the rest of it, is there."""
+        if self._has_brought:
+            return
+        self._has_brought = True
+        self._house.obey(self._house.state.begin(self._house.now, self._number))
+        if self._client.has_begun:
+            await self._client.write(CONTINUED)
+            return
+        if self._continuation is not None:
+            passed[CONTINUES] = "yes"
+        await self._client.begin(status, passed)
+
+    def _retell(self, events: bytes) -> bytes:
+        """Events as the client is to have them."""
+        if self._continuation is None:
+            return events
+        return b"".join(map(self._continuation.take, split_events(events)))

@@ -79,8 +79,9 @@ def serve_choices(inputs: Inputs) -> tuple[Choice, ...]:
         _host(inputs),
         fixed.choice("serve.port", DEFAULT_PORT, "the usual port, or the next free one when it is taken"),
     ]
-    if serve.front_door:
-        found.append(fixed.choice("serve.front_door", None, ""))
+    for key in ("serve.front_door", "serve.continue_streams"):
+        if inputs.spec.get(key):
+            found.append(fixed.choice(key, None, ""))
     if serve.api_key_env is not None:
         found.append(fixed.choice("serve.api_key_env", None, ""))
     if serve.cpu_threads_bind is not None:
