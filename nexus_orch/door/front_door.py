@@ -91,6 +91,10 @@ class FrontDoor:
 
         self._tell(tell)
 
+    def doubted(self) -> None:
+        """A process of the engine is gone; what follows from that will be told."""
+        self._tell(lambda house: house.state.engine_is_doubted())
+
     def draining(self, reason: str, longest_seconds: float) -> None:
         """The engine gets nothing new: it is to be started again when it has answered what it has."""
         self._tell(lambda house: house.state.engine_drains(house.now, reason, longest_seconds))

@@ -49,6 +49,7 @@ from nexus_orch.types import (
     ProcessKey,
     Ready,
     StopAsked,
+    Vanished,
     Verdict,
 )
 from nexus_orch.view.run_view import RunView
@@ -271,6 +272,8 @@ class _Loop:
         if isinstance(observation, Probed) and observation.kind == "question":
             self.answer = observation
             self._scene.view.answer(self._scene.probe.question or "", observation)
+        if isinstance(observation, Vanished):
+            self._scene.door.doubt()
         if self.verdict != before:
             self._tell_verdict(observation.time)
             if isinstance(self.verdict, Failed) and is_suspect(self.state):

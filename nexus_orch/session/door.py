@@ -82,6 +82,11 @@ class RunDoor:
                 reason = f"the engine {'died' if self._serves else 'did not start'} ({verdict.cause})"
                 self._leave(reason, is_death=self._serves, convicts=not is_killed(verdict))
 
+    def doubt(self) -> None:
+        """A process of the engine is gone that it cannot do without."""
+        if self._door is not None:
+            self._door.doubted()
+
     def drain(self, reason: str, longest_seconds: float) -> None:
         """The engine is to be started again when it has answered what it has."""
         if self._door is not None:

@@ -134,6 +134,10 @@ class DoorMachine(RuleBasedStateMachine):
         self.is_up = False
         self.edge.obey(self.edge.door.engine_is_down(self.edge.now, "gone", is_death=is_death, convicts=convicts))
 
+    @rule()
+    def the_engine_is_doubted(self) -> None:
+        self.edge.door.engine_is_doubted()
+
     @precondition(lambda self: self.is_up)
     @rule()
     def the_engine_drains(self) -> None:
@@ -327,6 +331,20 @@ def test_an_error_of_a_living_engine_is_handed_on_and_one_of_a_dying_engine_is_n
         else:
             edge.pass_time(3)
             assert edge.clients[1].outcome == PassOn(1)
+
+
+def test_what_a_dying_engine_says_waits_for_the_word_on_it_however_long_that_takes() -> None:
+    edge = _edge(1)
+    edge.arrive(1, Arrival(1, "a"))
+    edge.clients[1].is_out, edge.clients[1].has_error = False, True
+    edge.obey(edge.door.doubt(edge.now, 1, has_answer=True))
+    edge.door.engine_is_doubted()
+    edge.arrive(2, Arrival(1, "b"))
+    edge.pass_time(20)
+    assert edge.out_ids() == [] and len(edge.open_ids()) == 2
+    edge.obey(edge.door.engine_is_down(edge.now, "died", is_death=True))
+    edge.obey(edge.door.engine_is_ready(edge.now, 2))
+    assert edge.out_ids() == [1, 2]
 
 
 def test_a_lost_connection_to_a_living_engine_is_tried_once_more() -> None:

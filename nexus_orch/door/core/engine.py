@@ -22,6 +22,8 @@ class EngineView:
         self.slots = 0
         """Sequences that the plan can hold at the same time."""
         self.deaths = 0
+        self.is_doubted = False
+        """A process of it is gone: it gets nothing new until its supervisor has judged it."""
         self._limits = limits
         self._measured: float | None = None
         self._extra = 0.0
@@ -58,6 +60,7 @@ class EngineView:
         if not self.serves:
             self._measured = max(0.0, now - self.since - self._extra)
         self.phase, self.since, self.reason, self.slots, self._extra = "serving", now, "", slots, 0.0
+        self.is_doubted = False
 
     def drain(self, now: float, reason: str, longest_seconds: float) -> None:
         self._leave("draining", now, reason)
@@ -76,4 +79,4 @@ class EngineView:
     def _leave(self, phase: Phase, now: float, reason: str) -> None:
         if self.phase in ("serving", "draining"):
             self.since, self._extra = now, 0.0
-        self.phase, self.reason = phase, reason
+        self.phase, self.reason, self.is_doubted = phase, reason, False

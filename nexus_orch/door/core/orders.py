@@ -25,6 +25,8 @@ class DoorLimits:
     """How long it waits for its turn at an engine that serves; clients of OpenAI's library wait no longer."""
     verdict_seconds: float = 2.0
     """After an engine failed a request, how long the supervisor's word on its death is awaited (seen within 0.5 s)."""
+    doubted_seconds: float = 60.0
+    """The same once a process of the engine is known to be gone: its main process may take long to end."""
     loose_resends: float = 10.0
     """Requests that are sent again although the engine lives; each answer earns a tenth of one back."""
     least_proof_seconds: float = 1.0

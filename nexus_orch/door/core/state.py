@@ -76,6 +76,10 @@ class DoorState:
                 self._line.add(request)
         return self._admit(now)
 
+    def engine_is_doubted(self) -> None:
+        """A process is gone that it cannot do without; what it says now is judged when its supervisor has judged it."""
+        self.engine.is_doubted = self.engine.serves
+
     def engine_drains(self, now: float, reason: str, longest_seconds: float) -> list[Order]:
         """It ends what it has and gets nothing new: it will be started again."""
         self.engine.drain(now, reason, longest_seconds)
@@ -172,7 +176,8 @@ class DoorState:
         if request.place == "held":
             return max(request.since, self.engine.since) + self.engine.wait_seconds
         if request.place in ("doubtful", "cut"):
-            return request.since + self.limits.verdict_seconds
+            limits = self.limits
+            return request.since + (limits.doubted_seconds if self.engine.is_doubted else limits.verdict_seconds)
         if self._is_probing(request):
             age = 1.5 * self.suspects.age(request.arrival.fingerprint)
             return request.since + min(max(age, self.limits.least_proof_seconds), self.limits.most_proof_seconds)
@@ -213,7 +218,7 @@ class DoorState:
 
     def _admit(self, now: float) -> list[Order]:
         """Send what the engine can hold, the oldest first; of the marked one at a time."""
-        if not self.engine.serves or not self._line:
+        if not self.engine.serves or self.engine.is_doubted or not self._line:
             return []
         orders: list[Order] = []
         is_probing = self.suspects.has_marks and any(map(self._is_probing, self._requests.values()))
