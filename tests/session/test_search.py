@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -174,3 +175,30 @@ def test_results_of_another_version_are_refused_with_one_line(desk: Desk, tmp_pa
     done = sweep(desk, f"sweep.resume={folder}")
     assert done.returncode == 2
     assert "this sweep has schema 0, and this nexus_orch reads schema 1" in done.stderr
+
+
+REFUSE_LATER = """
+import errno, os, sys
+
+opened = []
+
+def refuse(event, given):
+    if event == "open" and os.path.basename(str(given[0])) == "outcomes.jsonl" and given[2] & (os.O_WRONLY | os.O_RDWR):
+        opened.append(given[0])
+        if len(opened) > 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), given[0])
+
+sys.addaudithook(refuse)
+"""
+"""For Python's start: from the fourth outcome on the disk has no room for one."""
+
+
+def test_a_full_disk_ends_it_and_with_room_it_goes_on(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(REFUSE_LATER, encoding="utf-8")
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [desk.environ.get("PYTHONPATH")])])
+    full = replace(desk, environ={**desk.environ, "PYTHONPATH": paths})
+    done = sweep(full)
+    assert done.returncode == 5, done.stderr + done.stdout
+    assert "the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    check_resumed(desk)
