@@ -24,6 +24,8 @@ SAID_ELSEWHERE = {"--model", "--api-key", "--config", "--hf-token", "--host", "-
 """The model, secrets and what stands around a server have tests of their own."""
 TOGETHER = {"--spec-method", "--spec-model", "--spec-tokens"}
 """Options that say nothing one by one."""
+VALUES = {"--limit-mm-per-prompt": "image=2"}
+"""Values of a shape of their own."""
 OFF_BY_ITSELF = {"--enable-lora"}
 """Switches whose default the catalogue does not name, and which are off unless they are given."""
 
@@ -40,6 +42,8 @@ def commands_with(flag: Flag) -> Iterator[list[str]]:
 
 def value_of(flag: Flag) -> str:
     listed = flag.choices or flag.known_values
+    if flag.name in VALUES:
+        return VALUES[flag.name]
     if listed:
         return str(listed[-1])
     if flag.kind in ("bool_value", "json"):

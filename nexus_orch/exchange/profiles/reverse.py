@@ -77,7 +77,9 @@ def read_limits(said: Any) -> dict[str, int]:
     """image=4,video=1 as a mapping. Raises ValueError, and ForeignValueError for what is a mapping already."""
     if not isinstance(said, str):
         raise ForeignValueError("no pairs")
-    pairs = (item.partition("=") for item in said.split(","))
+    pairs = [item.partition("=") for item in said.split(",")]
+    if not all(count.strip().isdecimal() for _, _, count in pairs):
+        raise ValueError("takes pairs such as image=2,video=0")
     return {name.strip().lower(): int(count) for name, _, count in pairs}
 
 

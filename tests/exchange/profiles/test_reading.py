@@ -9,6 +9,7 @@ import pytest
 
 from nexus_orch.errors import ConfigError
 from nexus_orch.exchange.profiles.reading import try_start
+from nexus_orch.exchange.start import Start
 from nexus_orch.facts.options.catalogue import catalogue_flags
 from nexus_orch.releases.known import known_releases
 from nexus_orch.types.numbers import read_human_number
@@ -267,3 +268,8 @@ def test_of_an_option_that_is_given_again_the_last_counts() -> None:
     assert imported.extra_args == ["--no-async-scheduling", "--seed", "2"]
     changed = [note.text for note in imported.notes if note.kind == "changed"]
     assert [text.partition(" is left out")[0] for text in changed] == ["--async-scheduling", "--seed 1"]
+
+
+def test_pairs_that_are_none_are_a_mistake_with_their_shape() -> None:
+    imported = try_start(Start(("org/m", "--limit-mm-per-prompt", "some")), reader_of("0.6.6.post1"))
+    assert imported.problems[0].message.endswith("takes pairs such as image=2,video=0")
