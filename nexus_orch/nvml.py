@@ -6,9 +6,13 @@ driver or the card cannot answer (virtual machines, laptops, cards with unified 
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+
+_LIBRARY = "libnvidia-ml.so.1"
 
 _THROTTLES = {
     0x8: "the hardware slowed it down",
@@ -216,8 +220,10 @@ class _Memory:
 
 def open_nvml() -> Nvml:
     """A session with the NVIDIA driver of this machine. Never raises: without a driver, `devices` is empty."""
+    if "pynvml" not in sys.modules and sys.platform == "linux" and not _has_library():
+        return Nvml(None, f"no NVIDIA driver answers (there is no {_LIBRARY})")
     try:
-        import pynvml  # noqa: PLC0415 - it takes 20 ms that a plan for another machine need not pay
+        import pynvml  # noqa: PLC0415 - it takes 20 ms that a machine without a driver need not pay
     except ImportError:
         return Nvml(None, "the package nvidia-ml-py is not installed")
     library: Any = pynvml
@@ -226,6 +232,15 @@ def open_nvml() -> Nvml:
     except library.NVMLError as error:
         return Nvml(None, f"no NVIDIA driver answers ({error})")
     return Nvml(library)
+
+
+def _has_library() -> bool:
+    """Whether the driver's library can be loaded, by the name that pynvml looks for on Linux."""
+    try:
+        ctypes.CDLL(_LIBRARY)
+    except OSError:
+        return False
+    return True
 
 
 def _as_text(value: Any) -> str | None:

@@ -76,6 +76,12 @@ class Groups:
         """The options of a group, sorted."""
         return self._names(group, ObjectType.CONFIG)
 
+    def has_option(self, group: str, option: str) -> bool:
+        """Whether a group has an option of exactly this name. Files are not listed where one can be looked up: the
+        models alone are 140."""
+        is_name = "/" not in option and not option.endswith((".yaml", ".yml"))
+        return is_name and bool(self._repository.config_exists(f"{group}/{option}"))
+
     def _names(self, group: str, kind: ObjectType) -> list[str]:
         if (group, kind) not in self._found:
             self._found[group, kind] = self._repository.get_group_options(group, kind)
@@ -93,21 +99,21 @@ def _judge(override: Override, groups: Groups) -> Iterator[Problem]:
         return
     if "." not in name and groups.holds(name):
         if not override.is_delete():
-            yield from _judge_options(override, groups.options(name))
+            yield from _judge_options(override, groups)
     elif "/" in name:
         yield _make_unknown_group(override, groups)
     elif not is_known(name):
         yield _make_unknown_name(override, groups)
 
 
-def _judge_options(override: Override, options: Sequence[str]) -> Iterator[Problem]:
+def _judge_options(override: Override, groups: Groups) -> Iterator[Problem]:
     group: str = override.key_or_group
     for option in _chosen(override):
         if option is None:
-            remedy = f"leave the group out with ~{group}, or choose: {', '.join(options)}"
+            remedy = f"leave the group out with ~{group}, or choose: {', '.join(groups.options(group))}"
             yield Problem(f"{group} cannot be null", group, "null", COMMAND_LINE, remedy)
-        elif option not in options:
-            yield _make_unknown_option(group, option, options)
+        elif not groups.has_option(group, option):
+            yield _make_unknown_option(group, option, groups.options(group))
 
 
 def _chosen(override: Override) -> Iterator[str | None]:
