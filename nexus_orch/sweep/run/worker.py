@@ -174,6 +174,7 @@ class _Launch:
             output_tokens=self.spec.workload.output_tokens,
             requests=asked.soak_requests,
             minutes=asked.soak_minutes,
+            kv_cache_tokens=int(served.measured.get("kv_cache_tokens") or 0),
         )
         self.soaking = Soaking(target, order)
         result = self.soaking.run()
