@@ -36,8 +36,8 @@ TURNS = 16
 LEAST_OUTPUT = 4
 SAMPLE_SECONDS = 1.0
 LEAST_WINDOW_SECONDS = 240.0
-"""Memory that was watched for a shorter time says nothing of an hour: on a CPU engine, whose KV cache is touched page by
-page, 90 seconds showed a growth of 1,047 +- 155 MiB an hour that was none."""
+"""Memory that was watched for a shorter time says nothing of an hour: on a CPU engine, whose KV cache is touched page
+by page, 90 seconds showed a growth of 1,047 ± 155 MiB an hour that was none."""
 SWAP_FLOOR_BYTES = 64 * 2**20
 """Swap that grows by less is the machine's own doing."""
 
