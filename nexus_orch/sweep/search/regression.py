@@ -43,6 +43,8 @@ class Everywhere:
 
     mean: Array
     deviation: Array
+    left_out: dict[int, tuple[float, float]]
+    """By row that was learned, mean and standard deviation of its value as the others alone let expect it."""
 
 
 def learn(
@@ -68,7 +70,16 @@ def learn(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", warning)
         process.fit(inputs[list(shown)], np.array(list(shown.values())))
-    return Everywhere(*process.predict(inputs, return_std=True))
+    mean, deviation = process.predict(inputs, return_std=True)
+    return Everywhere(mean, deviation, _leave_out(process, list(shown)))
+
+
+def _leave_out(process: Any, rows: list[int]) -> dict[int, tuple[float, float]]:
+    """Each learned value as the others let expect it (Rasmussen and Williams 2006, equations 5.10 to 5.12)."""
+    inverse = np.linalg.inv(process.L_ @ process.L_.T)
+    spread = 1 / np.diag(inverse)
+    expected = process.y_train_ - (inverse @ process.y_train_) * spread
+    return {row: (float(expected[i]), float(np.sqrt(spread[i]))) for i, row in enumerate(rows)}
 
 
 def _spread(effects: Effects, settings: int) -> Array:

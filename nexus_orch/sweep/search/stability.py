@@ -29,7 +29,11 @@ EXPECTED_SLOPE_NOISE = 12 * 1024**2
 """The standard deviation of a soak's slope in bytes an hour before any was repeated."""
 EXPECTED_COUNT = 2
 """How many repeats that expectation is worth."""
+FEWEST_TO_JUDGE, MOST_BROKEN = 4, 0.6
+"""Of this many measured points, a larger share with failed requests is no point's own doing."""
 USUALLY_STABLE = 0.9
+DOUBT_OF_GOOD = 0.35
+"""How little a soak without a finding says: what fails seldom is found by every second or third."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,18 @@ def _find_trouble(
     died = next((start.died for start in own if start.died is not None), None)
     if died is not None:
         return f"its engine ended while it was measured: {died}"
-    broken = [speed for start in own for speed in start.speeds if speed.failed]
-    if len(broken) > 1:
-        return f"requests failed in {len(broken)} of its measurements"
+    broken = sum(speed.failed for start in own for speed in start.speeds)
+    if broken and not _all_fail(starts):
+        return f"{broken} requests of its measurements failed"
     leak = _find_leak(soaks, starts)
     return None if leak is None else f"its memory grows by {leak / 1024**2:.0f} MiB an hour"
+
+
+def _all_fail(starts: Sequence[PointStart]) -> bool:
+    """Whether requests fail at most points: then it is the client or the machine, and no point's own."""
+    measured = {start.point for start in starts if start.speeds}
+    broken = {start.point for start in starts for speed in start.speeds if speed.failed}
+    return len(measured) >= FEWEST_TO_JUDGE and len(broken) > MOST_BROKEN * len(measured)
 
 
 def _find_leak(soaks: Sequence[Soaked], starts: Sequence[PointStart]) -> float | None:
@@ -145,10 +156,13 @@ def believe_stable(space: Space, starts: Sequence[PointStart]) -> Array:
     How much KV cache the plan sees counts as a setting: engines that die at accumulated tokens have little of it.
     """
     shown: dict[int, float] = {}
+    doubts: dict[int, float] = {}
     for point in dict.fromkeys(start.point for start in starts):
         health = judge_health(point, starts)
         if health.soaks or health.trouble is not None:
-            shown[space.row[point]] = 1.0 if health.trouble is None else 0.0
+            row = space.row[point]
+            shown[row] = 1.0 if health.trouble is None else 0.0
+            doubts[row] = DOUBT_OF_GOOD / math.sqrt(max(1, health.soaks)) if health.trouble is None else 0.05
     tokens = [0 if point.prior is None else point.prior.kv_cache_tokens for point in space.points]
     ranks = np.argsort(np.argsort(tokens)) / max(1, len(tokens) - 1)
-    return believe_chance(np.column_stack([space.places, ranks]), shown, USUALLY_STABLE)
+    return believe_chance(np.column_stack([space.places, ranks]), shown, USUALLY_STABLE, doubts)
