@@ -27,7 +27,7 @@ HOST_CAUSES = frozenset({"host_oom", "pinned_memory_unavailable"})
 Array = np.ndarray[Any, Any]
 FIRST_WORD = 10.0
 """Places from here on are words, not ranks of numbers."""
-LENGTH = 0.5
+LENGTH = 0.8
 """How far the effect of a setting reaches, in ranks from 0 to 1."""
 WORD_LIKENESS = 0.25
 """How alike two different words of a setting are taken to be."""

@@ -14,10 +14,10 @@ from nexus_orch.sweep.search.space import Array, Space
 MOST_SERVED = 16
 POINTS_TO_JUDGE = 6
 """MeasuredPoint points after which the plan's ranking is judged."""
-EFFECTS_ON_PLAN = Effects(constant=0.3, single=0.15, pairs=0.1, everything=0.06, plan=0.15, own=0.015)
+EFFECTS_ON_PLAN = Effects(constant=0.3, single=0.12, pairs=0.08, everything=0.08, plan=0.15, own=0.015)
 """Effects on the logarithm of measured over planned speed: plans are 25 % off (docs/planner.md), mostly by one
 setting."""
-EFFECTS_ALONE = Effects(constant=0.3, single=0.25, pairs=0.1, everything=0.06, plan=0.15, own=0.015)
+EFFECTS_ALONE = Effects(constant=0.3, single=0.25, pairs=0.1, everything=0.08, plan=0.15, own=0.015)
 """Effects on the logarithm of the speed itself, where the plan's figures are left out."""
 HELD_RANKING = 0.25
 """The rank correlation of measured and planned speeds below which the plan's figures are left out."""
