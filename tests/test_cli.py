@@ -82,6 +82,7 @@ def test_values_are_spelled_as_they_are_written(value: object, written: str) -> 
     assert parser.parse_override(f"a.b={written}").value() == (list(value) if isinstance(value, tuple) else value)
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error() -> None:
     script = f"{NEXUS} plan hardware=rtx4090x2 model=qwen32b | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, check=False)

@@ -21,6 +21,8 @@ from nexus_orch.testing.samples import MAY_BE_SILENT
 from nexus_orch.types import Choice, EngineFacts, Plan
 from tests.plugins.plans import shipped_plugins
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["v0", "v1", "v2"])
 def test_our_adapters_keep_their_promises(name: str) -> None:

@@ -27,6 +27,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *overrides: str, version: str =
     return captured.err + captured.out
 
 
+@pytest.mark.slow
 def test_its_adapter_keeps_its_promises() -> None:
     adapter = load_plugins(PROJECT).adapters()["sleepy"]
     check_adapter(adapter, settings={"plugin.sleep_mode": True})

@@ -9,6 +9,8 @@ from nexus_orch.releases.known import known_releases
 from nexus_orch.testing import find_illegal_words
 from tests.adapt.golden import FOLDER, plan_profiles, render_golden
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("release", known_releases())
 def test_every_profile_on_every_release(release: str) -> None:

@@ -163,6 +163,7 @@ def test_auto_and_null_are_welcome_where_the_planner_decides() -> None:
             assert _judge(key, "auto") == _judge(key, None) == [], key
 
 
+@pytest.mark.slow
 @given(key=st.sampled_from(sorted(known_keys())), value=JSON)
 def test_any_value_is_either_good_or_told_with_a_remedy(key: str, value: object) -> None:
     values = _nested(key, value)

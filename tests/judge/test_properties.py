@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,8 @@ from nexus_orch.types import (
 )
 from tests.judge.log.test_patterns import TABLE
 from tests.judge.logs import LOGS, lines_of, read
+
+pytestmark = pytest.mark.slow
 
 NAMES = sorted(path.stem.removeprefix("vllm-") for path in LOGS.glob("*.log"))
 REAL_LINES = sorted({line for name in NAMES for line in lines_of(name)})

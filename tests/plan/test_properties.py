@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nexus_orch.types import GIB, Plan
 from tests.plan.cases import make_gpu, models, plan_of
+
+pytestmark = pytest.mark.slow
 
 SIZES = {
     name: entry["expected"]["params_total"]

@@ -131,6 +131,7 @@ def _remember_many(arguments: tuple[Path, Path, RunRecord, int]) -> int:
     return worker
 
 
+@pytest.mark.slow
 def test_several_processes_write_at_once(runs: Path, history: Path) -> None:
     record = _write_run(runs)
     with get_context("spawn").Pool(4) as pool:

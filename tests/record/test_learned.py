@@ -81,6 +81,7 @@ def test_a_foreign_line_is_noted(store: Path, line: bytes) -> None:
     assert len(notes) == 1
 
 
+@pytest.mark.slow
 def test_two_processes_write_at_once(store: Path) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_write, args=(store, writer)) for writer in range(WRITERS)]

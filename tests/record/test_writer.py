@@ -64,6 +64,7 @@ def test_each_gpu_is_a_series(folder: RunFolder) -> None:
     assert len(_observe(folder, make_gpu(1.0, 0, 20.0), make_gpu(1.0, 1, 20.0), make_host(1.0, 8.0))) == 3
 
 
+@pytest.mark.slow
 def test_a_week_of_samples_stays_small() -> None:
     thinner = SampleThinner()
     kept = [second for second in range(7 * DAY) if thinner.wants(Metric(float(second), 1, {}))]

@@ -63,6 +63,7 @@ def test_an_alternative_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None
         assert json.loads(capsys.readouterr().out)["kv_cache_tokens"] == entry["kv_cache_tokens"]
 
 
+@pytest.mark.slow
 def test_the_guide_in_every_format(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--guide", "--format", "json"]) == 0
     guide = json.loads(capsys.readouterr().out)
