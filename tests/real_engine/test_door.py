@@ -88,7 +88,7 @@ def test_streams_go_on_to_their_last_token_while_the_engine_core_is_killed(engin
         got = [stream.result() for stream in reading]
         held = [stream.result() for stream in plain]
     for (ids, _, usage), (_, _, wanted_usage) in zip(got, expected, strict=True):
-        assert len(ids) == TOKENS  # which ones is up to rounding: a prompt is not computed as its tokens one by one are
+        assert len(ids) == TOKENS  # which ones they are differed once, and why is not known yet
         assert usage == wanted_usage
     assert all(usage["completion_tokens"] == TOKENS for _, _, usage in held)
     assert len(desk.journal(Launched)) == 2

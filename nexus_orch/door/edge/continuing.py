@@ -2,7 +2,7 @@
 
 vLLM tells the ids on request (`return_token_ids`) and takes a prompt of ids. So the prompt of the next life is the
 first prompt and all tokens that the client has; what comes back is said as a part of the stream that the client reads:
-its id, its form (completion or chat), its usage. Greedy sampling gives what would have come anyhow, up to rounding.
+its id, its form (completion or chat), its usage.
 """
 
 from __future__ import annotations
