@@ -17,7 +17,8 @@ REMEDIES = sorted(
     | {entry.remedy for entry in shipped_patterns().signatures if entry.remedy is not None}
 )
 NAMED = re.compile(r"\((--[a-z][a-z0-9-]+)")
-FOREIGN = {"--gpus", "--ipc", "--shm-size", "--ulimit", "--device", "--pids-limit", "--gpu-reset", "--address"}
+CONTAINERS = {"--gpus", "--ipc", "--shm-size", "--ulimit", "--device", "--pids-limit", "--cap-add"}
+FOREIGN = CONTAINERS | {"--gpu-reset", "--address"}
 """Options of container programs and of NVIDIA's tools."""
 
 
