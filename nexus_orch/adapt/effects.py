@@ -40,7 +40,6 @@ _IMAGES = Effect("memory", "what the vision encoder's profile run takes")
 _LIMITS = Effect("memory", "what the vision encoder's profile run takes", "model.limit_mm_per_prompt")
 _EXPERTS = Effect("memory and speed", "which card holds which experts")
 _REPLICAS = Effect("memory and speed", "how many engines share the cards")
-_CONTEXT_PARALLEL = Effect("memory and speed", "how keys and values are divided among cards")
 _KV_CONNECTOR = Effect("memory and speed", "where keys and values are kept beside the card's cache")
 _MAMBA = Effect("memory", "the size of a request's state")
 _BATCHES = Effect("speed", "which requests run together")
@@ -74,7 +73,6 @@ EFFECTS: Mapping[str, Effect] = {
         _EXPERTS,
     ),
     "--data-parallel-rank": _REPLICAS,
-    **dict.fromkeys(("--decode-context-parallel-size", "--prefill-context-parallel-size"), _CONTEXT_PARALLEL),
     **dict.fromkeys(
         (
             *("--kv-transfer-config", "--ec-transfer-config", "--kv-offloading-backend"),
@@ -158,6 +156,8 @@ OBEYED = frozenset(
         "--language-model-only",
         *_COUNTED_SPECULATION,
         *_COUNTED_ENGINES,
+        "--decode-context-parallel-size",
+        "--prefill-context-parallel-size",
     }
 )
 """Options that the plan counts in full (see `nexus_orch.adapt.overrides` and `nexus_orch.plan.asked.passed`)."""

@@ -37,7 +37,6 @@ class Passed:
     expert_parallel: bool = False
     overlaps_batches: bool | None = None
     """--async-scheduling."""
-    largest_graph: int | None = None
     has_adapters: bool = False
     serves_images: bool = True
     profiles_images: bool = True
@@ -58,7 +57,6 @@ def read_passed(extra_args: Sequence[str]) -> Passed:
         local_engines=options.number("data-parallel-size-local", "dpl"),
         expert_parallel=options.flag("enable-expert-parallel") is True or options.flag("ep") is True,
         overlaps_batches=options.flag("async-scheduling"),
-        largest_graph=_largest_graph(options),
         has_adapters=options.flag("enable-lora") is True,
         serves_images=_serves_images(options),
         profiles_images=options.flag("skip-mm-profiling") is not True,
@@ -143,14 +141,6 @@ def _count(value: object) -> int | None:
     if isinstance(value, str) and value.isdecimal():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
-def _largest_graph(options: _Options) -> int | None:
-    told = options.number("max-cudagraph-capture-size")
-    sizes = options.text("cudagraph-capture-sizes", "cuda-graph-sizes")
-    listed = [int(size) for size in re.findall(r"\d+", sizes or "")]
-    configured = options.record("compilation-config", "cc", "O").get("max_cudagraph_capture_size")
-    return told or max(listed, default=None) or _count(configured)
 
 
 def _serves_images(options: _Options) -> bool:

@@ -144,7 +144,7 @@ class Soaking:
         left = order.requests - self.progress.requests
         longest = order.max_model_len - order.answer_tokens
         is_first = True
-        while is_first or (left > 0 and time.monotonic() < deadline):
+        while is_first or (time.monotonic() < deadline and (left > 0 or not memory.is_long_enough)):
             said: list[tuple[int, ...]] = [()] * order.concurrency
             for turn in range(1, TURNS + 1):
                 said = [words + make_prompt(dice, turn * longest // TURNS - len(words)) for words in said]
@@ -229,6 +229,11 @@ class _MemoryWatch:
     def swap_growth_bytes(self) -> int:
         growth = self._swap[-1] - self._swap[0] if self._swap else 0
         return growth if growth > SWAP_FLOOR_BYTES else 0
+
+    @property
+    def is_long_enough(self) -> bool:
+        """Whether memory was watched long enough, since the cache was full, to tell how it moves."""
+        return any(series[-1][0] - series[0][0] >= LEAST_WINDOW_SECONDS for series in list(self._series.values()))
 
     def find_slope(self) -> tuple[str, Slope | None]:
         """Whose memory grew surest, and how fast; None where there are too few samples."""

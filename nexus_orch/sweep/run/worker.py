@@ -268,6 +268,8 @@ def describe_soak(result: SoakResult) -> str:
     if result.slope is not None:
         per_hour, error = result.slope.per_hour / MIB, result.slope.error / MIB
         parts.append(f"memory of the {result.grew} {per_hour:+,.0f} ± {error:,.0f} MiB an hour")
+    elif result.died_at_tokens is None:
+        parts.append("too short to tell whether memory grows")
     if result.swap_growth_bytes:
         parts.append(f"swap grew by {result.swap_growth_bytes / MIB:,.0f} MiB: not stable")
     return "; ".join(parts)

@@ -57,12 +57,6 @@ def test_flags_may_be_negated_and_numbers_have_short_names() -> None:
     assert read_passed(("--enable-prefix-caching", "--max-model-len", "4096")).caches_prefixes is True
 
 
-def test_graph_sizes_are_read_wherever_they_are_said() -> None:
-    assert read_passed(("--max-cudagraph-capture-size", "4")).largest_graph == 4
-    assert read_passed(("--cudagraph-capture-sizes", "1", "2", "16")).largest_graph == 16
-    assert read_passed(("-cc.max_cudagraph_capture_size", "32")).largest_graph == 32
-
-
 @pytest.mark.parametrize(
     ("words", "serves"),
     [
