@@ -5,7 +5,7 @@ Hydra imports every module below `hydra_plugins` whenever it composes: this one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -28,7 +28,9 @@ ConfigStore.instance().store(
 class NexusSweeper(Sweeper):
     """Hands the grid to nexus_orch, and to Hydra's launcher what nexus_orch wants launched."""
 
-    def __init__(self) -> None:
+    def __init__(self, params: Mapping[str, str] | None = None) -> None:
+        """`params` are the grid of a configuration file (`hydra.sweeper.params`), as Hydra's own sweeper takes it."""
+        self.params = dict(params or {})
         self.hydra_context: HydraContext | None = None
         self.config: DictConfig | None = None
         self.launcher: Launcher | None = None
@@ -45,7 +47,9 @@ class NexusSweeper(Sweeper):
         if self.hydra_context is None or self.config is None or not hasattr(self.task_function, "search"):
             raise HydraException("hydra/sweeper=nexus belongs to nexus-run")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides(arguments)
+        named = {argument.lstrip("+").partition("=")[0] for argument in arguments}
+        filed = [f"{key}={value}" for key, value in self.params.items() if key not in named]
+        overrides = parser.parse_overrides([*filed, *arguments])
         return self.task_function.search(overrides, self._launch)
 
     def _launch(self, batch: Sequence[Sequence[str]], first_number: int) -> None:

@@ -38,7 +38,7 @@ MODEL_CONFIG: Table = {
             releases=serves_language_alone.earlier,
             silent=(False,),
             refused=f"it has no --language-model-only ({serves_language_alone.span} have it)",
-            instead="use model.limit_mm_per_prompt={image:0,video:0}",
+            instead=f"set model.limit_mm_per_prompt={{image:0,video:0}}, or use vLLM {serves_language_alone.since}",
         ),
         Way("--language-model-only", silent=(False,)),
     ),

@@ -92,7 +92,7 @@ SPECULATION: Table = {
         Way(
             releases=_FLAT,
             refused=f"it has no {OPTION}, of which these are keys",
-            instead="give the options of this release in serve.extra_args",
+            instead=f"give them in serve.extra_args, or use vLLM {takes_speculative_config.since} or later",
         ),
         _within(""),
     ),

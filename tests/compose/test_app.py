@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from tests.compose.conftest import Project
 
 pytestmark = pytest.mark.slow
 
+BASIC = ["-m", "hydra/sweeper=basic"]
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -46,10 +47,17 @@ class Done:
         return [json.loads(line) for line in self.stdout.splitlines()]
 
 
+def with_basic_sweeper(arguments: Sequence[str]) -> list[str]:
+    """The words of a sweep with Hydra's own sweeper: ours, the default, plans real runs and has tests of its own."""
+    is_sweep = any(word in ("-m", "--multirun", "hydra.mode=MULTIRUN") for word in arguments)
+    is_chosen = any("hydra/sweeper=" in word for word in arguments)
+    return [*arguments, "hydra/sweeper=basic"] if is_sweep and not is_chosen else [*arguments]
+
+
 def start(*arguments: str, **environment: str) -> Done:
     """The example application as a process of its own, in the current folder."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.compose.example_app", *arguments],
+        [sys.executable, "-m", "tests.compose.example_app", *with_basic_sweeper(arguments)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
         capture_output=True,
         text=True,
@@ -64,7 +72,7 @@ def app(project: Project, capfd: pytest.CaptureFixture[str]) -> Callable[..., Do
     """The example application in this process, which is faster."""
 
     def run(*arguments: str) -> Done:
-        code = example_app.main(arguments)
+        code = example_app.main(with_basic_sweeper(arguments))
         return Done(code, *capfd.readouterr())
 
     return run
@@ -184,7 +192,8 @@ class TestSweep:
     def test_the_mode_can_come_from_a_file(self, project: Project, app: App) -> None:
         project.write(
             "config.yaml",
-            "defaults: [every_key, hardware: cpu, memory: auto, model: smollm2_135m, _self_]",
+            "defaults: [every_key, hardware: cpu, memory: auto, model: smollm2_135m, "
+            "override hydra/sweeper: basic, _self_]",
             "hydra: {mode: MULTIRUN, sweeper: {params: {model.max_model_len: '5,6'}}}",
         )
         *jobs, result = app("--project", "lab").lines
@@ -313,7 +322,7 @@ class TestCaller:
             told.append((error, job))
             return JobOutcome(error.exit_code)
 
-        result = run_app(["-m", "serve.port=1,2"], _refuse, on_bad_point=tell)
+        result = run_app([*BASIC, "serve.port=1,2"], _refuse, on_bad_point=tell)
         assert [(error.exit_code, job.number) for error, job in told] == [
             (ExitCode.DOES_NOT_FIT, 0),
             (ExitCode.DOES_NOT_FIT, 1),
@@ -321,7 +330,7 @@ class TestCaller:
         assert told[0][1].sweep_dir == result.sweep_dir
         assert result.exit_code == ExitCode.DOES_NOT_FIT
 
-    @pytest.mark.parametrize("arguments", [[], ["-m", "model.max_model_len=1"]])
+    @pytest.mark.parametrize("arguments", [[], [*BASIC, "model.max_model_len=1"]])
     def test_a_bug_in_the_task_is_not_told_as_a_mistake_of_the_user(
         self, project: Project, arguments: list[str]
     ) -> None:
@@ -339,10 +348,10 @@ class TestCaller:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            run_app(["-m", "model.max_model_len=1,2"], stop)
+            run_app([*BASIC, "model.max_model_len=1,2"], stop)
         assert seen == [0]
 
-    @pytest.mark.parametrize("arguments", [[], ["-m"], ["serve.port=0"], ["--cfg", "job"]])
+    @pytest.mark.parametrize("arguments", [[], BASIC, ["serve.port=0"], ["--cfg", "job"]])
     def test_nothing_global_is_changed(self, project: Project, arguments: list[str]) -> None:
         seen: list[tuple[dict[str, str], Path]] = []
 
@@ -354,7 +363,7 @@ class TestCaller:
         with suppress(ConfigError):
             run_app(arguments, look)
         assert (list(sys.argv), dict(os.environ), Path.cwd(), list(logging.getLogger().handlers)) == before
-        assert seen == ([before[1:3]] if arguments in ([], ["-m"]) else [])
+        assert seen == ([before[1:3]] if arguments in ([], BASIC) else [])
         assert not GlobalHydra.instance().is_initialized()
         assert not HydraConfig.initialized()
         assert not OmegaConf.has_resolver("nexus.home")

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -160,6 +161,7 @@ def test_a_core_that_is_gone_is_seen_although_the_server_lives_on(desk: Desk, be
     running = desk.start()
     wait_for(lambda: _is_ready(desk), "ready")
     (core,) = wait_for(lambda: [pid for pid in _family(desk) if _has_name(pid, "VLLM::EngineCor")], "the core")
+    time.sleep(2)  # a process is watched once its name was read, which is looked for four times a second
     os.kill(core, signal.SIGKILL)
     wait_for(lambda: desk.journal(Vanished), "the end of the core")
     wait_for(lambda: sum(isinstance(entry.verdict, Ready) for entry in desk.journal(Judged)) == 2, "ready again")

@@ -51,6 +51,9 @@ class SoakOrder:
     output_tokens: int
     requests: int
     minutes: float
+    """At most, once the first conversation has come to the allowed length."""
+    watch_seconds: float = LEAST_WINDOW_SECONDS
+    """How long it goes on at least while memory is watched with a full cache, within its minutes."""
     kv_cache_tokens: int = 0
     """Until so many were sent the cache was not full once, and memory may grow."""
 
@@ -144,7 +147,7 @@ class Soaking:
         left = order.requests - self.progress.requests
         longest = order.max_model_len - order.answer_tokens
         is_first = True
-        while is_first or (time.monotonic() < deadline and (left > 0 or not memory.is_long_enough)):
+        while is_first or (time.monotonic() < deadline and (left > 0 or not memory.covers(order.watch_seconds))):
             said: list[tuple[int, ...]] = [()] * order.concurrency
             for turn in range(1, TURNS + 1):
                 said = [words + make_prompt(dice, turn * longest // TURNS - len(words)) for words in said]
@@ -209,6 +212,7 @@ class _MemoryWatch:
 
     def __init__(self, target: BenchTarget) -> None:
         self._target = target
+        self._has_samples = False
         self._series: dict[str, list[tuple[float, float]]] = {}
         self._swap: list[int] = []
         self._stop = threading.Event()
@@ -230,10 +234,11 @@ class _MemoryWatch:
         growth = self._swap[-1] - self._swap[0] if self._swap else 0
         return growth if growth > SWAP_FLOOR_BYTES else 0
 
-    @property
-    def is_long_enough(self) -> bool:
-        """Whether memory was watched long enough, since the cache was full, to tell how it moves."""
-        return any(series[-1][0] - series[0][0] >= LEAST_WINDOW_SECONDS for series in list(self._series.values()))
+    def covers(self, seconds: float) -> bool:
+        """Whether memory was watched for so long since the cache was full; also where there is none to watch."""
+        return not self._has_samples or any(
+            series[-1][0] - series[0][0] >= seconds for series in list(self._series.values())
+        )
 
     def find_slope(self) -> tuple[str, Slope | None]:
         """Whose memory grew surest, and how fast; None where there are too few samples."""
@@ -261,4 +266,5 @@ class _MemoryWatch:
                 self._stop.wait(SAMPLE_SECONDS)
 
     def _add(self, name: str, now: float, value: float) -> None:
+        self._has_samples = True
         self._series.setdefault(name, []).append((now, float(value)))

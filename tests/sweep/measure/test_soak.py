@@ -13,7 +13,7 @@ from nexus_orch.sweep.measure.types import MeasureCancelled
 from nexus_orch.testing import FakeEngine
 from tests.sweep.measure.conftest import Serve
 
-ORDER = SoakOrder(concurrency=3, max_model_len=256, output_tokens=8, requests=60, minutes=5)
+ORDER = SoakOrder(concurrency=3, max_model_len=256, output_tokens=8, requests=60, minutes=5, watch_seconds=0)
 
 
 @pytest.fixture
