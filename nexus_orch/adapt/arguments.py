@@ -61,7 +61,8 @@ class Argument:
         if self.is_level and self.values[0] in LEVELS:
             return (f"-O{self.values[0]}",)
         name = f"{self.full_name}.{self.keys}" if self.keys else self.full_name
-        if any(value.startswith("-") and not _NEGATIVE_NUMBER.fullmatch(value) for value in self.values):
+        is_alone = len(self.values) == 1  # of several, each was taken for a value already: with a blank in it
+        if is_alone and self.values[0].startswith("-") and not _NEGATIVE_NUMBER.fullmatch(self.values[0]):
             return (f"{name}={self.values[0]}",)  # a value that would be taken for an option
         return (name, *self.values)
 
